@@ -1,0 +1,1 @@
+"""Boot loaders: one file each, one contract."""

@@ -1,0 +1,1 @@
+"""Pure functions: bytes and values in, values out. No effects."""

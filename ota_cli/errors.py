@@ -1,0 +1,143 @@
+"""Every way `ota` can fail, each with its slug and its documented exit code.
+
+OtaError
+ + UsageProblem            2   the command line does not make sense
+ + NotTrusted             10   signature, chain, expiry
+ + DoesNotFit             11   other device, downgrade, cannot confirm itself
+ + ImageDamaged           12   missing, digest or size mismatch, malformed
+ + NoSpace                13
+ + SlotUnusable           14
+ + BootRefused            15   boot loader refused, nothing switched
+ + TrialFailed            18   trial boot failed its health check or fell back
+ + AccessDenied           19   401, 403
+ + Unreachable            69   server, proxy, ECU; worth a retry
+ + Busy                   75   another `ota`, or an unconfirmed trial; worth a retry
+ + NeedsRoot              77
+ + ConfigError            78
+ + Interrupted       130/143   SIGINT, SIGTERM
+
+The table below is the only place that knows what a code means; the man page and the README
+are generated from it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Dict, Optional
+
+EXIT_CODES: Dict[int, str] = {
+    0: "done, or nothing to do",
+    1: "a bug in `ota`",
+    2: "usage",
+    10: "image not trusted: signature, chain, expiry",
+    11: "image does not fit this device, or a downgrade",
+    12: "image damaged or incomplete: missing (404), digest or size mismatch, malformed",
+    13: "not enough space",
+    14: "slot unusable",
+    15: "boot loader refused; nothing switched",
+    16: "an ECU failed, none was switched",
+    17: "ECUs differ: a person is needed",
+    18: "trial boot failed its health check or fell back",
+    19: "the server denies access (401, 403)",
+    20: "`check`: an update is available",
+    69: "unreachable: server, proxy, ECU (retry)",
+    75: "busy: another `ota` holds the lock, or a trial boot is unconfirmed (retry)",
+    77: "needs root",
+    78: "configuration error",
+    130: "interrupted by Ctrl-C (SIGINT)",
+    143: "interrupted by SIGTERM",
+}
+
+
+class Footprint(enum.Enum):
+    """What a failed command has touched, from nothing to the boot order."""
+
+    NOTHING = "Nothing on this device was changed."
+    STANDBY = (
+        "The running system and the boot order are untouched; "
+        "the standby slot is incomplete and will not be booted."
+    )
+    STAGED = "The running system and the boot order are untouched; the new image stays staged."
+    OUTPUT = "The output may be incomplete; no device was touched."
+    BOOT = "The boot loader's settings may have changed: see `ota status`."
+
+
+class OtaError(Exception):
+    """A failure the user can understand: what, on which object, why, and what to do.
+
+    `message` is one sentence without the hint; `hint` says what to do next; `footprint` is
+    filled in by the story that was running (see `update.leaving`).
+    """
+
+    exit_code = 1
+    slug = "error"
+
+    def __init__(self, message: str, *, hint: str = "", slug: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.footprint = Footprint.NOTHING
+        if slug is not None:
+            self.slug = slug
+
+
+class UsageProblem(OtaError):
+    exit_code, slug = 2, "usage"
+
+
+class NotTrusted(OtaError):
+    exit_code, slug = 10, "not-trusted"
+
+
+class DoesNotFit(OtaError):
+    exit_code, slug = 11, "does-not-fit"
+
+
+class ImageDamaged(OtaError):
+    exit_code, slug = 12, "image-damaged"
+
+
+class NoSpace(OtaError):
+    exit_code, slug = 13, "no-space"
+
+
+class SlotUnusable(OtaError):
+    exit_code, slug = 14, "slot-unusable"
+
+
+class BootRefused(OtaError):
+    exit_code, slug = 15, "boot-refused"
+
+
+class TrialFailed(OtaError):
+    exit_code, slug = 18, "trial-failed"
+
+
+class AccessDenied(OtaError):
+    exit_code, slug = 19, "access-denied"
+
+
+class Unreachable(OtaError):
+    exit_code, slug = 69, "unreachable"
+
+
+class Busy(OtaError):
+    exit_code, slug = 75, "busy"
+
+
+class NeedsRoot(OtaError):
+    exit_code, slug = 77, "needs-root"
+
+
+class ConfigError(OtaError):
+    exit_code, slug = 78, "configuration"
+
+
+class Interrupted(OtaError):
+    """SIGINT (130) or SIGTERM (143) ended the command."""
+
+    slug = "interrupted"
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("interrupted", hint="run the same command again; finished work is kept")
+        self.exit_code = 128 + signal_number

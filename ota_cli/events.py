@@ -1,0 +1,61 @@
+"""What happens while a command runs, as values; renderers and logs are sinks of these.
+
+Effectful functions take `emit: Emit` and never print; they do not know who listens.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Callable, Union
+
+
+class Phase(enum.Enum):
+    """The parts of a command a user waits for, named as a user would name them."""
+
+    METADATA = "metadata"
+    COMPARE = "compare"
+    FILL = "fill"
+    DOWNLOAD = "download"
+    FINISH = "finish"
+    VERIFY = "verify"
+    BOOT = "boot"
+    HEALTH = "health"
+    BUILD = "build"
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    phase: Phase
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Absolute position within one phase; never goes backwards."""
+
+    phase: Phase
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user may want to know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something the user should look at although the command goes on."""
+
+    text: str
+
+
+Event = Union[PhaseStarted, Progress, Note, Warned]
+Emit = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The sink of those who do not listen."""

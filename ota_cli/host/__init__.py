@@ -1,0 +1,1 @@
+"""Effects on this machine and its network, each in one place."""

@@ -1,0 +1,111 @@
+"""Files on disk: the durable ways to write them.
+
+Invariant: after `write_durably` or `replace_in_place` returned, the new content survives a
+power cut; before, the old content does. What GRUB reads must never be renamed over (it replays
+no journal): use `replace_in_place` for its environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+from typing import Union
+
+from ..errors import ImageDamaged
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write_durably(path: PathLike, data: bytes, mode: int = 0o644) -> None:
+    """Replaces `path` by `data`: temporary file beside it, fsync, rename, fsync of the directory.
+
+    Raises OSError; the old content is then still in place and the temporary file is gone.
+    """
+    target = os.fspath(path)
+    temporary = f"{target}.ota-new"
+    try:
+        with os.fdopen(_create(temporary, mode), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, target)
+    except BaseException:
+        _forget(temporary)
+        raise
+    fsync_directory(os.path.dirname(target) or ".")
+
+
+def replace_in_place(path: PathLike, data: bytes) -> None:
+    """Overwrites the first `len(data)` bytes of an existing file with one pwrite and fdatasync."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    try:
+        if os.pwrite(descriptor, data, 0) != len(data):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_durably(path: PathLike) -> None:
+    """Removes `path` if it exists; the removal survives a power cut."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    fsync_directory(os.path.dirname(os.fspath(path)) or ".")
+
+
+def make_directory_durably(path: Path, mode: int = 0o755) -> None:
+    """Makes `path` and its missing parents, each entry synced in its parent."""
+    if path.is_dir():
+        return
+    make_directory_durably(path.parent, mode)
+    path.mkdir(exist_ok=True)
+    path.chmod(mode)
+    fsync_directory(path.parent)
+
+
+def fsync_directory(path: PathLike) -> None:
+    """Makes names created, renamed or removed in the directory `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def syncfs(path: PathLike) -> None:
+    """Writes out the whole file system that holds `path`; raises OSError when that failed."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), os.fspath(path))
+    finally:
+        os.close(descriptor)
+
+
+def read_limited(path: PathLike, limit_bytes: int) -> bytes:
+    """The content of `path`. Raises ImageDamaged when it is longer than `limit_bytes`."""
+    with open(path, "rb") as stream:
+        data = stream.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise ImageDamaged(f"{os.fspath(path)} is larger than the limit of {limit_bytes} bytes")
+    return data
+
+
+def _create(path: str, mode: int) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    os.fchmod(descriptor, mode)
+    return descriptor
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,1 @@
+"""Making, signing and examining images: the publisher's side."""

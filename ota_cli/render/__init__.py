@@ -1,0 +1,1 @@
+"""Sinks that show events and results: rich, plain, JSON."""
