@@ -6,6 +6,7 @@ Effectful functions take `emit: Emit` and never print; they do not know who list
 from __future__ import annotations
 
 import enum
+import threading
 from dataclasses import dataclass
 from typing import Callable, Union
 
@@ -59,3 +60,25 @@ Emit = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """The sink of those who do not listen."""
+
+
+class Meter:
+    """Counts the bytes of one phase, from any thread, and reports every hundredth."""
+
+    def __init__(self, emit: Emit, phase: Phase, total_bytes: int) -> None:
+        self._emit = emit
+        self._phase = phase
+        self._total = total_bytes
+        self._done = 0
+        self._reported = -1
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """`count` more bytes are done."""
+        with self._lock:
+            self._done = min(self._done + count, self._total)
+            step = self._done * 100 // self._total if self._total else 100
+            if step == self._reported:
+                return
+            self._reported = step
+            self._emit(Progress(self._phase, self._done, self._total))

@@ -1,0 +1,150 @@
+"""What this device remembers: `/boot/ota/state.json` as a value. Pure.
+
+The record says what was intended; what boots next is what the boot loader says
+(`core.verdict` compares the two). One JSON object:
+
+    {"schema": 1, "checksum": xxh3-64 hex of the rest, "slots": {"a": {...}, "b": {...}},
+     "transaction": {...} | null, "failed": [image id, ...]}
+
+The checksum is over the canonical JSON (sorted keys, no spaces) of the object without it.
+Unknown keys are kept: two versions of `ota` share this file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
+
+from ..errors import ConfigError
+from ..model import SLOT_NAMES, SlotName
+
+SCHEMA = 1
+#: A failed image is remembered this often; older ones are forgotten.
+MAX_FAILED = 32
+
+#: Phases of a transaction, in their order. The last three end it.
+STAGING, STAGED, ARMED = "staging", "staged", "armed"
+COMMITTED, FELL_BACK, WITHDRAWN = "committed", "fell_back", "withdrawn"
+OPEN_PHASES = (STAGING, STAGED, ARMED)
+
+
+@dataclass(frozen=True)
+class SlotRecord:
+    """What a slot is meant to hold. `state`: see DESIGN section 1. Times are RFC 3339."""
+
+    state: str = "unknown"
+    version: Optional[str] = None
+    image_id: Optional[str] = None
+    created: Optional[str] = None
+    since: Optional[str] = None
+    txn: str = ""
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """The last update or switch. `kind`: `update`, `rollback` or `switch`."""
+
+    txn: str
+    kind: str
+    phase: str
+    from_slot: Optional[SlotName]
+    to_slot: SlotName
+    image_id: Optional[str]
+    version: Optional[str]
+    started: str
+    ended: Optional[str] = None
+    reason: str = ""
+    files: Optional[Mapping[str, int]] = None
+
+    @property
+    def is_open(self) -> bool:
+        """True while the outcome is not known."""
+        return self.phase in OPEN_PHASES
+
+
+@dataclass(frozen=True)
+class Record:
+    """All of the state file. `unknown`: keys of a newer schema, kept as they are."""
+
+    slots: Mapping[SlotName, SlotRecord] = field(
+        default_factory=lambda: {name: SlotRecord() for name in SLOT_NAMES}
+    )
+    transaction: Optional[Transaction] = None
+    failed: Tuple[str, ...] = ()
+    unknown: Mapping[str, object] = field(default_factory=dict)
+
+    def with_slot(self, slot: SlotName, **changes: Any) -> "Record":
+        """A record in which `changes` were made to `slot`."""
+        slots = dict(self.slots)
+        slots[slot] = replace(slots[slot], **changes)
+        return replace(self, slots=slots)
+
+    def with_failed(self, image_id: Optional[str]) -> "Record":
+        """A record that remembers `image_id` as one that fell back."""
+        if not image_id or image_id in self.failed:
+            return self
+        return replace(self, failed=(*self.failed, image_id)[-MAX_FAILED:])
+
+    def without_failed(self, image_id: Optional[str]) -> "Record":
+        """A record that has forgotten that `image_id` fell back."""
+        return replace(self, failed=tuple(known for known in self.failed if known != image_id))
+
+
+def format_record(record: Record) -> bytes:
+    """The bytes of the state file."""
+    document: Dict[str, object] = {
+        **record.unknown,
+        "schema": SCHEMA,
+        "slots": {name: asdict(slot) for name, slot in record.slots.items()},
+        "transaction": asdict(record.transaction) if record.transaction else None,
+        "failed": list(record.failed),
+    }
+    document["checksum"] = checksum(document)
+    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def parse_record(data: bytes, name: str) -> Record:
+    """The record in `data`. Raises ConfigError, naming the file, when it is torn or rotten."""
+    try:
+        document = json.loads(data)
+        stored = document.pop("checksum")
+        if stored != checksum(document):
+            raise ValueError("its checksum is wrong")
+        return _record(document)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{name} is damaged: {error}",
+            hint="`ota setup --repair` writes a new one from what the boot loader knows",
+            slug="state-damaged",
+        ) from None
+
+
+def checksum(document: Mapping[str, object]) -> str:
+    """xxh3-64 of the canonical JSON of `document`, as 16 hex digits."""
+    import xxhash
+
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return xxhash.xxh3_64_hexdigest(canonical.encode())
+
+
+def _record(document: Dict[str, Any]) -> Record:
+    slots = document.pop("slots")
+    transaction = document.pop("transaction")
+    failed = tuple(str(image_id) for image_id in document.pop("failed"))
+    document.pop("schema")
+    return Record(
+        slots={name: _known(SlotRecord, slots.get(name, {})) for name in SLOT_NAMES},
+        transaction=_known(Transaction, transaction) if transaction else None,
+        failed=failed,
+        unknown=document,
+    )
+
+
+Value = TypeVar("Value")
+
+
+def _known(kind: Type[Value], values: Mapping[str, Any]) -> Value:
+    """A `kind` from those of `values` that this version knows."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in values.items() if name in names})

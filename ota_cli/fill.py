@@ -1,0 +1,237 @@
+"""Carrying out a plan on a standby slot.
+
+Invariants: the slot is not bootable while this runs (its `ready` mark is gone); every byte that
+ends in the slot was hashed in this run; nothing that is already right is written. Killed
+anywhere, the next run finds what is done by content and goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence
+
+from .core.delta import FileStep, LocalTree, Plan, Source
+from .errors import NoSpace, OtaError, SlotUnusable
+from .events import Emit, Meter, Phase, PhaseStarted, Warned
+from .host import content
+from .host.tree import remove
+from .metadata import Finisher
+from .model import Attributes, Digest
+from .survey import STAGING
+
+#: Fetches the content of `steps` into a directory, by hex digest, and yields each digest there.
+Fetch = Callable[[Sequence[FileStep], Path], Iterator[Digest]]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a fill did. `fallen_back`: copies that had to be downloaded after all."""
+
+    plan: Plan
+    fallen_back: int
+
+
+def fill(
+    standby: Path,
+    running: Optional[Path],
+    plan: Plan,
+    local: LocalTree,
+    attributes: Optional[Attributes],
+    fetch: Fetch,
+    emit: Emit,
+) -> Filled:
+    """Makes `standby` equal to the image that `plan` was made for, persistent files apart.
+
+    Raises NoSpace, SlotUnusable, and what `fetch` raises; the slot is then incomplete.
+    """
+    emit(PhaseStarted(Phase.FILL, "filling the standby slot"))
+    written = plan.size_bytes(Source.COPIED, Source.DUPLICATED, Source.STAGED, Source.DOWNLOADED)
+    meter = Meter(emit, Phase.FILL, written)
+    finisher = Finisher(standby, local, attributes, owners=os.geteuid() == 0)
+    staging = standby / STAGING
+    with slot_errors(standby):
+        _open_staging(standby)
+        _stash(standby, plan.stash)
+        _remove(standby, plan.removals)
+        _make_directories(standby, plan)
+        unmade = _copy(standby, running, plan, finisher, meter, emit)
+    wanted = [*plan.downloads, *unmade]
+    _download(standby, wanted, fetch, finisher, meter, emit)
+    with slot_errors(standby):
+        _place_staged(standby, plan, finisher, meter)
+        _make_empty(standby, plan, finisher)
+        _duplicate(standby, plan, finisher, meter)
+        _link(standby, plan)
+        finisher.keep(plan)
+        finisher.symlinks_and_nodes(plan)
+        _clear(staging)
+        finisher.directories(plan.directories)
+    return Filled(plan, len(unmade))
+
+
+@contextmanager
+def slot_errors(slot: Path) -> Iterator[None]:
+    """Turns an OSError of the block into NoSpace or SlotUnusable."""
+    try:
+        yield
+    except OSError as error:
+        raise slot_error(slot, error) from error
+
+
+def slot_error(slot: Path, error: OSError) -> OtaError:
+    """The failure of a slot that `error` means."""
+    what = error.filename if isinstance(error.filename, str) else str(slot)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(
+            f"no space left on the standby slot while writing {what}",
+            hint="use a smaller image or larger slots; `ota check` tells the space needed",
+        )
+    return SlotUnusable(
+        f"the standby slot can not be written: {what}: {error.strerror}",
+        hint="`ota doctor` and the kernel log tell more about the device",
+    )
+
+
+def _open_staging(standby: Path) -> None:
+    (standby / ".ota").mkdir(mode=0o700, exist_ok=True)
+    os.chmod(standby / ".ota", 0o700)
+    (standby / STAGING).mkdir(mode=0o700, exist_ok=True)
+
+
+def _stash(standby: Path, stash: Mapping[Digest, str]) -> None:
+    for digest, path in stash.items():
+        os.rename(f"{standby}{path}", standby / STAGING / digest.hex())
+
+
+def _remove(standby: Path, removals: Iterable[str]) -> None:
+    for path in removals:
+        try:
+            remove(standby, path)
+        except FileNotFoundError:
+            continue  # stashed
+
+
+def _make_directories(standby: Path, plan: Plan) -> None:
+    for entry in plan.directories:
+        try:
+            os.mkdir(f"{standby}{entry.path}", 0o700)
+        except FileExistsError:
+            continue
+
+
+def _copy(
+    standby: Path,
+    running: Optional[Path],
+    plan: Plan,
+    finisher: Finisher,
+    meter: Meter,
+    emit: Emit,
+) -> List[FileStep]:
+    """Copies what the running slot has; returns the steps whose content changed meanwhile."""
+    steps = [step for step in plan.steps if step.source is Source.COPIED]
+
+    def copy(step: FileStep) -> bool:
+        return _write_copy(standby, step, f"{running}{step.origin}", finisher, meter)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        done = list(pool.map(copy, steps))
+    unmade = [step for step, ok in zip(steps, done) if not ok]
+    for step in unmade:
+        emit(Warned(f"{step.origin} changed while it was copied; it is downloaded instead"))
+    return unmade
+
+
+def _write_copy(
+    standby: Path, step: FileStep, source: str, finisher: Finisher, meter: Meter
+) -> bool:
+    """Makes the file of `step` from `source`; False, with nothing left, if its content differs."""
+    target = f"{standby}{step.entry.path}"
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            digest, size = content.copy_hashed(source, descriptor)
+        except OSError as error:
+            if error.filename != source and error.errno != errno.EIO:
+                raise
+            digest, size = Digest(b""), 0
+    finally:
+        os.close(descriptor)
+    if digest != step.entry.digest:
+        os.unlink(target)
+        return False
+    finisher.file(step.entry, mtime_ns=content.mtime_of(source))
+    meter.add(size)
+    return True
+
+
+def _download(
+    standby: Path,
+    steps: Sequence[FileStep],
+    fetch: Fetch,
+    finisher: Finisher,
+    meter: Meter,
+    emit: Emit,
+) -> None:
+    """Fetches the content of `steps` and puts each file in its place as it arrives."""
+    if not steps:
+        return
+    emit(PhaseStarted(Phase.DOWNLOAD, f"downloading {len(steps)} files"))
+    by_digest = {step.entry.digest: step for step in steps}
+    for digest in fetch(list(by_digest.values()), standby / STAGING):
+        with slot_errors(standby):
+            _place(standby, by_digest[digest], finisher)
+        meter.add(by_digest[digest].entry.size or 0)
+
+
+def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:
+    staged = standby / STAGING / step.entry.digest.hex()
+    os.rename(staged, f"{standby}{step.entry.path}")
+    finisher.file(step.entry, mtime_ns=None)
+
+
+def _place_staged(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> None:
+    """Stashed content keeps its inode, so its old extended attributes must go."""
+    for step in plan.steps:
+        if step.source in (Source.STAGED, Source.MOVED):
+            _place(standby, step, finisher)
+            meter.add(step.entry.size or 0 if step.source is Source.STAGED else 0)
+
+
+def _make_empty(standby: Path, plan: Plan, finisher: Finisher) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    for step in plan.steps:
+        if step.source is Source.EMPTY:
+            os.close(os.open(f"{standby}{step.entry.path}", flags, 0o600))
+            finisher.file(step.entry, mtime_ns=None)
+
+
+def _duplicate(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> None:
+    for step in plan.steps:
+        if step.source is not Source.DUPLICATED:
+            continue
+        source = f"{standby}{step.origin}"
+        if not _write_copy(standby, step, source, finisher, meter):
+            raise SlotUnusable(
+                f"{source} does not read back as it was verified",
+                hint="the slot's storage is failing; see the kernel log",
+            )
+
+
+def _link(standby: Path, plan: Plan) -> None:
+    for step in plan.steps:
+        for other in step.links:
+            os.link(
+                f"{standby}{step.entry.path}", f"{standby}{other.path}", follow_symlinks=False
+            )
+
+
+def _clear(staging: Path) -> None:
+    """Empties and removes the staging directory: nothing in the slot may link to it."""
+    for leftover in list(os.scandir(staging)):
+        os.unlink(leftover.path)
+    staging.rmdir()

@@ -1,0 +1,69 @@
+"""Following symlinks inside a slot, as a process chrooted into it would.
+
+Absolute targets start at the slot's root and `..` never leaves it, so a path can not lead into
+the running system (FIELD-LESSONS 27, 28, 32).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import List
+
+MAX_SYMLINKS = 40
+
+
+def resolve_parent(root: Path, path: str) -> str:
+    """`path` with its parent resolved inside `root`; the last component is not followed.
+
+    The result is a path inside the slot (`/usr/lib/x` for `/lib/x` on a merged-usr system).
+    Parts that do not exist are taken as they are. Raises OSError (ELOOP, ENOTDIR).
+    """
+    parent, _, name = path.rpartition("/")
+    resolved = resolve(root, parent)
+    return f"{resolved}/{name}"
+
+
+def resolve(root: Path, path: str) -> str:
+    """`path` with all symlinks resolved inside `root`; the root itself is the empty string."""
+    pending = [part for part in reversed(path.split("/")) if part]
+    done: List[str] = []
+    followed = 0
+    while pending:
+        part = pending.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            del done[-1:]
+            continue
+        target = _link_target(f"{root}/{'/'.join([*done, part])}")
+        if not target:
+            done.append(part)
+            continue
+        followed += 1
+        if followed > MAX_SYMLINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if target.startswith("/"):
+            done.clear()
+        pending.extend(reversed(target.split("/")))
+    return "".join(f"/{part}" for part in done)
+
+
+def _link_target(place: str) -> str:
+    try:
+        return os.readlink(place)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return ""
+        raise
+
+
+def is_executable(root: Path, path: str) -> bool:
+    """True when `path`, followed inside `root`, is an executable regular file."""
+    try:
+        status = os.stat(f"{root}{resolve(root, path)}", follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)

@@ -1,0 +1,93 @@
+"""Mounts that can not outlive this process.
+
+A changing `ota` moves into a mount namespace of its own before its first mount. The kernel
+takes these mounts down when the process ends, however it ends: a SIGKILL leaves neither stale
+mounts nor loop devices behind (a loop device set up by `mount -o loop` goes with its mount).
+On ordinary exits mounts are undone in reverse order and a failing umount is an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Sequence
+
+from ..errors import NeedsRoot, SlotUnusable
+from .run import CommandFailed, run
+
+_CLONE_NEWNS = 0x00020000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+STANDBY_OPTIONS = ("nosuid", "nodev", "noexec", "noatime")
+
+
+def enter_private_namespace() -> None:
+    """Gives this process its own mount table, from which nothing propagates.
+
+    Call it before threads are started. Raises NeedsRoot.
+    """
+    if _libc.unshare(_CLONE_NEWNS) != 0:
+        number = ctypes.get_errno()
+        raise NeedsRoot(
+            f"mounting a slot needs root ({os.strerror(number)})", hint="run it with sudo"
+        )
+    run(["mount", "--make-rprivate", "/"])
+
+
+@contextmanager
+def mounted(source: str, target: Path, options: Sequence[str]) -> Iterator[Path]:
+    """Mounts `source` on the directory `target` for the time of the block.
+
+    Raises SlotUnusable when it can not be mounted or, after the block, not be unmounted (then
+    data may not have reached the disk).
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        run(["mount", "-o", ",".join(options), source, str(target)])
+    except CommandFailed as error:
+        raise SlotUnusable(f"{source} can not be mounted: {error.message}") from None
+    try:
+        yield target
+    finally:
+        try:
+            run(["umount", str(target)])
+        except CommandFailed as error:
+            raise SlotUnusable(f"{source} can not be unmounted: {error.message}") from None
+
+
+@contextmanager
+def read_only_view(directory: Path, target: Path) -> Iterator[Path]:
+    """Shows what is mounted at `directory`, and nothing mounted below it, read-only at `target`."""
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        run(["mount", "--bind", str(directory), str(target)])
+    except CommandFailed as error:
+        raise SlotUnusable(f"{directory} can not be viewed: {error.message}") from None
+    try:
+        run(["mount", "-o", "remount,bind,ro", str(target)])
+        yield target
+    finally:
+        run(["umount", str(target)])
+
+
+class MountPoint(NamedTuple):
+    """A line of mountinfo: `device` is (major, minor); `root` the mounted part of it."""
+
+    device: str
+    root: str
+    path: str
+
+
+def mount_points() -> List[MountPoint]:
+    """All mounts this process sees (proc(5), mountinfo)."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        fields = [line.split(" ") for line in lines]
+    return [MountPoint(f[2], _unescape(f[3]), _unescape(f[4])) for f in fields]
+
+
+def _unescape(text: str) -> str:
+    for escaped, plain in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(escaped, plain)
+    return text

@@ -1,0 +1,109 @@
+"""The files `ota` keeps on a device: the state, the history, and the lock."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Dict, Iterator, List
+
+from ..core.record import Record, format_record, parse_record
+from ..errors import Busy, ConfigError, NeedsRoot, NoSpace
+from ..model import Device
+from .files import make_directory_durably, read_limited, write_durably
+
+MAX_STATE_BYTES = 1024 * 1024
+MAX_HISTORY_LINES = 200
+
+
+def now() -> str:
+    """The system's time as RFC 3339 in UTC."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def load_record(device: Device) -> Record:
+    """What the device remembers; a device without a state file remembers nothing.
+
+    Raises ConfigError when the file is damaged or can not be read.
+    """
+    path = device.state_directory / "state.json"
+    try:
+        return parse_record(read_limited(path, MAX_STATE_BYTES), str(path))
+    except FileNotFoundError:
+        return Record()
+    except OSError as error:
+        raise ConfigError(f"{path} can not be read: {error.strerror}") from None
+
+
+def save_record(device: Device, record: Record) -> None:
+    """Durably replaces the state file. Raises NoSpace, ConfigError."""
+    _write(device.state_directory / "state.json", format_record(record))
+
+
+def append_history(device: Device, entry: Dict[str, object]) -> None:
+    """Adds one line to the bounded history."""
+    lines = [*_history_lines(device), json.dumps(entry, sort_keys=True)][-MAX_HISTORY_LINES:]
+    _write(device.state_directory / "history.jsonl", "".join(f"{line}\n" for line in lines).encode())
+
+
+def _history_lines(device: Device) -> List[str]:
+    path = device.state_directory / "history.jsonl"
+    try:
+        return read_limited(path, MAX_STATE_BYTES).decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        make_directory_durably(path.parent)
+        write_durably(path, data, 0o644)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise NoSpace(
+                f"no space left on the boot partition while writing {path}",
+                hint="remove old kernels from /boot",
+            ) from error
+        raise ConfigError(
+            f"{path} can not be written: {error.strerror}", hint="is /boot mounted read-only?"
+        ) from error
+
+
+@contextmanager
+def exclusive(device: Device) -> Iterator[None]:
+    """Holds the device's lock: one changing `ota` at a time.
+
+    Raises Busy, naming the holder, when another `ota` holds it, and NeedsRoot where the lock
+    may not be taken.
+    """
+    path = device.root / "run" / "ota.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except PermissionError:
+        raise NeedsRoot(
+            f"{path} can not be opened: this changes the device", hint="run it with sudo"
+        ) from None
+    try:
+        _take(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        raise Busy(
+            f"another ota (pid {holder or 'unknown'}) holds {path}",
+            hint="wait until it is done, then run this again",
+            slug="locked",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

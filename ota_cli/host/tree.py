@@ -1,0 +1,168 @@
+"""Reading and changing the file tree of a slot, by paths as an image names them.
+
+Nothing here follows a symlink of the slot: scanning uses lstat, opening O_NOFOLLOW, and the
+plan has removed every symlink that stood where the image has a directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Tuple
+
+from ..core.delta import LocalFile, LocalOther, LocalTree
+from ..core.tables import RESERVED
+from ..errors import SlotUnusable
+from ..events import Emit, Warned
+
+_KINDS = {
+    stat.S_IFDIR: "d",
+    stat.S_IFLNK: "l",
+    stat.S_IFBLK: "b",
+    stat.S_IFCHR: "c",
+    stat.S_IFIFO: "p",
+    stat.S_IFSOCK: "s",
+}
+
+# linux/fs.h: inode flags that make a file refuse to be changed or removed.
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_FROZEN_FLAGS = 0x10 | 0x20
+
+
+def scan(root: Path, emit: Emit, *, unlock: bool = False) -> LocalTree:
+    """All that lies below `root`, without crossing into other file systems.
+
+    `unlock`: give the owner access to directories whose mode denies it (only for a slot that is
+    about to be filled; the fill sets the modes of the image). Otherwise such directories are
+    reported and taken as empty. Names that are not UTF-8 are kept (surrogate escapes).
+    Raises SlotUnusable when `root` can not be read.
+    """
+    files: Dict[str, LocalFile] = {}
+    others: Dict[str, LocalOther] = {}
+    pending: List[str] = [""]
+    device = _device_of(root)
+    while pending:
+        directory = pending.pop()
+        for name, status in _entries(root, directory, emit, unlock):
+            path = f"{directory}/{name}"
+            if path == RESERVED or (path == "/lost+found" and stat.S_ISDIR(status.st_mode)):
+                continue
+            if stat.S_ISREG(status.st_mode):
+                files[path] = _file(path, status)
+                continue
+            others[path] = _other(root, path, status)
+            if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
+                pending.append(path)
+    return LocalTree(files, others)
+
+
+def remove(root: Path, path: str) -> None:
+    """Removes one file, symlink, node or empty directory; frozen files are thawed first.
+
+    Raises OSError. A directory that is not empty because of a mount in it stays an error.
+    """
+    target = f"{root}{path}"
+    try:
+        _unlink(target)
+    except PermissionError as error:
+        if error.errno != errno.EPERM or not _thaw(target):
+            raise
+        _unlink(target)
+
+
+def path_in(root: Path, path: str) -> str:
+    """Where the image's `path` is below `root`."""
+    return f"{root}{path}"
+
+
+def _unlink(target: str) -> None:
+    try:
+        os.unlink(target)
+    except (IsADirectoryError, PermissionError):
+        if not stat.S_ISDIR(os.lstat(target).st_mode):
+            raise
+        os.rmdir(target)
+
+
+def _thaw(target: str) -> bool:
+    """Clears immutable and append-only of a regular file; False where that is impossible."""
+    if not stat.S_ISREG(os.lstat(target).st_mode):
+        return False
+    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        flags = bytearray(8)
+        fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, flags)
+        value = int.from_bytes(flags[:4], "little")
+        if not value & _FROZEN_FLAGS:
+            return False
+        flags[:4] = (value & ~_FROZEN_FLAGS).to_bytes(4, "little")
+        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, bytes(flags))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _device_of(root: Path) -> int:
+    try:
+        return os.stat(root).st_dev
+    except OSError as error:
+        raise SlotUnusable(f"{root} can not be read: {error.strerror}") from None
+
+
+def _entries(
+    root: Path, directory: str, emit: Emit, unlock: bool
+) -> Iterator[Tuple[str, os.stat_result]]:
+    place = f"{root}{directory}"
+    try:
+        listing = _listing(place, unlock)
+    except PermissionError:
+        emit(Warned(f"{directory} can not be read without root; taken as empty"))
+        return
+    for entry in listing:
+        yield entry.name, entry.stat(follow_symlinks=False)
+
+
+def _listing(place: str, unlock: bool) -> "List[os.DirEntry[str]]":
+    if unlock:
+        mode = os.lstat(place).st_mode
+        if mode & 0o700 != 0o700:
+            os.chmod(place, stat.S_IMODE(mode) | 0o700)
+    with os.scandir(place) as listing:
+        entries = list(listing)
+    if entries and not os.access(place, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+    return entries
+
+
+def _file(path: str, status: os.stat_result) -> LocalFile:
+    return LocalFile(
+        path, status.st_size, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid,
+        status.st_mtime_ns, status.st_ino, status.st_nlink,
+    )  # fmt: skip
+
+
+def _other(root: Path, path: str, status: os.stat_result) -> LocalOther:
+    kind = _KINDS[stat.S_IFMT(status.st_mode)]
+    target = os.readlink(f"{root}{path}") if kind == "l" else ""
+    device = status.st_rdev if kind in "bc" else 0
+    return LocalOther(
+        path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid,
+        status.st_mtime_ns, target, device,
+    )  # fmt: skip
+
+
+def xattrs_of(target: str) -> Optional[Dict[str, bytes]]:
+    """Extended attributes of `target` (not followed); None where the file system has none."""
+    try:
+        names = os.listxattr(target, follow_symlinks=False)
+        return {name: os.getxattr(target, name, follow_symlinks=False) for name in names}
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.ENODATA):
+            return None
+        raise

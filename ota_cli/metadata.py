@@ -1,0 +1,145 @@
+"""Owners, modes, times and extended attributes of a slot's files, as the image has them.
+
+Owner before mode: a change of owner clears suid and sgid. Symlinks are never followed. Without
+root, owners and privileged attributes are not applied; the report says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Dict, Iterable, Mapping, Optional, Tuple
+
+from .core.delta import LocalTree, Plan, Source
+from .host.tree import xattrs_of
+from .model import Attributes, DirEntry, FileEntry
+
+#: Set by the running system's policy, not by an image that does not name them.
+_POLICY_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.SMACK64")
+
+
+class Finisher:
+    """Gives the entries of one slot the metadata of the image.
+
+    `owners`: apply owners and all extended attributes; else only the caller's own `user.*`.
+    """
+
+    def __init__(
+        self, slot: Path, local: LocalTree, attributes: Optional[Attributes], *, owners: bool
+    ) -> None:
+        self._slot = slot
+        self._local = local
+        self._owners = owners
+        self._mtimes: Mapping[str, int] = attributes.mtimes_ns if attributes else {}
+        self._xattrs = attributes.xattrs if attributes else {}
+
+    def file(self, entry: FileEntry, mtime_ns: Optional[int]) -> None:
+        """All metadata of a file that was just made; `mtime_ns` where the image gives none."""
+        target = f"{self._slot}{entry.path}"
+        self._own(target, entry.uid, entry.gid)
+        self._fit_xattrs(target, entry.path)
+        os.chmod(target, entry.mode)
+        self._date(target, self._mtimes.get(entry.path, mtime_ns))
+
+    def keep(self, plan: Plan) -> None:
+        """Corrects what differs on kept files; writes nothing to those that are right."""
+        for step in plan.steps:
+            if step.source is not Source.KEPT:
+                continue
+            entry, have = step.entry, self._local.files[step.entry.path]
+            target = f"{self._slot}{entry.path}"
+            changed = self._fit_xattrs(target, entry.path)
+            wrong_owner = self._owners and (have.uid, have.gid) != (entry.uid, entry.gid)
+            if wrong_owner:
+                self._own(target, entry.uid, entry.gid)
+            if wrong_owner or changed or have.mode != entry.mode:
+                os.chmod(target, entry.mode)
+            mtime_ns = self._mtimes.get(entry.path)
+            if mtime_ns not in (None, have.mtime_ns):
+                self._date(target, mtime_ns)
+
+    def symlinks_and_nodes(self, plan: Plan) -> None:
+        """Makes missing symlinks, nodes and fifos; corrects the owners of all of them."""
+        for link in plan.symlinks:
+            target = f"{self._slot}{link.path}"
+            if not self._present(link.path, "l", link.target):
+                os.symlink(link.target, target)
+            self._dress(target, link.path, link.uid, link.gid)
+        for node in plan.nodes:
+            target = f"{self._slot}{node.path}"
+            if node.kind == "p":
+                if not self._present(node.path, "p", ""):
+                    os.mkfifo(target, 0o600)
+            elif self._owners:
+                kind = 0o060000 if node.kind == "b" else 0o020000
+                os.mknod(target, kind | 0o600, os.makedev(node.major, node.minor))
+            else:
+                continue  # only root makes device nodes
+            self._dress(target, node.path, node.uid, node.gid)
+            os.chmod(target, node.mode)
+
+    def directories(self, entries: Iterable[DirEntry]) -> None:
+        """Metadata of directories, deepest first: nothing below them changes afterwards."""
+        for entry in sorted(entries, reverse=True):
+            target = f"{self._slot}{entry.path}"
+            have = os.lstat(target)
+            changed = self._fit_xattrs(target, entry.path)
+            wrong_owner = self._owners and (have.st_uid, have.st_gid) != (entry.uid, entry.gid)
+            if wrong_owner:
+                self._own(target, entry.uid, entry.gid)
+            if wrong_owner or changed or have.st_mode & 0o7777 != entry.mode:
+                os.chmod(target, entry.mode)
+            mtime_ns = self._mtimes.get(entry.path)
+            if mtime_ns not in (None, have.st_mtime_ns):
+                self._date(target, mtime_ns)
+
+    def _present(self, path: str, kind: str, link_target: str) -> bool:
+        other = self._local.others.get(path)
+        return other is not None and (other.kind, other.target) == (kind, link_target)
+
+    def _dress(self, target: str, path: str, uid: int, gid: int) -> None:
+        have = os.lstat(target)
+        if (have.st_uid, have.st_gid) != (uid, gid):
+            self._own(target, uid, gid)
+        self._fit_xattrs(target, path)
+        mtime_ns = self._mtimes.get(path)
+        if mtime_ns not in (None, have.st_mtime_ns):
+            self._date(target, mtime_ns)
+
+    def _own(self, target: str, uid: int, gid: int) -> None:
+        if self._owners:
+            os.chown(target, uid, gid, follow_symlinks=False)
+
+    def _date(self, target: str, mtime_ns: Optional[int]) -> None:
+        if mtime_ns is not None:
+            os.utime(target, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+
+    def _fit_xattrs(self, target: str, path: str) -> bool:
+        """Makes the extended attributes those of the image; True if anything was changed."""
+        have = xattrs_of(target)
+        wanted = self._wanted_xattrs(path)
+        if have is None and not wanted:
+            return False
+        have = {name: value for name, value in (have or {}).items() if self._may(name)}
+        for name in have.keys() - wanted.keys():
+            _remove_xattr(target, name)
+        for name, value in wanted.items():
+            if have.get(name) != value:
+                os.setxattr(target, name, value, follow_symlinks=False)
+        return have != wanted
+
+    def _wanted_xattrs(self, path: str) -> Dict[str, bytes]:
+        pairs: Tuple[Tuple[str, bytes], ...] = self._xattrs.get(path, ())
+        return {name: value for name, value in pairs if self._may(name)}
+
+    def _may(self, name: str) -> bool:
+        return name not in _POLICY_XATTRS and (self._owners or name.startswith("user."))
+
+
+def _remove_xattr(target: str, name: str) -> None:
+    try:
+        os.removexattr(target, name, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.ENODATA:  # a removed ACL can take its twin along
+            raise

@@ -1,0 +1,190 @@
+"""Carrying persistent files from the running slot into the new one (FORMATS section 1).
+
+A directory is merged, the running slot's files winning; nothing of the image disappears. Paths
+are followed inside each slot only. Owners are mapped by name. Whatever can not be carried fails
+the update; only what is absent is skipped.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Iterator, List, Tuple
+
+from .core.accounts import OwnerMap, owner_map
+from .errors import DoesNotFit
+from .events import Emit, Note
+from .host.content import copy_hashed
+from .host.inside import resolve, resolve_parent
+from .host.tree import remove, xattrs_of
+
+#: Minutes of copying for nothing (FIELD-LESSONS 35).
+IGNORED = ("/swapfile", "/swap.img")
+
+
+@dataclass(frozen=True)
+class _Carrier:
+    """What every copy needs. `owners`: apply owners and attributes (root only)."""
+
+    running: Path
+    standby: Path
+    owners: bool
+    owner_map: OwnerMap
+    emit: Emit
+
+
+def persist(
+    listed: Iterable[str], globs: Iterable[str], running: Path, standby: Path, emit: Emit
+) -> List[str]:
+    """Copies what the image lists and what the device's globs match; returns what was there.
+
+    Raises OSError, and DoesNotFit where a path is a directory in only one of the systems.
+    """
+    carrier = _Carrier(
+        running, standby, os.geteuid() == 0,
+        owner_map(_accounts(running), _accounts(standby)), emit,
+    )  # fmt: skip
+    wanted = [*listed, *(path for pattern in globs for path in expand(running, pattern))]
+    carried = []
+    for path in dict.fromkeys(wanted):
+        if path in IGNORED or path in carried:
+            continue
+        if _present(running, path):
+            _carry(carrier, resolve_parent(running, path), path)
+            carried.append(path)
+    return carried
+
+
+def expand(root: Path, pattern: str) -> Iterator[str]:
+    """Paths inside `root` that a shell-like `pattern` matches, in sorted order."""
+    yield from _expand(root, "", [part for part in pattern.split("/") if part])
+
+
+def _expand(root: Path, base: str, parts: List[str]) -> Iterator[str]:
+    if not parts:
+        yield base
+        return
+    head, rest = parts[0], parts[1:]
+    if not any(sign in head for sign in "*?["):
+        yield from _expand(root, f"{base}/{head}", rest)
+        return
+    try:
+        names = os.listdir(f"{root}{resolve(root, base)}")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in sorted(fnmatch.filter(names, head)):
+        yield from _expand(root, f"{base}/{name}", rest)
+
+
+def _present(root: Path, path: str) -> bool:
+    try:
+        os.lstat(f"{root}{resolve_parent(root, path)}")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _carry(carrier: _Carrier, source: str, path: str) -> None:
+    """Copies `source` of the running slot to where `path` leads in the new one."""
+    _make_parents(carrier, path)
+    target = resolve_parent(carrier.standby, path)
+    status = os.lstat(f"{carrier.running}{source}")
+    if stat.S_ISDIR(status.st_mode):
+        _carry_directory(carrier, source, path, status)
+    elif stat.S_ISLNK(status.st_mode):
+        _clear_place(carrier, target, path)
+        os.symlink(os.readlink(f"{carrier.running}{source}"), f"{carrier.standby}{target}")
+        _dress(carrier, source, target, status)
+    elif stat.S_ISREG(status.st_mode):
+        _clear_place(carrier, target, path)
+        _copy_file(carrier, source, target)
+        _dress(carrier, source, target, status)
+    else:
+        carrier.emit(Note(f"{path} is a socket, fifo or device; not carried over"))
+
+
+def _carry_directory(
+    carrier: _Carrier, source: str, path: str, status: os.stat_result
+) -> None:
+    target = resolve(carrier.standby, path)
+    place = f"{carrier.standby}{target}"
+    existed = os.path.lexists(place)
+    if existed and not stat.S_ISDIR(os.lstat(place).st_mode):
+        raise _conflict(path)
+    if not existed:
+        os.mkdir(place, 0o700)
+    for name in sorted(os.listdir(f"{carrier.running}{source}")):
+        _carry(carrier, f"{source}/{name}", f"{path}/{name}")
+    _dress(carrier, source, target, status)
+
+
+def _make_parents(carrier: _Carrier, path: str) -> None:
+    """Missing directories above `path`, each like the running slot's."""
+    parts = path.split("/")[1:-1]
+    for depth in range(1, len(parts) + 1):
+        parent = "/" + "/".join(parts[:depth])
+        target = resolve(carrier.standby, parent)
+        if os.path.isdir(f"{carrier.standby}{target}"):
+            continue
+        source = resolve(carrier.running, parent)
+        os.mkdir(f"{carrier.standby}{target}", 0o700)
+        _dress(carrier, source, target, os.lstat(f"{carrier.running}{source}"))
+
+
+def _clear_place(carrier: _Carrier, target: str, path: str) -> None:
+    """Removes what the image has at `target`: a new inode, never a write through a hard link."""
+    try:
+        status = os.lstat(f"{carrier.standby}{target}")
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(status.st_mode):
+        raise _conflict(path)
+    remove(carrier.standby, target)
+
+
+def _conflict(path: str) -> DoesNotFit:
+    return DoesNotFit(
+        f"persistent {path} is a directory in one system and not in the other",
+        hint="remove it on the device or from the list of persistent files",
+        slug="persist-conflict",
+    )
+
+
+def _copy_file(carrier: _Carrier, source: str, target: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    descriptor = os.open(f"{carrier.standby}{target}", flags, 0o600)
+    try:
+        copy_hashed(f"{carrier.running}{source}", descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _dress(carrier: _Carrier, source: str, target: str, status: os.stat_result) -> None:
+    """Owner (by name), attributes, mode and times of the running slot's file."""
+    place = f"{carrier.standby}{target}"
+    if carrier.owners:
+        uid, gid = carrier.owner_map(status.st_uid, status.st_gid)
+        os.chown(place, uid, gid, follow_symlinks=False)
+        for name, value in (xattrs_of(f"{carrier.running}{source}") or {}).items():
+            os.setxattr(place, name, value, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(place, stat.S_IMODE(status.st_mode))
+    times = (status.st_atime_ns, status.st_mtime_ns)
+    os.utime(place, ns=times, follow_symlinks=False)
+
+
+def _accounts(root: Path) -> Tuple[str, str]:
+    """The texts of passwd and group of a slot; empty where it has none."""
+    texts = []
+    for name in ("/etc/passwd", "/etc/group"):
+        try:
+            with open(f"{root}{resolve(root, name)}", encoding="utf-8", errors="replace") as file:
+                texts.append(file.read(16 * 1024 * 1024))
+        except FileNotFoundError:
+            texts.append("")
+    return texts[0], texts[1]
+
+

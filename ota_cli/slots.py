@@ -1,0 +1,292 @@
+"""Opening a slot: everything after this sees only a directory.
+
+A slot is opened for writing only when nobody else can be using it: not the running one, not
+mounted anywhere, opened O_EXCL (the kernel then refuses whoever comes second).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, List, Optional
+
+from .errors import NeedsRoot, SlotUnusable
+from .events import Emit, Note
+from .host import mounts
+from .host.run import CommandFailed, run
+from .model import Device, DeviceSlot, DirectorySlot, FileSlot, SlotLocation, SlotName
+
+MOUNT_BASE = Path("/run/ota")
+_FSCK_TIMEOUT_S = 1800.0
+_MKFS_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """What a device or disk-image file holds. `kind` is empty where it holds nothing known."""
+
+    kind: str = ""
+    uuid: str = ""
+    label: str = ""
+
+
+def needs_mounts(device: Device) -> bool:
+    """True when working on the slots of `device` mounts something."""
+    return any(not isinstance(slot, DirectorySlot) for slot in device.slots.values())
+
+
+@contextmanager
+def running_root(device: Device) -> Iterator[Optional[Path]]:
+    """The running system's tree, for reading only; None where there is none to read."""
+    if device.running is None:
+        yield None
+        return
+    location = device.slots[device.running]
+    if isinstance(location, DirectorySlot):
+        yield location.path
+    elif device.is_this_machine:
+        with mounts.read_only_view(Path("/"), MOUNT_BASE / "running") as view:
+            yield view
+    else:
+        with _view(location) as view:
+            yield view
+
+
+@contextmanager
+def readable(location: SlotLocation) -> Iterator[Path]:
+    """A slot's tree for reading only, without writing to it (no journal replay)."""
+    if isinstance(location, DirectorySlot):
+        yield location.path
+    else:
+        with _view(location) as view:
+            yield view
+
+
+@contextmanager
+def standby_root(
+    device: Device, slot: SlotName, emit: Emit, *, may_format: bool
+) -> Iterator[Path]:
+    """The slot that is to be filled, checked, and mounted where it needs to be.
+
+    Raises SlotUnusable when it is the running one, is in use, or has no usable file system and
+    `may_format` is False; NeedsRoot without root for devices and files.
+    """
+    if slot == device.running:
+        raise SlotUnusable(f"slot {slot} is the running one", slug="running-slot")
+    location = device.slots[slot]
+    if isinstance(location, DirectorySlot):
+        with _directory(device, location.path) as path:
+            yield path
+        return
+    with mounted_for_filling(location, emit, may_format, _template(device)) as path:
+        yield path
+
+
+@contextmanager
+def mounted_for_filling(
+    location: SlotLocation, emit: Emit, may_format: bool, template: Optional[SlotLocation] = None
+) -> Iterator[Path]:
+    """A device or disk-image file, checked by e2fsck or made by mkfs.ext4, then mounted.
+
+    A new file system gets the features of the one at `template`, so that the boot loader and
+    kernel that read that one can read the new one too (FIELD-LESSONS 14).
+    """
+    with ExitStack() as stack:
+        node = stack.enter_context(_claimed(location))
+        found = probe_file_system(node)
+        if found.kind in ("ext2", "ext3", "ext4") and _healthy(node):
+            emit(Note(f"{node}: file system is clean"))
+        elif may_format:
+            emit(Note(f"{node}: no usable file system; making a new ext4"))
+            _format(node, found, template)
+        else:
+            raise SlotUnusable(
+                f"{node} holds no usable file system", hint="leave out --no-format to make one"
+            )
+        options = list(mounts.STANDBY_OPTIONS)
+        options += ["loop"] if isinstance(location, FileSlot) else []
+        target = MOUNT_BASE / "standby"
+        yield stack.enter_context(mounts.mounted(node, target, options))
+
+
+def will_format(location: SlotLocation) -> bool:
+    """True when a fill would have to make a file system there first (reads only)."""
+    if isinstance(location, DirectorySlot):
+        return False
+    return probe_file_system(node_of(location)).kind not in ("ext2", "ext3", "ext4")
+
+
+def probe_file_system(node: str) -> FileSystem:
+    """What lies on `node`, by blkid's low-level probing of the bytes themselves."""
+    found = run(["blkid", "-p", "-o", "export", node], ok=(0, 2)).stdout.decode("utf-8", "replace")
+    pairs = dict(line.split("=", 1) for line in found.splitlines() if "=" in line)
+    return FileSystem(pairs.get("TYPE", ""), pairs.get("UUID", ""), pairs.get("LABEL", ""))
+
+
+def node_of(location: SlotLocation) -> str:
+    """The path to open for a device or file slot. Raises SlotUnusable when there is none."""
+    if isinstance(location, DeviceSlot):
+        return _resolve(location.spec)
+    assert not isinstance(location, DirectorySlot)
+    if not location.path.is_file():
+        raise SlotUnusable(f"{location.path} is not a disk-image file")
+    return str(location.path)
+
+
+def _resolve(spec: str) -> str:
+    """The device node that `PARTUUID=`, `UUID=`, `LABEL=` or a path names; two are one too many."""
+    if spec.startswith("/"):
+        found = [spec] if os.path.exists(spec) else []
+    else:
+        out = run(["blkid", "-c", "/dev/null", "-t", spec, "-o", "device"], ok=(0, 2)).stdout.decode()
+        found = out.split()
+    if len(found) != 1:
+        raise SlotUnusable(
+            f"{spec} names {'no device' if not found else 'several: ' + ' '.join(found)}",
+            hint="see `lsblk -o NAME,PARTUUID,UUID,LABEL` and `slots:` in ecu_info.yml",
+        )
+    if not stat.S_ISBLK(os.stat(found[0]).st_mode):
+        raise SlotUnusable(f"{spec} is not a block device")
+    return os.path.realpath(found[0])
+
+
+def device_number(location: SlotLocation) -> Optional[int]:
+    """st_rdev of a device slot; None for the others."""
+    return os.stat(_resolve(location.spec)).st_rdev if isinstance(location, DeviceSlot) else None
+
+
+@contextmanager
+def _directory(device: Device, path: Path) -> Iterator[Path]:
+    if path.is_symlink():
+        raise SlotUnusable(f"{path} is a symlink, not a directory")
+    running = device.slots[device.running] if device.running else None
+    if isinstance(running, DirectorySlot) and path.exists() and path.samefile(running.path):
+        raise SlotUnusable(f"{path} is the running slot as well", slug="running-slot")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        os.chmod(path, 0o755)
+        writable = os.access(path, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise SlotUnusable(f"slot directory {path}: {error.strerror}") from None
+    if not writable:
+        raise SlotUnusable(f"slot directory {path} is not writable", hint="check its owner")
+    yield path
+
+
+@contextmanager
+def _claimed(location: SlotLocation) -> Iterator[str]:
+    """The node of `location`, held so that no other `ota` takes it; refused while in use."""
+    node = node_of(location)
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        descriptor = os.open(node, flags | (os.O_EXCL if isinstance(location, DeviceSlot) else 0))
+    except PermissionError:
+        raise NeedsRoot(f"{node} can not be opened", hint="run it with sudo") from None
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise _in_use(node) from None
+        raise SlotUnusable(f"{node} can not be opened: {error.strerror}") from None
+    if isinstance(location, DeviceSlot):
+        os.close(descriptor)  # mkfs, e2fsck and mount claim it themselves from here on
+        yield node
+        return
+    try:
+        if run(["losetup", "-j", node]).stdout.strip():
+            raise _in_use(node)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield node
+    except BlockingIOError:
+        raise _in_use(node) from None
+    finally:
+        os.close(descriptor)
+
+
+def _in_use(node: str) -> SlotUnusable:
+    return SlotUnusable(
+        f"{node} is in use (mounted, or held by another program)",
+        hint="unmount it; `findmnt` and `losetup -l` tell where it is",
+        slug="slot-in-use",
+    )
+
+
+def _healthy(node: str) -> bool:
+    """True when e2fsck finds or makes the file system clean (e2fsck(8): 0 clean, 1 corrected)."""
+    try:
+        run(["e2fsck", "-p", node], ok=(0, 1), timeout_s=_FSCK_TIMEOUT_S)
+    except CommandFailed as error:
+        if error.returncode is None:
+            raise
+        return False
+    return True
+
+
+def _format(node: str, found: FileSystem, template: Optional[SlotLocation]) -> None:
+    argv = ["mkfs.ext4", "-q", "-F"]
+    argv += ["-U", found.uuid] if found.uuid and found.kind.startswith("ext") else []
+    argv += ["-L", found.label] if found.label else []
+    features = _features(node_of(template)) if template else []
+    argv += ["-O", "none," + ",".join(features)] if features else []
+    try:
+        run([*argv, node], timeout_s=_MKFS_TIMEOUT_S)
+    except CommandFailed as error:
+        raise SlotUnusable(f"{node} can not be formatted: {error.message}") from None
+
+
+#: What a running file system has by having been used, and mkfs does not take.
+_ACQUIRED_FEATURES = ("needs_recovery", "orphan_present", "large_file")
+
+
+def _features(node: str) -> List[str]:
+    listing = run(["dumpe2fs", "-h", node]).stdout.decode("utf-8", "replace")
+    for line in listing.splitlines():
+        if line.startswith("Filesystem features:"):
+            return [f for f in line.split(":", 1)[1].split() if f not in _ACQUIRED_FEATURES]
+    return []
+
+
+def _template(device: Device) -> Optional[SlotLocation]:
+    """The running slot, if its file system can be a model for a new one."""
+    if device.running is None:
+        return None
+    location = device.slots[device.running]
+    if isinstance(location, DirectorySlot):
+        return None
+    return location if probe_file_system(node_of(location)).kind == "ext4" else None
+
+
+@contextmanager
+def _view(location: SlotLocation) -> Iterator[Path]:
+    """A read-only mount that leaves the bytes of the slot alone, or a view of where it is."""
+    node = node_of(location)
+    target = MOUNT_BASE / "running"
+    place = _mounted_at(node, location)
+    if place:
+        with mounts.read_only_view(Path(place), target) as view:
+            yield view
+        return
+    options = ["ro", "noload", *mounts.STANDBY_OPTIONS]
+    options += ["loop"] if isinstance(location, FileSlot) else []
+    with mounts.mounted(node, target, options) as view:
+        yield view
+
+
+def _mounted_at(node: str, location: SlotLocation) -> str:
+    """Where the whole of `node` is mounted already, if anywhere."""
+    numbers = [os.stat(node).st_rdev] if isinstance(location, DeviceSlot) else _loops(node)
+    wanted = {f"{os.major(number)}:{os.minor(number)}" for number in numbers}
+    for point in mounts.mount_points():
+        if point.device in wanted and point.root == "/":
+            return point.path
+    return ""
+
+
+def _loops(node: str) -> List[int]:
+    listing = run(["losetup", "-j", node, "-O", "NAME", "-n"]).stdout.decode().split()
+    return [os.stat(loop).st_rdev for loop in listing]
+
+
