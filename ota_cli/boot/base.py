@@ -1,0 +1,76 @@
+"""What every boot back-end promises, and the table of them. A back-end is a module.
+
+Invariant of all back-ends: after any prefix of any returned list of ops, some slot that was
+bootable before still boots without a person.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Protocol
+
+from ..errors import BootRefused
+from ..host.ops import Op
+from ..model import Bootable, BootFiles, BootState, Device, SlotName
+from . import directory, grub
+
+
+class Backend(Protocol):
+    """The contract. Only `read` looks at the device; the others return ops and change nothing.
+
+    All are idempotent: doing their ops twice is doing them once.
+    """
+
+    #: Whether `install` wants a kernel.
+    needs_boot_files: bool
+
+    def detect(self, device: Device) -> bool:
+        """Whether this boot loader boots the device."""
+
+    def read(self, device: Device) -> BootState:
+        """What the boot loader will do. Raises BootRefused when that can not be read."""
+
+    def initialize(self, device: Device, state: BootState) -> List[Op]:
+        """Makes the boot loader's settings anew, saying `state`; for `ota setup` only."""
+
+    def withdraw(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
+        """Takes `slot` out of every choice, durably: before its first byte changes.
+
+        Raises BootRefused when nothing else could boot.
+        """
+
+    def install(self, device: Device, slot: SlotName, files: Optional[BootFiles]) -> List[Op]:
+        """Makes `slot` bootable: its boot files, read back and flushed, then `ready`."""
+
+    def arm(self, device: Device, state: BootState, bootable: Bootable) -> List[Op]:
+        """The next boot, and only that, tries `bootable`. Raises BootRefused if not `ready`."""
+
+    def commit(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
+        """`slot` is known to work and is what boots from now on."""
+
+    def revert(self, device: Device, state: BootState) -> List[Op]:
+        """No trial: the next boot is an ordinary one."""
+
+
+_BACKENDS: Dict[str, Backend] = {"grub": grub, "directory": directory}
+
+
+def detect_loader(device: Device) -> Optional[str]:
+    """The name of the device's back-end: the configured one, else the first that fits."""
+    wanted = device.ecu.bootloader
+    if wanted != "auto":
+        return wanted if wanted in _BACKENDS else None
+    return next((name for name, each in _BACKENDS.items() if each.detect(device)), None)
+
+
+def backend_for(device: Device) -> Backend:
+    """The back-end of `device`. Raises BootRefused when it has none."""
+    found = _BACKENDS.get(device.loader or "")
+    if found is None:
+        raise BootRefused(
+            f"no supported boot loader was found on {device.boot} "
+            f"(`bootloader: {device.ecu.bootloader}`)",
+            hint=f"set `bootloader:` in {device.state_directory / 'ecu_info.yml'} to one of "
+            f"{', '.join(_BACKENDS)}",
+            slug="no-boot-loader",
+        )
+    return found

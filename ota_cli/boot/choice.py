@@ -1,0 +1,62 @@
+"""The decisions all back-ends share: from what boots now to what shall boot. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Tuple
+
+from ..core.grubenv import REPAIR_HINT, BootVariables
+from ..errors import BootRefused
+from ..model import SLOT_NAMES, Bootable, BootState, SlotName, other_slot
+
+
+def disarmed(state: BootState) -> BootVariables:
+    """An ordinary boot of the default. Raises BootRefused when there is no default."""
+    if state.default is None:
+        raise BootRefused(
+            "the boot loader has no default slot", hint=REPAIR_HINT, slug="no-default"
+        )
+    return BootVariables(state.default, None, good_slots(state))
+
+
+def armed(state: BootState, bootable: Bootable) -> BootVariables:
+    """One trial of `bootable`. Raises BootRefused when its boot files are not complete."""
+    slot = bootable.slot
+    if not state.slots[slot].ready:
+        raise BootRefused(
+            f"slot {slot} has no complete boot files",
+            hint="run `ota update` again",
+            slug="not-ready",
+        )
+    return replace(disarmed(state), trial=slot, txn=bootable.txn)
+
+
+def committed(state: BootState, slot: SlotName) -> BootVariables:
+    """`slot` is good and the default. Raises BootRefused when it could not boot again."""
+    if not state.slots[slot].ready:
+        raise BootRefused(
+            f"slot {slot} has no complete boot files, so it can not become the default",
+            hint=REPAIR_HINT,
+            slug="not-ready",
+        )
+    good = tuple(each for each in SLOT_NAMES if each == slot or state.slots[each].good)
+    return BootVariables(slot, None, good)
+
+
+def withdrawn(state: BootState, slot: SlotName) -> BootVariables:
+    """Neither default, trial nor good: `slot`. Raises BootRefused when nothing else boots."""
+    default = other_slot(slot)
+    other = state.slots[default]
+    if state.default == slot and not (other.ready and other.good):
+        raise BootRefused(
+            f"slot {slot} is the only one that boots; it can not be replaced",
+            hint="boot the other slot and confirm it with `ota commit` first",
+            slug="only-bootable-slot",
+        )
+    good = tuple(each for each in good_slots(state) if each != slot)
+    return BootVariables(default, None, good)
+
+
+def good_slots(state: BootState) -> Tuple[SlotName, ...]:
+    """The slots known to work."""
+    return tuple(slot for slot in SLOT_NAMES if state.slots[slot].good)

@@ -1,0 +1,46 @@
+"""Where things lie on the boot partition, for every back-end.
+
+    /boot/ota/slot-X/kernel, initrd, arguments.cfg     what boots slot X (GRUB)
+    /boot/ota/slot-X/ready                             it is complete: digests of the above
+    /boot/ota/slot-X/good                              its system is known to work
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..model import Device, SlotName
+
+GOOD_TEXT = b"known to work\n"
+
+
+def slot_directory(device: Device, slot: SlotName) -> Path:
+    return device.state_directory / f"slot-{slot}"
+
+
+def kernel(device: Device, slot: SlotName) -> Path:
+    return slot_directory(device, slot) / "kernel"
+
+
+def initrd(device: Device, slot: SlotName) -> Path:
+    return slot_directory(device, slot) / "initrd"
+
+
+def arguments(device: Device, slot: SlotName) -> Path:
+    return slot_directory(device, slot) / "arguments.cfg"
+
+
+def ready_mark(device: Device, slot: SlotName) -> Path:
+    return slot_directory(device, slot) / "ready"
+
+
+def good_mark(device: Device, slot: SlotName) -> Path:
+    return slot_directory(device, slot) / "good"
+
+
+def holds_something(path: Path) -> bool:
+    """True for a file that is not empty: an empty mark is one whose write was cut off."""
+    try:
+        return path.stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False

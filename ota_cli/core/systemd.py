@@ -1,0 +1,67 @@
+"""The systemd units that end a trial boot: one confirms it, one gives up on it.
+
+Both act only when the kernel command line says `ota.trial` (systemd.unit(5),
+ConditionKernelCommandLine=), so an ordinary boot is never touched by them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Tuple
+
+COMMIT_UNIT = "ota-commit.service"
+DEADLINE_UNIT = "ota-deadline.service"
+
+#: FORMATS section 7, `commit_deadline`.
+DEADLINE_S = 600
+
+_COMMIT = """\
+[Unit]
+Description=Confirm the updated system after its health checks
+Documentation=man:ota-commit(1)
+ConditionKernelCommandLine=ota.trial
+Wants=network-online.target
+After=multi-user.target network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/env ota commit
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# No Python and no dependencies: emergency mode, a stuck job, memory pressure or a broken
+# interpreter must not keep this from running. `-ff` asks the kernel, not PID 1. What comes
+# after `sleep` runs however it ended. `ota commit` stops this unit.
+_DEADLINE = """\
+[Unit]
+Description=Return to the previous system when this one is not confirmed in time
+Documentation=man:ota-commit(1)
+ConditionKernelCommandLine=ota.trial
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+
+[Service]
+Type=simple
+OOMScoreAdjust=-1000
+ExecStart=/bin/sh -c 'sleep {deadline_s}; exec systemctl reboot -ff'
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+class Unit(NamedTuple):
+    """A unit file and the target whose start pulls it in."""
+
+    name: str
+    text: str
+    wanted_by: str
+
+
+def units(deadline_s: int = DEADLINE_S) -> Tuple[Unit, Unit]:
+    """The units every updatable system needs; `deadline_s`: seconds given to a trial boot."""
+    return (
+        Unit(COMMIT_UNIT, _COMMIT, "multi-user.target"),
+        Unit(DEADLINE_UNIT, _DEADLINE.format(deadline_s=int(deadline_s)), "sysinit.target"),
+    )
