@@ -23,7 +23,9 @@ are generated from it.
 from __future__ import annotations
 
 import enum
-from typing import Dict, Optional
+import signal
+from contextlib import contextmanager
+from typing import Dict, Iterator, Optional
 
 EXIT_CODES: Dict[int, str] = {
     0: "done, or nothing to do",
@@ -66,7 +68,7 @@ class OtaError(Exception):
     """A failure the user can understand: what, on which object, why, and what to do.
 
     `message` is one sentence without the hint; `hint` says what to do next; `footprint` is
-    filled in by the story that was running (see `update.leaving`).
+    filled in by the story that was running (see `leaving`).
     """
 
     exit_code = 1
@@ -76,7 +78,7 @@ class OtaError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.footprint = Footprint.NOTHING
+        self.footprint: Optional[Footprint] = None
         if slug is not None:
             self.slug = slug
 
@@ -141,3 +143,18 @@ class Interrupted(OtaError):
     def __init__(self, signal_number: int) -> None:
         super().__init__("interrupted", hint="run the same command again; finished work is kept")
         self.exit_code = 128 + signal_number
+
+
+@contextmanager
+def leaving(footprint: Footprint) -> Iterator[None]:
+    """Says what a failure of the block leaves behind; the innermost block knows best."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupted = Interrupted(signal.SIGINT)
+        interrupted.footprint = footprint
+        raise interrupted from None
+    except OtaError as error:
+        if error.footprint is None:
+            error.footprint = footprint
+        raise

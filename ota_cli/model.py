@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Dict, List, Literal, Mapping, NamedTuple, NewType, Optional, Tuple, Union
@@ -88,11 +88,13 @@ class Attributes:
     """What the field's layout lacks; comes from our own signed table.
 
     `mtimes_ns`: path to modification time. `xattrs`: path to (name, value) pairs.
+    `blob_sizes`: bytes of the compressed blob by digest of its content.
     """
 
     mtimes_ns: Mapping[str, int]
     xattrs: Mapping[str, Tuple[Tuple[str, bytes], ...]]
     nodes: Tuple[NodeEntry, ...]
+    blob_sizes: Mapping[Digest, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ SCHEMA = 1
 #: A failed image is remembered this often; older ones are forgotten.
 MAX_FAILED = 32
 
-#: Phases of a transaction, in their order. The last three end it.
-STAGING, STAGED, ARMED = "staging", "staged", "armed"
+#: Phases of a transaction, in their order. `trial`: the trial boot has reached user space.
+STAGING, STAGED, ARMED, TRIAL = "staging", "staged", "armed", "trial"
+#: How a transaction ends.
 COMMITTED, FELL_BACK, WITHDRAWN = "committed", "fell_back", "withdrawn"
-OPEN_PHASES = (STAGING, STAGED, ARMED)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class SlotRecord:
 
 @dataclass(frozen=True)
 class Transaction:
-    """The last update or switch. `kind`: `update`, `rollback` or `switch`."""
+    """The last update or switch. `kind`: `update`, `rollback` or `switch-slot`.
+
+    `reason`: why it fell back. `attempts`: trials that never reached user space.
+    """
 
     txn: str
     kind: str
@@ -55,12 +58,7 @@ class Transaction:
     started: str
     ended: Optional[str] = None
     reason: str = ""
-    files: Optional[Mapping[str, int]] = None
-
-    @property
-    def is_open(self) -> bool:
-        """True while the outcome is not known."""
-        return self.phase in OPEN_PHASES
+    attempts: int = 0
 
 
 @dataclass(frozen=True)

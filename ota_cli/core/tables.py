@@ -9,6 +9,7 @@ Ours is the attributes table, zstd-compressed text, one line a fact:
     m,<mtime in ns>,'path'
     x,'<xattr name>',<base64 value>,'path'
     b|c|p,<octal mode>,<uid>,<gid>,<major>,<minor>,'path'
+    z,<bytes of the compressed blob>,<sha256 of its content>
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ _REGULAR = re.compile(
 _PERSISTENT = re.compile(_QUOTED)
 _MTIME = re.compile(rf"m,(-?\d{{1,20}}),{_QUOTED}")
 _XATTR = re.compile(rf"x,{_QUOTED},([A-Za-z0-9+/=]*),{_QUOTED}")
+_BLOB = re.compile(r"z,(\d{1,18}),([0-9a-f]{64})")
 _NODE = re.compile(rf"([bcp]),{_META},(\d{{1,10}}),(\d{{1,10}}),{_QUOTED}")
 
 Entry = TypeVar("Entry")
@@ -117,6 +119,7 @@ def parse_attributes(data: bytes, table: str = "attributes.txt.zst") -> Attribut
     mtimes: Dict[str, int] = {}
     xattrs: Dict[str, Tuple[Tuple[str, bytes], ...]] = {}
     nodes: List[NodeEntry] = []
+    blob_sizes: Dict[Digest, int] = {}
 
     def take(line: str) -> None:
         kind = line[:1]
@@ -127,12 +130,15 @@ def parse_attributes(data: bytes, table: str = "attributes.txt.zst") -> Attribut
             name, value, path = _matched(_XATTR, line).groups()
             path = _path(path)
             xattrs[path] = (*xattrs.get(path, ()), (_unquote(name), _from_base64(value)))
+        elif kind == "z":
+            size, digest = _matched(_BLOB, line).groups()
+            blob_sizes[Digest(bytes.fromhex(digest))] = int(size)
         else:
             nodes.append(_node(_matched(_NODE, line)))
 
     for number, line in _lines(_decompress(data, table), table):
         _explained(table, number, line, take)
-    return Attributes(mtimes, xattrs, tuple(nodes))
+    return Attributes(mtimes, xattrs, tuple(nodes), blob_sizes)
 
 
 def format_directories(entries: Iterable[DirEntry]) -> bytes:
@@ -166,6 +172,7 @@ def format_attributes(attributes: Attributes) -> bytes:
         f"{n.kind},{n.mode:04o},{n.uid},{n.gid},{n.major},{n.minor},{_quote(n.path)}"
         for n in sorted(attributes.nodes)
     ]
+    lines += [f"z,{size},{digest.hex()}" for digest, size in sorted(attributes.blob_sizes.items())]
     return zstandard.ZstdCompressor(level=10).compress(_join(lines))
 
 

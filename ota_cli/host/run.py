@@ -23,6 +23,7 @@ class CommandFailed(OtaError):
     def __init__(self, argv: Sequence[str], why: str, returncode: Optional[int] = None) -> None:
         super().__init__(f"`{shlex.join(argv)}` {why}")
         self.argv: List[str] = list(argv)
+        self.why = why
         self.returncode = returncode
 
 

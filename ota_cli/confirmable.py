@@ -1,0 +1,91 @@
+"""Can the new system confirm itself? One that can not would fall back for ever (DESIGN 4.4)."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Iterator, Optional
+
+from .core.certs import SignerPolicy
+from .core.systemd import COMMIT_UNIT, DEADLINE_UNIT
+from .core.trust import verify_claims
+from .core import claims as jwt
+from .errors import DoesNotFit, NotTrusted
+from .host.anchors import load_anchors
+from .host.inside import is_executable, resolve, resolve_parent
+from .model import Image
+
+_PROGRAMS = ("/usr/bin/ota", "/usr/local/bin/ota", "/usr/sbin/ota", "/bin/ota")
+_BOOT_LINE = re.compile(r"^[ \t]*[^#\s]\S*[ \t]+/boot[ \t]", re.MULTILINE)
+
+
+def require_confirmable(slot: Path, image: Image, policy: SignerPolicy) -> None:
+    """Raises DoesNotFit, listing what is missing, when `slot` could not confirm a trial boot."""
+    missing = list(_missing(slot, image, policy))
+    if missing:
+        raise DoesNotFit(
+            f"the new system could not confirm itself: {'; '.join(missing)}",
+            hint="`ota image prepare ROOTFS` puts these into an image; "
+            "--no-self-confirm arms it all the same",
+            slug="not-self-confirming",
+        )
+
+
+def _missing(slot: Path, image: Image, policy: SignerPolicy) -> Iterator[str]:
+    if not any(_runs(slot, program) for program in _PROGRAMS):
+        yield "it holds no `ota` that can run"
+    for unit in (COMMIT_UNIT, DEADLINE_UNIT):
+        if not _enabled(slot, unit):
+            yield f"{unit} is not enabled"
+    if not _BOOT_LINE.search(_text(slot, "/etc/fstab") or ""):
+        yield "no line of its /etc/fstab mounts /boot"
+    if not _trusts(slot, image, policy):
+        yield "its /etc/ota/certs do not accept this image"
+
+
+def _runs(slot: Path, program: str) -> bool:
+    """True for an executable whose interpreter, if it is a script, is there as well."""
+    if not is_executable(slot, program):
+        return False
+    with open(f"{slot}{resolve(slot, program)}", "rb") as stream:
+        start = stream.read(256)
+    if not start.startswith(b"#!"):
+        return start.startswith(b"\x7fELF")
+    words = start[2:].split(b"\n")[0].decode("utf-8", "replace").split()
+    return bool(words) and is_executable(slot, words[0])
+
+
+def _enabled(slot: Path, unit: str) -> bool:
+    """True when some target of the slot wants `unit` and the unit is there."""
+    wants = resolve(slot, "/etc/systemd/system")
+    try:
+        targets = [name for name in os.listdir(f"{slot}{wants}") if name.endswith(".wants")]
+    except FileNotFoundError:
+        return False
+    links = [f"{wants}/{target}/{unit}" for target in targets]
+    return any(os.path.lexists(f"{slot}{link}") and _is_unit(slot, link) for link in links)
+
+
+def _is_unit(slot: Path, link: str) -> bool:
+    return os.path.isfile(f"{slot}{resolve(slot, link)}")
+
+
+def _text(slot: Path, path: str) -> Optional[str]:
+    try:
+        with open(f"{slot}{resolve_parent(slot, path)}", encoding="utf-8", errors="replace") as file:
+            return file.read(1024 * 1024)
+    except FileNotFoundError:
+        return None
+
+
+def _trusts(slot: Path, image: Image, policy: SignerPolicy) -> bool:
+    """True when the slot's own anchors accept the very bytes the image was verified from."""
+    certs = Path(f"{slot}{resolve(slot, '/etc/ota/certs')}")
+    envelope = jwt.parse_envelope(image.metadata["metadata.jwt"])
+    certificate = image.metadata[envelope.certificate.name]
+    try:
+        verify_claims(envelope, certificate, load_anchors(certs), policy)
+    except NotTrusted:
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""How the last update ended: the record (what was intended), the boot loader (what boots next)
+and the running system compared. Pure.
+
+`settle` finds out what happened while nobody watched; `verdict` says it in a sentence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from ..model import BootState, SlotName
+from . import record as phases
+from .record import Record, Transaction
+
+#: A trial that never reached user space is re-armed so often, then the slot is `bad`.
+MAX_LOST_TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`code`: confirmed, trial, armed, fell_back, disagree or never_updated."""
+
+    code: str
+    text: str
+    hint: str = ""
+
+
+def on_trial(running: Optional[SlotName], trial: bool, boot: BootState) -> bool:
+    """True while the running system was booted on trial and is not the default yet."""
+    return trial and running is not None and boot.default != running
+
+
+def settle(
+    record: Record, boot: BootState, running: Optional[SlotName], trial: bool, now: str
+) -> Record:
+    """The record with the end of an armed transaction that the boot loader already decided.
+
+    A trial that reached user space and yet is not running has failed: its image is remembered.
+    One that never did may have been a power cut: the slot stays staged, up to three times.
+    """
+    last = record.transaction
+    if last is None or last.phase not in (phases.ARMED, phases.TRIAL):
+        return record
+    if running == last.to_slot and boot.default == last.to_slot:
+        return _committed(record, last, now)
+    if on_trial(running, trial, boot) or boot.trial == last.to_slot or running is None:
+        return record
+    return _fell_back(record, last, now)
+
+
+def _committed(record: Record, last: Transaction, now: str) -> Record:
+    ended = replace(last, phase=phases.COMMITTED, ended=now)
+    return replace(record.with_slot(last.to_slot, state="good"), transaction=ended)
+
+
+def _fell_back(record: Record, last: Transaction, now: str) -> Record:
+    seen = last.phase == phases.TRIAL
+    attempts = last.attempts + 1
+    bad = seen or attempts >= MAX_LOST_TRIALS
+    reason = last.reason or (
+        "the trial boot was not confirmed" if seen else "the trial never reached user space"
+    )
+    ended = replace(
+        last, phase=phases.FELL_BACK, ended=now, reason=reason, attempts=attempts
+    )
+    settled = replace(record, transaction=ended)
+    settled = settled.with_slot(last.to_slot, state="bad" if bad else "staged")
+    return settled.with_failed(last.image_id) if bad else settled
+
+
+def verdict(
+    record: Record, boot: Optional[BootState], running: Optional[SlotName], trial: bool
+) -> Verdict:
+    """What a technician needs to know, for a settled `record`. `boot` None: not readable."""
+    if boot is None or running is None:
+        return Verdict(
+            "disagree", "The boot loader's settings or the running slot can not be read.",
+            "run `ota setup` on a new device, `ota setup --repair` on this one otherwise",
+        )  # fmt: skip
+    last = record.transaction
+    if on_trial(running, trial, boot):
+        return Verdict(
+            "trial", f"{_named(last)} runs on trial in slot {running} and is not confirmed.",
+            "`ota commit` confirms it; a reboot returns to the old system",
+        )  # fmt: skip
+    if boot.trial is not None:
+        return Verdict(
+            "armed", f"{_named(last)} in slot {boot.trial} is tried at the next boot.",
+            "reboot to try it; `ota rollback` takes it back",
+        )  # fmt: skip
+    if boot.default != running:
+        return Verdict(
+            "disagree",
+            f"Slot {running} runs, but slot {boot.default or '?'} is the boot loader's default.",
+            "`ota commit` makes the running system the default",
+        )
+    return _at_rest(record, last, running)
+
+
+def _at_rest(record: Record, last: Optional[Transaction], running: SlotName) -> Verdict:
+    """Nothing is armed or on trial, and the default runs."""
+    if last is None:
+        return Verdict("never_updated", f"Slot {running} runs; this device was never updated.")
+    if last.phase == phases.FELL_BACK:
+        again = record.slots[last.to_slot].state == "staged"
+        hint = "`ota activate` tries it again" if again else "update to another image"
+        return Verdict(
+            "fell_back",
+            f"{_named(last)} in slot {last.to_slot} fell back: {last.reason}. "
+            f"Slot {running} runs as before.",
+            hint,
+        )
+    if last.phase == phases.STAGING:
+        return _confirmed(
+            record, running, f"The update to {_named(last)} was interrupted.",
+            "run the same `ota update` again; finished work is kept",
+        )  # fmt: skip
+    if last.phase == phases.STAGED:
+        return _confirmed(
+            record, running, f"{_named(last)} is staged in slot {last.to_slot}.",
+            "`ota activate` arms it",
+        )  # fmt: skip
+    return _confirmed(record, running, "", "")
+
+
+def _confirmed(record: Record, running: SlotName, more: str, hint: str) -> Verdict:
+    version = record.slots[running].version
+    what = f"{version} in slot {running}" if version else f"The system in slot {running}"
+    known = record.slots[running].state == "good"
+    text = f"{what} runs and is confirmed." if known else f"{what} runs."
+    code = "confirmed" if known else "never_updated"
+    return Verdict(code, f"{text} {more}".strip(), hint)
+
+
+def _named(last: Optional[Transaction]) -> str:
+    return (last.version if last else None) or "the new system"

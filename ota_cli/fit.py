@@ -1,0 +1,141 @@
+"""Does a verified image fit this device, and is there room for it? Reads, never writes."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Dict, Optional, Tuple
+
+from .core.delta import LocalTree, Plan, Source
+from .core.record import Record
+from .errors import DoesNotFit, NoSpace, TrialFailed
+from .model import Device, Digest, Image
+
+#: Kept free on the standby slot besides what the plan writes: directories, journal, metadata.
+SPARE_BYTES = 4 * 1024 * 1024
+_BLOCK_BYTES = 4096
+#: Sources whose content takes new room in the standby slot.
+WRITTEN = (Source.COPIED, Source.DUPLICATED, Source.DOWNLOADED)
+
+
+def require_fit(
+    device: Device, record: Record, image: Image, allow_downgrade: bool, retry_failed: bool
+) -> None:
+    """Raises DoesNotFit for another device's image or a downgrade, TrialFailed for an image
+    that fell back on this device before."""
+    wanted, offered = device.ecu.compatible, image.claims.details.compatible
+    if wanted is not None and wanted != offered:
+        raise DoesNotFit(
+            f"the image is for {offered or 'no named kind of device'}, this device is {wanted}",
+            hint="check the URL, and `compatible` in /boot/ota/ecu_info.yml",
+            slug="incompatible",
+        )
+    if image.image_id in record.failed and not retry_failed:
+        raise TrialFailed(
+            "this very image fell back on this device before",
+            hint="--retry-failed tries it again",
+            slug="failed-before",
+        )
+    if not allow_downgrade and device.running is not None:
+        _require_not_older(image, record.slots[device.running].created)
+
+
+def _require_not_older(image: Image, running_created: Optional[str]) -> None:
+    """Only the signed `created` orders images; one without it is older than any with it."""
+    if running_created is None:
+        return
+    created = image.claims.details.created
+    if created is None or created < _when(running_created):
+        raise DoesNotFit(
+            f"the image ({created or 'without a date'}) is older than the running system "
+            f"({running_created})",
+            hint="--allow-downgrade installs it all the same",
+            slug="downgrade",
+        )
+
+
+def _when(text: str) -> datetime:
+    when = datetime.fromisoformat(text)
+    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+
+
+def space_bytes(plan: Plan) -> int:
+    """Bytes of new content, in whole blocks, that `plan` writes to the standby slot."""
+    sizes = (step.entry.size or 0 for step in plan.steps if step.source in WRITTEN)
+    return sum(_in_blocks(size) for size in sizes)
+
+
+def freed_bytes(plan: Plan, local: LocalTree) -> int:
+    """Bytes that the plan's removals give back; stashed content is moved, not freed."""
+    stashed = {local.files[path].inode for path in plan.stash.values()}
+    removed: Dict[int, Tuple[int, int]] = {}
+    for path in plan.removals:
+        file = local.files.get(path)
+        if file is not None and file.inode not in stashed:
+            _, names = removed.get(file.inode, (0, 0))
+            removed[file.inode] = (_in_blocks(file.size), names + 1)
+    links = {file.inode: file.links for file in local.files.values()}
+    return sum(size for inode, (size, names) in removed.items() if names == links[inode])
+
+
+def require_space(
+    device: Device, standby: Path, plan: Plan, local: LocalTree, image: Image
+) -> None:
+    """Raises NoSpace when the standby slot or the boot partition is too small for `plan`."""
+    free = os.statvfs(standby)
+    available = free.f_bavail * free.f_frsize + freed_bytes(plan, local)
+    needed = space_bytes(plan) + SPARE_BYTES
+    if needed > available:
+        raise NoSpace(
+            f"the standby slot needs {needed} bytes and has {available}",
+            hint="use a smaller image or larger slots",
+            slug="slot-too-small",
+        )
+    new_entries = plan.files(*WRITTEN, Source.EMPTY) - len(plan.removals)
+    if free.f_files and new_entries > free.f_favail:
+        raise NoSpace(
+            f"the standby slot needs {new_entries} more inodes and has {free.f_favail}",
+            hint="make the slot's file system with more inodes",
+            slug="slot-too-small",
+        )
+    if device.loader == "grub":
+        _require_boot_space(device, image)
+
+
+def _require_boot_space(device: Device, image: Image) -> None:
+    from .newsystem import kernel_entries
+
+    kernel, initrd, _ = kernel_entries(image)
+    needed = sum(_in_blocks(entry.size or 0) for entry in (kernel, initrd) if entry)
+    free = os.statvfs(device.boot)
+    available = free.f_bavail * free.f_frsize
+    if needed > available:
+        raise NoSpace(
+            f"the boot partition needs {needed} bytes for the new kernel and has {available}",
+            hint=f"remove old kernels from {device.boot}",
+            slug="boot-too-small",
+        )
+
+
+def wire_bytes(image: Image, plan: Plan) -> Tuple[int, bool]:
+    """Bytes the server would send for `plan`, and whether that is exact or a limit.
+
+    Field images do not say how large their compressed blobs are; then the content's size counts.
+    """
+    attributes = image.tables.attributes
+    sizes: Dict[Digest, int] = dict(attributes.blob_sizes) if attributes else {}
+    total, exact = 0, True
+    for step in plan.downloads:
+        entry = step.entry
+        if entry.compressed and image.claims.compressed_directory:
+            exact = exact and entry.digest in sizes
+            total += sizes.get(entry.digest, entry.size or 0)
+        else:
+            exact = exact and entry.size is not None
+            total += entry.size or 0
+    return total, exact
+
+
+def _in_blocks(size: int) -> int:
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES

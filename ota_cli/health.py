@@ -1,0 +1,77 @@
+"""Health checks of a trial boot: the executables in `/etc/ota/health.d/`, in name order.
+
+All must end with status 0 within their time limit; their output is kept in the report.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Tuple
+
+from .errors import ConfigError
+from .events import Emit, Note, Phase, PhaseStarted
+from .host.run import CommandFailed, run
+from .model import Device
+
+_KEPT_OUTPUT = 2000
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """One check that ran. `why` is empty when it passed."""
+
+    name: str
+    why: str
+    output: str
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """All checks that ran, in order."""
+
+    checks: Tuple[HealthCheck, ...]
+
+    @property
+    def failed(self) -> Tuple[HealthCheck, ...]:
+        return tuple(check for check in self.checks if check.why)
+
+
+def run_checks(device: Device, emit: Emit) -> HealthReport:
+    """Runs every check, also after one failed. Raises ConfigError for a file that can not run."""
+    checks = []
+    for path in _executables(device.root / "etc" / "ota" / "health.d"):
+        emit(PhaseStarted(Phase.HEALTH, f"health check {path.name}"))
+        checks.append(_run(path, device.settings.health_timeout_s))
+    if not checks:
+        emit(Note("no health checks are installed in /etc/ota/health.d"))
+    return HealthReport(tuple(checks))
+
+
+def _executables(directory: Path) -> Iterator[Path]:
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = directory / name
+        if name.startswith(".") or not stat.S_ISREG(path.stat().st_mode):
+            continue
+        if not os.access(path, os.X_OK):
+            raise ConfigError(
+                f"health check {path} is not executable",
+                hint=f"chmod +x {path}, or move it away",
+            )
+        yield path
+
+
+def _run(path: Path, timeout_s: float) -> HealthCheck:
+    try:
+        done = run([str(path)], timeout_s=timeout_s, ok=range(256))
+    except CommandFailed as error:
+        return HealthCheck(path.name, error.why, "")
+    output = (done.stdout + done.stderr).decode("utf-8", "replace")[-_KEPT_OUTPUT:]
+    why = f"status {done.returncode}" if done.returncode else ""
+    return HealthCheck(path.name, why, output)

@@ -1,0 +1,156 @@
+"""Making a filled slot the system of this very device, and proving that it reached the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Iterable, List, Optional, Tuple
+
+from .core import cmdline, fstab
+from .core.delta import Plan
+from .core.kernels import newest_kernel
+from .errors import DoesNotFit, SlotUnusable
+from .events import Emit, Phase, PhaseStarted
+from .host.content import digest_of
+from .host.files import syncfs
+from .host.inside import resolve, resolve_parent
+from .host.run import run
+from .model import (
+    BootFile,
+    BootFiles,
+    Device,
+    DeviceSlot,
+    FileEntry,
+    Image,
+    SlotName,
+)
+from .persist import persist
+from .slots import node_of
+
+_FSTAB = "/etc/fstab"
+_MAX_TEXT_BYTES = 1024 * 1024
+
+
+def adapt(
+    device: Device, slot: SlotName, image: Image, running: Optional[Path], standby: Path, emit: Emit
+) -> List[str]:
+    """Carries persistent files over and fixes fstab; returns the paths that differ from the image.
+
+    Raises OSError and DoesNotFit.
+    """
+    emit(PhaseStarted(Phase.FINISH, "carrying over what belongs to this device"))
+    if running is None:
+        return []
+    carried = persist(image.tables.persistents, device.settings.persist, running, standby, emit)
+    text = fstab.merge(_text(standby, _FSTAB), _text(running, _FSTAB), root_spec(device, slot))
+    if text != (_text(standby, _FSTAB) or ""):
+        _replace_text(standby, _FSTAB, text)
+        carried.append(_FSTAB)
+    return carried
+
+
+def root_spec(device: Device, slot: SlotName) -> Optional[str]:
+    """`PARTUUID=...` of a slot that is a partition; None for directories and files."""
+    location = device.slots[slot]
+    if not isinstance(location, DeviceSlot):
+        return None
+    if location.spec.startswith("PARTUUID="):
+        return location.spec
+    found = run(["blkid", "-p", "-s", "PART_ENTRY_UUID", "-o", "value", node_of(location)], ok=(0, 2))
+    uuid = found.stdout.decode().strip()
+    if not uuid:
+        raise SlotUnusable(
+            f"{location.spec} is no partition with a PARTUUID",
+            hint="name the slot by PARTUUID= in ecu_info.yml",
+        )
+    return f"PARTUUID={uuid}"
+
+
+def kernel_entries(image: Image) -> Tuple[FileEntry, Optional[FileEntry], str]:
+    """The newest kernel of an image, its initrd, and its version. Raises DoesNotFit without."""
+    there = {
+        entry.path[len("/boot/") :]: entry
+        for entry in image.tables.regulars
+        if entry.path.startswith("/boot/") and entry.path.count("/") == 2
+    }
+    names = newest_kernel(there)
+    if names is None:
+        raise DoesNotFit(
+            "the image holds no kernel in /boot",
+            hint="install a kernel package into the image's root file system",
+            slug="no-kernel",
+        )
+    return there[names.kernel], there[names.initrd] if names.initrd else None, names.version
+
+
+def boot_files(
+    device: Device, slot: SlotName, image: Image, standby: Path, txn: str
+) -> BootFiles:
+    """What the boot loader needs of the filled slot, by the digests of the signed image."""
+    kernel, initrd, _ = kernel_entries(image)
+    arguments = cmdline.build(
+        device.cmdline, _text(standby, "/etc/ota/cmdline"), slot, txn, root_spec(device, slot)
+    )
+    return BootFiles(
+        _boot_file(standby, kernel), _boot_file(standby, initrd) if initrd else None, arguments
+    )
+
+
+def flush_and_read_back(
+    standby: Path, image: Image, plan: Plan, carried: Iterable[str], emit: Emit
+) -> None:
+    """Everything on the disk, and what matters most read again from there (DESIGN 4.4).
+
+    Downloaded files, kernel and initrd are re-hashed with the page cache dropped. Raises
+    OSError, and SlotUnusable where the disk gives something else than was written.
+    """
+    emit(PhaseStarted(Phase.VERIFY, "writing out and reading back"))
+    syncfs(standby)
+    left_out = set(carried)
+    wanted = {step.entry.path: step.entry for step in plan.downloads}
+    wanted.update((e.path, e) for e in image.tables.regulars if e.path.startswith("/boot/"))
+    for path, entry in wanted.items():
+        if path in left_out or path.startswith(tuple(f"{each}/" for each in left_out)):
+            continue
+        _drop_cache(f"{standby}{path}")
+        if digest_of(f"{standby}{path}") != entry.digest:
+            raise SlotUnusable(
+                f"{path} does not read back as it was written",
+                hint="the slot's storage is failing; see the kernel log",
+                slug="read-back",
+            )
+
+
+def _drop_cache(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def _boot_file(standby: Path, entry: FileEntry) -> BootFile:
+    return BootFile(Path(f"{standby}{entry.path}"), entry.digest)
+
+
+def _text(root: Path, path: str) -> Optional[str]:
+    try:
+        with open(f"{root}{resolve(root, path)}", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(_MAX_TEXT_BYTES)
+    except FileNotFoundError:
+        return None
+
+
+def _replace_text(root: Path, path: str, text: str) -> None:
+    """A new file in place of `path`: never a write through a hard link or symlink."""
+    place = f"{root}{resolve_parent(root, path)}"
+    mode = 0o644
+    if os.path.lexists(place):
+        mode = os.lstat(place).st_mode & 0o777 if not os.path.islink(place) else mode
+        os.unlink(place)
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        os.fchmod(descriptor, mode)
+        file.write(text)
+
+

@@ -1,0 +1,83 @@
+"""From a URL to a verified image: fetch the metadata, verify it, name what can be downloaded."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Iterable, List, Mapping
+
+from .core import claims as jwt
+from .core.certs import CertStore, SignerPolicy
+from .core.delta import FileStep
+from .core.tables import MAX_TABLE_BYTES
+from .core.trust import SignedClaims, verify_claims, verify_image
+from .errors import UsageProblem
+from .events import Emit, Phase, PhaseStarted
+from .host.net import Blob, Fetcher, compressed_location, plain_location
+from .model import Claims, Image, Settings
+
+MAX_JWT_BYTES = 256 * 1024
+MAX_CERTIFICATE_BYTES = 64 * 1024
+ENTRY_POINT = "metadata.jwt"
+
+
+def resolve_url(version: str, settings: Settings, ecu_id: str) -> str:
+    """The image's base URL for what the user gave: a URL, or a name on the configured server.
+
+    Raises UsageProblem for a bare name without a server.
+    """
+    text = version.replace("{ecu_id}", ecu_id)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        return text
+    if settings.server is None:
+        raise UsageProblem(
+            f"{version} is no URL and no server is configured",
+            hint="give a URL, or set `server:` in /etc/ota/ota.yml",
+        )
+    return f"{settings.server.rstrip('/')}/{text}/".replace("{ecu_id}", ecu_id)
+
+
+def version_name(image: Image, given: str, url: str) -> str:
+    """What to call an image: its own version, else the user's name, else the URL's last part."""
+    return image.version or given or url.split("?")[0].rstrip("/").rpartition("/")[2]
+
+
+def obtain(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit) -> Image:
+    """The verified image at the fetcher's base URL.
+
+    Order of trust as in FORMATS: certificate, chain, signature, tables. Raises NotTrusted,
+    ImageDamaged, and what fetching raises.
+    """
+    emit(PhaseStarted(Phase.METADATA, "fetching and verifying metadata"))
+    token = fetcher.metadata(ENTRY_POINT, MAX_JWT_BYTES)
+    envelope = jwt.parse_envelope(token)
+    certificate = fetcher.metadata(envelope.certificate.name, MAX_CERTIFICATE_BYTES)
+    signed = verify_claims(envelope, certificate, store, policy)
+    files = _tables(fetcher, signed.claims)
+    return verify_image(signed, {**files, **_signed_parts(signed, token, certificate)})
+
+
+def _tables(fetcher: Fetcher, claims: Claims) -> Mapping[str, bytes]:
+    names = [ref.name for ref in claims.table_refs]
+    with ThreadPoolExecutor(len(names)) as pool:
+        bodies = pool.map(lambda name: fetcher.metadata(name, MAX_TABLE_BYTES), names)
+        return dict(zip(names, bodies))
+
+
+def _signed_parts(signed: SignedClaims, token: bytes, certificate: bytes) -> Mapping[str, bytes]:
+    return {ENTRY_POINT: token, signed.certificate.name: certificate}
+
+
+def blobs(image: Image, steps: Iterable[FileStep]) -> List[Blob]:
+    """Where the server has the content of `steps`, each digest once."""
+    claims = image.claims
+    found = {}
+    for step in steps:
+        entry = step.entry
+        if entry.compressed and claims.compressed_directory:
+            location = compressed_location(claims.compressed_directory, entry.digest)
+            found[entry.digest] = Blob(entry.digest, entry.size, location, True)
+        else:
+            location = plain_location(claims.rootfs_directory, entry.path)
+            found[entry.digest] = Blob(entry.digest, entry.size, location, False)
+    return list(found.values())

@@ -1,0 +1,307 @@
+"""After staging: arm, activate, commit, rollback, switch-slot. One rule for all of them:
+
+A slot is armed only as a `Bootable`: checked in this very run, or known good from an earlier
+commit or adoption. Arming is one write; only `commit`, from inside the trial boot and after its
+health checks, makes a slot the default.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from .boot.base import Backend, backend_for
+from .core import record as phases
+from .core.cmdline import parse as parse_cmdline
+from .core.outcome import on_trial, settle
+from .core.record import Record, Transaction
+from .errors import Busy, Footprint, SlotUnusable, TrialFailed, leaving
+from .events import Emit
+from .health import HealthReport, run_checks
+from .host import ops, store
+from .host.mounts import enter_private_namespace
+from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, other_slot
+from .policy import trust
+from .probe import require_running
+from .setup import check_boot_partition
+from .slots import needs_mounts, readable
+from .verify import compare, require_equal, stored_image
+
+
+@dataclass(frozen=True)
+class Armed:
+    """The next boot tries `slot`."""
+
+    slot: SlotName
+    version: Optional[str]
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The running slot is the default. `was_trial`: it was on trial until now."""
+
+    slot: SlotName
+    version: Optional[str]
+    was_trial: bool
+    health: HealthReport
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """`done`: `disarmed`, `armed` (the other slot is tried next) or `reboot` (leave the trial)."""
+
+    done: str
+    slot: SlotName
+    version: Optional[str]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A device under its lock: what its boot loader says, and the settled record."""
+
+    device: Device
+    backend: Backend
+    boot: BootState
+    record: Record
+    running: SlotName
+
+    @property
+    def on_trial(self) -> bool:
+        trial = parse_cmdline(self.device.cmdline).trial
+        return on_trial(self.running, trial, self.boot)
+
+    def require_confirmed(self) -> None:
+        """Raises Busy while the running system is on an unconfirmed trial boot."""
+        if self.on_trial:
+            raise Busy(
+                f"slot {self.running} runs on trial and is not confirmed yet",
+                hint="`ota commit` confirms it, `ota rollback` returns to the old system",
+                slug="unconfirmed-trial",
+            )
+
+
+def open_session(device: Device) -> Session:
+    """Reads the boot loader and settles the record; call it under the lock.
+
+    Raises SlotUnusable when `/boot` is not the partition that setup recorded.
+    """
+    running = require_running(device)
+    backend = backend_for(device)
+    check_boot_partition(device)
+    boot = backend.read(device)
+    record = store.load_record(device)
+    trial = parse_cmdline(device.cmdline).trial
+    settled = settle(record, boot, running, trial, store.now())
+    if settled != record:
+        store.save_record(device, settled)
+        remember(device, settled)
+    return Session(device, backend, boot, settled, running)
+
+
+def remember(device: Device, record: Record) -> None:
+    """One line of history for the transaction that `record` ends with."""
+    last = record.transaction
+    if last is not None:
+        store.append_history(
+            device,
+            {
+                "txn": last.txn, "kind": last.kind, "outcome": last.phase,
+                "version": last.version, "from": last.from_slot, "to": last.to_slot,
+                "started": last.started, "ended": last.ended, "reason": last.reason,
+            },
+        )  # fmt: skip
+
+
+def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
+    """The switch: records the intent, then one atomic write by the boot back-end."""
+    record = store.load_record(device)
+    slot = bootable.slot
+    last = record.transaction
+    assert last is not None and last.to_slot == slot
+    store.save_record(
+        device,
+        replace(record.with_slot(slot, state="armed"), transaction=replace(last, phase=phases.ARMED)),
+    )
+    with leaving(Footprint.BOOT):
+        ops.apply(backend.arm(device, backend.read(device), bootable))
+
+
+def activate(device: Device, emit: Emit) -> Armed:
+    """Arms what `--stage-only` prepared, or a trial that was lost, after re-hashing it."""
+    with store.exclusive(device):
+        session = open_session(device)
+        session.require_confirmed()
+        slot = other_slot(session.running)
+        known = session.record.slots[slot]
+        if known.state not in ("staged", "armed"):
+            raise SlotUnusable(
+                f"slot {slot} is {known.state}, not staged",
+                hint="`ota update --stage-only` stages an image",
+                slug="not-staged",
+            )
+        checked = _checked(session, slot, known.txn, emit)
+        last = session.record.transaction
+        if last is None or last.to_slot != slot or last.phase not in (phases.STAGED, phases.ARMED):
+            _begin(session, "update", slot, known.txn)
+        arm(device, session.backend, checked)
+    return Armed(slot, known.version)
+
+
+def commit(device: Device, emit: Emit) -> Committed:
+    """Confirms the running trial boot after its health checks.
+
+    Raises TrialFailed when a check fails (nothing is confirmed) or when the last trial already
+    fell back. A confirmed system stays confirmed: then there is nothing to do.
+    """
+    with store.exclusive(device):
+        session = open_session(device)
+        record, slot = session.record, session.running
+        last = record.transaction
+        if session.boot.default == slot and not session.on_trial:
+            if last is not None and last.phase == phases.FELL_BACK:
+                raise TrialFailed(
+                    f"{last.version or 'the update'} fell back: {last.reason}",
+                    hint="`ota status` tells more",
+                    slug="fell-back",
+                )
+            return Committed(slot, record.slots[slot].version, False, HealthReport(()))
+        record = _trial_reached(session)
+        health = run_checks(device, emit)
+        if health.failed:
+            _remember_failure(device, record, health)
+            raise TrialFailed(
+                f"health check {health.failed[0].name} failed: {health.failed[0].why}",
+                hint="a reboot returns to the old system",
+                slug="health-check",
+            )
+        with leaving(Footprint.BOOT):
+            ops.apply(session.backend.commit(device, session.boot, slot))
+        ended = _ended(record, slot)
+        store.save_record(device, ended)
+        remember(device, ended)
+    return Committed(slot, record.slots[slot].version, True, health)
+
+
+def rollback(device: Device, emit: Emit) -> RolledBack:
+    """Takes back what is armed, else goes back to the previous good slot.
+
+    Raises SlotUnusable when there is no good slot to go back to.
+    """
+    with store.exclusive(device):
+        session = open_session(device)
+        record, target = session.record, other_slot(session.running)
+        if session.on_trial:
+            return RolledBack("reboot", target, record.slots[target].version)
+        if session.boot.trial is not None:
+            with leaving(Footprint.BOOT):
+                ops.apply(session.backend.revert(device, session.boot))
+            _withdrawn(device, record, session.boot.trial)
+            return RolledBack("disarmed", session.running, record.slots[session.running].version)
+        good = known_good(session, target)
+        _begin(session, "rollback", target, good.txn)
+        arm(device, session.backend, good)
+    return RolledBack("armed", target, record.slots[target].version)
+
+
+def switch_slot(
+    device: Device, slot: Optional[SlotName], trust_record: bool, emit: Emit
+) -> Optional[Armed]:
+    """Boots `slot` (default: the other one) next; None when it runs already.
+
+    It must hold a known good system, and is re-hashed unless `trust_record`.
+    """
+    with store.exclusive(device):
+        session = open_session(device)
+        session.require_confirmed()
+        target = slot or other_slot(session.running)
+        if target == session.running:
+            return None
+        bootable: Bootable = known_good(session, target)
+        if not trust_record and session.record.slots[target].image_id is not None:
+            bootable = _checked(session, target, bootable.txn, emit)
+        _begin(session, "switch-slot", target, bootable.txn)
+        arm(device, session.backend, bootable)
+    return Armed(target, session.record.slots[target].version)
+
+
+def known_good(session: Session, slot: SlotName) -> KnownGood:
+    """A slot that was committed or adopted, whose boot files are whole, untouched since.
+
+    Raises SlotUnusable otherwise.
+    """
+    known, boot = session.record.slots[slot], session.boot.slots[slot]
+    if known.state not in ("good", "adopted") or not (boot.good and boot.ready):
+        raise SlotUnusable(
+            f"slot {slot} holds no system that is known to be good (it is {known.state})",
+            hint="`ota update` brings one there",
+            slug="not-good",
+        )
+    session.backend.require_whole(session.device, slot)
+    return KnownGood(slot, known.txn)
+
+
+def _checked(session: Session, slot: SlotName, txn: str, emit: Emit) -> Checked:
+    """A slot proven equal to its signed image, byte for byte, in this run."""
+    device = session.device
+    if needs_mounts(device):
+        enter_private_namespace()
+    with readable(device.slots[slot]) as root:
+        image = stored_image(root, *trust(device))
+        require_equal(slot, compare(root, image, emit))
+    session.backend.require_whole(device, slot)
+    return Checked(slot, txn)
+
+
+def _begin(session: Session, kind: str, slot: SlotName, txn: str) -> None:
+    known = session.record.slots[slot]
+    last = session.record.transaction
+    attempts = last.attempts if last is not None and last.txn == txn else 0
+    transaction = Transaction(
+        txn or uuid.uuid4().hex[:12], kind, phases.STAGED, session.running, slot,
+        known.image_id, known.version, store.now(), attempts=attempts,
+    )  # fmt: skip
+    store.save_record(session.device, replace(session.record, transaction=transaction))
+
+
+def _trial_reached(session: Session) -> Record:
+    """The record with the fact, made durable, that the trial boot reached user space."""
+    record, last = session.record, session.record.transaction
+    if last is None or last.to_slot != session.running or last.phase != phases.ARMED:
+        return record
+    reached = replace(
+        record.with_slot(session.running, state="trial"),
+        transaction=replace(last, phase=phases.TRIAL),
+    )
+    store.save_record(session.device, reached)
+    return reached
+
+
+def _remember_failure(device: Device, record: Record, health: HealthReport) -> None:
+    last = record.transaction
+    if last is not None:
+        first = health.failed[0]
+        reason = f"health check {first.name} failed: {first.why}"
+        store.save_record(device, replace(record, transaction=replace(last, reason=reason)))
+
+
+def _ended(record: Record, slot: SlotName) -> Record:
+    good = record.with_slot(slot, state="good", since=store.now())
+    last = record.transaction
+    if last is None or last.to_slot != slot:
+        return good
+    ended = replace(last, phase=phases.COMMITTED, ended=store.now(), reason="")
+    return replace(good.without_failed(last.image_id), transaction=ended)
+
+
+def _withdrawn(device: Device, record: Record, slot: SlotName) -> None:
+    last = record.transaction
+    is_new = last is None or last.kind == "update"
+    back = record.with_slot(slot, state="staged" if is_new else "good")
+    if last is not None:
+        back = replace(
+            back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now())
+        )
+    store.save_record(device, back)
+    remember(device, back)
+

@@ -1,0 +1,275 @@
+"""The story of an update, in the order that keeps a device safe (DESIGN section 4).
+
+    verify     fetch the metadata; only a verified `Image` goes on                  nothing
+    plan       fit, survey, plan, space                                             nothing
+    withdraw   record `staging`; the standby slot is not bootable from here on      standby
+    fill       content, persistent files, fstab                                     standby
+    check      sync, read back, can it confirm itself: only then it is `Checked`    standby
+    install    kernel and initrd to the boot partition, `ready` last                standby
+    arm        one atomic write: the next boot tries the new system                 boot order
+
+The right column says what has been touched when a step fails. The running system never is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Iterator, List, Optional, Sequence
+
+from .confirmable import require_confirmable
+from .core import record as phases
+from .core.delta import FileStep, Plan, make_plan
+from .core.record import Record, SlotRecord, Transaction
+from .errors import Footprint, leaving
+from .events import Emit
+from .fill import fill, slot_errors
+from .fit import require_fit, require_space, space_bytes, wire_bytes
+from .host import ops, store
+from .host.mounts import enter_private_namespace
+from .host.net import Fetcher, NetSettings
+from .model import Checked, Device, Digest, Image, SlotName, other_slot
+from .newsystem import adapt, boot_files, flush_and_read_back
+from .policy import signer_policy, trust
+from .probe import require_running
+from .slots import needs_mounts, readable, running_root, standby_root, will_format
+from .source import blobs, obtain, version_name
+from .survey import Survey, survey
+from .trial import Session, arm, open_session
+from .verify import write_metadata
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. `url`: the image's base URL. `name`: for images without one."""
+
+    url: str
+    net: NetSettings
+    name: str = ""
+    stage_only: bool = False
+    allow_downgrade: bool = False
+    retry_failed: bool = False
+    may_format: bool = True
+    self_confirm: bool = True
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an update would do. `image_is_running`: there is nothing to update.
+
+    `wire_bytes`: bytes the server would send. `space_bytes`: new content for the standby slot.
+    """
+
+    version: str
+    image: Image
+    slot: SlotName
+    plan: Plan
+    image_is_running: bool
+    wire_bytes: int
+    wire_is_exact: bool
+    space_bytes: int
+    will_format: bool
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update did. `plan` None: nothing was to do. `armed`: the next boot tries it."""
+
+    version: str
+    slot: SlotName
+    image: Image
+    plan: Optional[Plan]
+    downloaded_bytes: int
+    seconds: float
+    armed: bool
+    carried: List[str]
+
+
+def preview(device: Device, request: Request, emit: Emit) -> Preview:
+    """What an update would do; changes nothing and takes no lock.
+
+    Raises what fetching and verifying raise, and DoesNotFit for an image that can not be used.
+    """
+    slot = other_slot(require_running(device))
+    record = store.load_record(device)
+    with Fetcher(request.url, request.net) as fetcher:
+        image = obtain(fetcher, *trust(device), emit)
+    require_fit(device, record, image, request.allow_downgrade, request.retry_failed)
+    plan = _plan_without_touching(device, slot, image, emit)
+    wire, exact = wire_bytes(image, plan)
+    return Preview(
+        version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
+        image_is_running=_is_running(device, record, image), wire_bytes=wire, wire_is_exact=exact,
+        space_bytes=space_bytes(plan), will_format=will_format(device.slots[slot]),
+    )  # fmt: skip
+
+
+def update(device: Device, request: Request, emit: Emit) -> Updated:
+    """Brings the image at the URL into the standby slot and, unless `stage_only`, arms it.
+
+    Raises OtaError with the footprint of the step that failed.
+    """
+    started = time.monotonic()
+    require_running(device)
+    with store.exclusive(device), Fetcher(request.url, request.net) as fetcher:
+        session = open_session(device)
+        session.require_confirmed()
+        image = obtain(fetcher, *trust(device), emit)
+        version = version_name(image, request.name, request.url)
+        if _is_running(device, session.record, image):
+            return Updated(version, session.running, image, None, 0, _since(started), False, [])
+        require_fit(device, session.record, image, request.allow_downgrade, request.retry_failed)
+        staging = _Staging(session, request, image, version)
+        staged = staging.stage(fetcher, emit)
+        if not request.stage_only:
+            arm(device, session.backend, staged.checked)
+    return Updated(
+        version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
+        _since(started), not request.stage_only, staged.carried,
+    )  # fmt: skip
+
+
+def _plan_without_touching(device: Device, slot: SlotName, image: Image, emit: Emit) -> Plan:
+    if needs_mounts(device):
+        enter_private_namespace()
+    with ExitStack() as stack:
+        running = stack.enter_context(running_root(device))
+        location = device.slots[slot]
+        standby = None if will_format(location) else stack.enter_context(readable(location))
+        if standby is not None and not standby.is_dir():
+            standby = None
+        seen = survey(image.tables, standby, running, emit, unlock=False)
+    return make_plan(image.tables, seen.standby, seen.content)
+
+
+def _is_running(device: Device, record: Record, image: Image) -> bool:
+    running = device.running
+    return running is not None and record.slots[running].image_id == image.image_id
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
+
+
+@dataclass
+class _Wire:
+    """Counts received bytes; called from download threads."""
+
+    bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self.bytes += count
+
+
+@dataclass(frozen=True)
+class _Staged:
+    checked: Checked
+    plan: Plan
+    carried: List[str]
+
+
+@dataclass(frozen=True)
+class _Staging:
+    """One verified image on its way into the standby slot: the steps plan to install."""
+
+    session: Session
+    request: Request
+    image: Image
+    version: str
+    txn: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    wire: _Wire = field(default_factory=_Wire)
+
+    @property
+    def device(self) -> Device:
+        return self.session.device
+
+    @property
+    def slot(self) -> SlotName:
+        return other_slot(self.session.running)
+
+    def stage(self, fetcher: Fetcher, emit: Emit) -> _Staged:
+        """The slot holds the image, its boot files are in place, when this returns."""
+        if needs_mounts(self.device):
+            enter_private_namespace()
+        untouched = Footprint.NOTHING
+        if will_format(self.device.slots[self.slot]):
+            self._withdraw()  # before mkfs; a slot without a file system holds nothing to keep
+            untouched = Footprint.STANDBY
+        with leaving(Footprint.STANDBY), ExitStack() as stack:
+            with leaving(untouched):
+                running = stack.enter_context(running_root(self.device))
+                standby = stack.enter_context(self._standby(emit))
+                seen = survey(self.image.tables, standby, running, emit, unlock=True)
+                plan = make_plan(self.image.tables, seen.standby, seen.content)
+                require_space(self.device, standby, plan, seen.standby, self.image)
+            self._withdraw()
+            self._fill(standby, running, plan, seen, fetcher, emit)
+            carried = self._adapt(standby, running, emit)
+            self._check(standby, plan, carried, emit)
+            self._install(standby)
+        checked = Checked(self.slot, self.txn)  # only now: the unmount wrote out the last of it
+        self._record_staged()
+        return _Staged(checked, plan, carried)
+
+    def _standby(self, emit: Emit) -> "AbstractContextManager[Path]":
+        return standby_root(self.device, self.slot, emit, may_format=self.request.may_format)
+
+    def _withdraw(self) -> None:
+        """Nobody boots this slot before it is `ready` again; the intent is recorded first."""
+        record = self.session.record
+        slots = {**record.slots, self.slot: SlotRecord("staging", self.version, txn=self.txn)}
+        transaction = Transaction(
+            self.txn, "update", phases.STAGING, self.session.running, self.slot,
+            self.image.image_id, self.version, store.now(),
+        )  # fmt: skip
+        store.save_record(self.device, replace(record, slots=slots, transaction=transaction))
+        backend = self.session.backend
+        ops.apply(backend.withdraw(self.device, backend.read(self.device), self.slot))
+
+    def _fill(
+        self, standby: Path, running: Optional[Path], plan: Plan, seen: Survey,
+        fetcher: Fetcher, emit: Emit,
+    ) -> None:  # fmt: skip
+        def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+            for blob in fetcher.blobs(blobs(self.image, steps), directory, self.wire.add):
+                yield blob.digest
+
+        attributes = self.image.tables.attributes
+        fill(standby, running, plan, seen.standby, attributes, fetch, emit)
+
+    def _adapt(self, standby: Path, running: Optional[Path], emit: Emit) -> List[str]:
+        with slot_errors(standby):
+            carried = adapt(self.device, self.slot, self.image, running, standby, emit)
+            write_metadata(standby, self.image, carried)
+        return carried
+
+    def _check(self, standby: Path, plan: Plan, carried: List[str], emit: Emit) -> None:
+        with slot_errors(standby):
+            flush_and_read_back(standby, self.image, plan, carried, emit)
+        if self.request.self_confirm and self.session.backend.needs_boot_files:
+            require_confirmable(standby, self.image, signer_policy(self.device))
+
+    def _install(self, standby: Path) -> None:
+        backend = self.session.backend
+        files = None
+        if backend.needs_boot_files:
+            files = boot_files(self.device, self.slot, self.image, standby, self.txn)
+        ops.apply(backend.install(self.device, self.slot, files))
+
+    def _record_staged(self) -> None:
+        created = self.image.claims.details.created
+        record = store.load_record(self.device)
+        staged = record.with_slot(
+            self.slot, state="staged", image_id=self.image.image_id, since=store.now(),
+            created=created.isoformat() if created else None,
+        )  # fmt: skip
+        assert staged.transaction is not None
+        transaction = replace(staged.transaction, phase=phases.STAGED)
+        store.save_record(self.device, replace(staged, transaction=transaction))

@@ -1,0 +1,185 @@
+"""Comparing a slot with the signed image it was filled from, by reading every byte.
+
+What the update itself put there is left out: persistent files, the device's lines of
+`/etc/fstab`, and `/.ota`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple
+
+from .core import claims as jwt
+from .core.certs import CertStore, SignerPolicy
+from .core.delta import LocalTree
+from .core.tables import MAX_TABLE_BYTES
+from .core.tree import implied_directories
+from .core.trust import verify_claims, verify_image
+from .errors import ImageDamaged, SlotUnusable
+from .events import Emit, Meter, Phase, PhaseStarted
+from .host.content import digest_files
+from .host.files import read_limited
+from .host.tree import scan
+from .model import EMPTY_DIGEST, FileEntry, Image
+
+METADATA = ".ota"
+CARRIED = "carried.json"
+
+
+class Difference(NamedTuple):
+    """One path of a slot that is not what its image says, and what about it."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A slot that was compared with its image, and the differences found."""
+
+    image: Image
+    differences: List[Difference]
+
+
+def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:
+    """Keeps the image's signed bytes, and what was carried over, in the slot's `/.ota`."""
+    directory = slot / METADATA
+    for old in list(os.scandir(directory)):
+        if old.is_file(follow_symlinks=False):
+            os.unlink(old.path)
+    for name, data in image.metadata.items():
+        _write(directory / name, data)
+    _write(directory / CARRIED, json.dumps(sorted(carried)).encode())
+
+
+def stored_image(slot: Path, store: CertStore, policy: SignerPolicy) -> Image:
+    """The image a slot was filled from, verified anew from its `/.ota`.
+
+    Raises SlotUnusable when there is none, NotTrusted and ImageDamaged as for a fetched one.
+    """
+    token = _read(slot, "metadata.jwt")
+    envelope = jwt.parse_envelope(token)
+    certificate = _read(slot, envelope.certificate.name)
+    signed = verify_claims(envelope, certificate, store, policy)
+    files: Dict[str, bytes] = {
+        ref.name: _read(slot, ref.name) for ref in signed.claims.table_refs
+    }
+    files["metadata.jwt"], files[envelope.certificate.name] = token, certificate
+    return verify_image(signed, files)
+
+
+def compare(slot: Path, image: Image, emit: Emit) -> List[Difference]:
+    """All differences between a slot and `image`, in path order."""
+    emit(PhaseStarted(Phase.VERIFY, "comparing the slot with its signed image"))
+    local = scan(slot, emit)
+    carried = _carried(slot)
+    found = [*_files(slot, image, local, emit), *_others(image, local)]
+    found += _extra(image, local)
+    return sorted(each for each in found if not _is_carried(each.path, carried))
+
+
+def require_equal(slot_name: str, differences: List[Difference]) -> None:
+    """Raises ImageDamaged, naming the first few, when there are `differences`."""
+    if not differences:
+        return
+    shown = "; ".join(f"{each.path}: {each.what}" for each in differences[:3])
+    raise ImageDamaged(
+        f"slot {slot_name} differs from its signed image in {len(differences)} places: {shown}",
+        hint="update the slot again; only what differs is downloaded",
+        slug="slot-differs",
+    )
+
+
+def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[Difference]:
+    entries = {entry.path: entry for entry in image.tables.regulars}
+    there = [path for path in entries if path in local.files]
+    meter = Meter(emit, Phase.VERIFY, sum(local.files[path].size for path in there))
+    digests = digest_files(slot, there, emit, meter.add)
+    owners = os.geteuid() == 0
+    for path, entry in entries.items():
+        file = local.files.get(path)
+        if file is None:
+            yield Difference(path, "missing")
+        elif (digests.get(path) if file.size else EMPTY_DIGEST) != entry.digest:
+            yield Difference(path, "content")
+        elif file.mode != entry.mode:
+            yield Difference(path, "mode")
+        elif owners and (file.uid, file.gid) != (entry.uid, entry.gid):
+            yield Difference(path, "owner")
+    yield from _links(image.tables.regulars, local)
+
+
+def _links(regulars: Iterable[FileEntry], local: LocalTree) -> Iterator[Difference]:
+    """Names that should be one inode and are not, or share one and should not."""
+    group_of: Dict[int, str] = {}
+    for entry in regulars:
+        file = local.files.get(entry.path)
+        if file is None:
+            continue
+        group = entry.inode or entry.path
+        if group_of.setdefault(file.inode, group) != group:
+            yield Difference(entry.path, "hard link")
+
+
+def _others(image: Image, local: LocalTree) -> Iterator[Difference]:
+    owners = os.geteuid() == 0
+    for directory in image.tables.directories:
+        there = local.others.get(directory.path)
+        if there is None or there.kind != "d":
+            yield Difference(directory.path, "missing")
+        elif there.mode != directory.mode:
+            yield Difference(directory.path, "mode")
+        elif owners and (there.uid, there.gid) != (directory.uid, directory.gid):
+            yield Difference(directory.path, "owner")
+    for link in image.tables.symlinks:
+        there = local.others.get(link.path)
+        if there is None or there.kind != "l":
+            yield Difference(link.path, "missing")
+        elif there.target != link.target:
+            yield Difference(link.path, "target")
+
+
+def _extra(image: Image, local: LocalTree) -> Iterator[Difference]:
+    tables = image.tables
+    wanted = {entry.path for entry in tables.regulars} | implied_directories(tables)
+    wanted |= {entry.path for entry in tables.directories}
+    wanted |= {entry.path for entry in tables.symlinks}
+    wanted |= {node.path for node in tables.attributes.nodes} if tables.attributes else set()
+    for path in (*local.files, *local.others):
+        if path not in wanted:
+            yield Difference(path, "not in the image")
+
+
+def _carried(slot: Path) -> FrozenSet[str]:
+    try:
+        return frozenset(json.loads(_read(slot, CARRIED)))
+    except ValueError:
+        raise SlotUnusable(f"{slot / METADATA / CARRIED} is damaged") from None
+
+
+def _is_carried(path: str, carried: FrozenSet[str]) -> bool:
+    """True for persistent paths, what is below them, and the directories that lead to them."""
+    while path:
+        if path in carried:
+            return True
+        path = path[: path.rindex("/")]
+    return False
+
+
+def _read(slot: Path, name: str) -> bytes:
+    try:
+        return read_limited(slot / METADATA / name, MAX_TABLE_BYTES)
+    except OSError as error:
+        raise SlotUnusable(
+            f"{slot} holds no complete image: {METADATA}/{name}: {error.strerror}",
+            hint="update the slot again",
+            slug="no-image",
+        ) from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
+        stream.write(data)
