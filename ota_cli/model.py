@@ -252,6 +252,7 @@ class Device:
 
     `root`: the device's root. `boot`: its boot partition. `running`: the slot that runs, None
     where that is not known. `loader`: name of the boot back-end, None where none fits.
+    `warnings`: what is odd in its configuration, to be shown.
     """
 
     root: Path
@@ -263,6 +264,7 @@ class Device:
     running: Optional[SlotName]
     slots: Mapping[SlotName, SlotLocation]
     loader: Optional[str]
+    warnings: Tuple[str, ...] = ()
 
     @property
     def state_directory(self) -> Path:

@@ -28,10 +28,12 @@ def probe(root: Path) -> Device:
         raise ConfigError(f"{root} is not a directory", hint="--root takes a device's root")
     boot = root / "boot"
     ecu = load_ecu_info(boot)
+    proxy, warnings = load_proxy_info(boot)
     cmdline = _cmdline(root)
     device = Device(
-        root=root, boot=boot, ecu=ecu, proxy=load_proxy_info(boot), settings=load_settings(root),
+        root=root, boot=boot, ecu=ecu, proxy=proxy, settings=load_settings(root),
         cmdline=cmdline, running=None, slots=_slots(root, ecu.slots), loader=None,
+        warnings=tuple(warnings),
     )  # fmt: skip
     device = replace(device, running=_running(device))
     return replace(device, loader=detect_loader(device))

@@ -15,9 +15,10 @@ from . import directory, grub
 
 
 class Backend(Protocol):
-    """The contract. Only `read` looks at the device; the others return ops and change nothing.
+    """The contract. None of these changes the device: what changes it is returned as ops.
 
-    All are idempotent: doing their ops twice is doing them once.
+    All are idempotent: doing their ops twice is doing them once. The second group is for
+    `ota setup` only.
     """
 
     #: Whether `install` wants a kernel.
@@ -28,9 +29,6 @@ class Backend(Protocol):
 
     def read(self, device: Device) -> BootState:
         """What the boot loader will do. Raises BootRefused when that can not be read."""
-
-    def initialize(self, device: Device, state: BootState) -> List[Op]:
-        """Makes the boot loader's settings anew, saying `state`; for `ota setup` only."""
 
     def withdraw(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
         """Takes `slot` out of every choice, durably: before its first byte changes.
@@ -49,6 +47,24 @@ class Backend(Protocol):
 
     def revert(self, device: Device, state: BootState) -> List[Op]:
         """No trial: the next boot is an ordinary one."""
+
+    def stored(self, device: Device) -> BootState:
+        """What the settings say, whether or not the boot loader already obeys them.
+
+        Raises BootRefused, with slug `boot-not-set-up` when there are none.
+        """
+
+    def salvage(self, device: Device) -> Optional[BootState]:
+        """What can be saved of damaged settings, without a trial."""
+
+    def is_intact(self, device: Device, slot: SlotName) -> bool:
+        """Whether the boot files of `slot` are there and are what was installed."""
+
+    def initialize(self, device: Device, state: BootState) -> List[Op]:
+        """New settings that say `state`, without a trial, in place of all there is."""
+
+    def integrate(self, device: Device) -> List[Op]:
+        """Makes the boot loader obey the settings; nothing where it does."""
 
 
 _BACKENDS: Dict[str, Backend] = {"grub": grub, "directory": directory}

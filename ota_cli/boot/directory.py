@@ -44,20 +44,31 @@ def detect(device: Device) -> bool:
 
 
 def read(device: Device) -> BootState:
-    """What the marker says.
+    """What the marker says. Raises BootRefused when it is missing or damaged."""
+    return stored(device)
 
-    Raises BootRefused when it is missing or damaged.
-    """
+
+def stored(device: Device) -> BootState:
     found = parse(_text(marker(device)))
-    slots = {
-        slot: SlotBoot(layout.holds_something(layout.ready_mark(device, slot)), slot in found.good)
-        for slot in SLOT_NAMES
-    }
+    slots = {slot: SlotBoot(is_intact(device, slot), slot in found.good) for slot in SLOT_NAMES}
     return BootState(found.default, found.trial, slots)
+
+
+def salvage(device: Device) -> Optional[BootState]:
+    return None
+
+
+def integrate(device: Device) -> List[Op]:
+    """Nothing: whoever starts the container reads the marker."""
+    return []
 
 
 def initialize(device: Device, state: BootState) -> List[Op]:
     return _switch(device, disarmed(state))
+
+
+def is_intact(device: Device, slot: SlotName) -> bool:
+    return layout.holds_something(layout.ready_mark(device, slot))
 
 
 def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
@@ -132,7 +143,7 @@ def _text(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise BootRefused(
-            f"{path} is missing", hint="run `ota setup`", slug="boot-not-set-up"
+            f"{path} is missing", hint="run `ota setup`", slug=layout.NOT_SET_UP
         ) from None
     except OSError as error:
         raise BootRefused(f"{path} can not be read: {error.strerror}") from None

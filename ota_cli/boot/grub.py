@@ -8,6 +8,8 @@ twin follows only when the main block was read back, so one of them is always wh
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Optional
 
@@ -15,6 +17,7 @@ from ..core import grubcfg, grubenv
 from ..core.cmdline import grub_words
 from ..core.grubenv import BootVariables
 from ..errors import BootRefused
+from ..host.content import digest_of
 from ..host.ops import (
     CheckEnvironment,
     CopyVerified,
@@ -24,6 +27,7 @@ from ..host.ops import (
     ReadBack,
     ReadBackStart,
     Remove,
+    Rename,
     ReplaceInPlace,
     WriteFile,
 )
@@ -66,21 +70,57 @@ def read(device: Device) -> BootState:
     Raises BootRefused when the rule is not installed or the environment, or its twin, is not
     as `ota` writes it.
     """
-    if grubcfg.rule_of(_read(custom_cfg(device)).decode("utf-8", "replace")) is None:
+    if grubcfg.rule_of(_custom_text(device)) is None:
+        raise _not_set_up(f"{custom_cfg(device)} has no part of ota")
+    return stored(device)
+
+
+def stored(device: Device) -> BootState:
+    if not environment(device).exists() and not twin(device).exists():
+        raise _not_set_up(f"{environment(device)} is missing")
+    found = grubenv.boot_variables(_block(environment(device)))
+    grubenv.boot_variables(_block(twin(device)))
+    return _state(device, found)
+
+
+def salvage(device: Device) -> Optional[BootState]:
+    for path in (environment(device), twin(device)):
+        with suppress(BootRefused):
+            return _state(device, replace(grubenv.boot_variables(_block(path)), trial=None))
+    return None
+
+
+def integrate(device: Device) -> List[Op]:
+    """Our part of `custom.cfg`, unless it is there.
+
+    GRUB may see a renamed file empty until its content was flushed: so content first. Raises
+    BootRefused when `grub.cfg` does not read `custom.cfg`.
+    """
+    grub_cfg = device.boot / "grub" / "grub.cfg"
+    if not grubcfg.sources_custom(_read(grub_cfg).decode("utf-8", "replace")):
         raise BootRefused(
-            f"{custom_cfg(device)} has no part of ota",
-            hint="run `ota setup`",
-            slug="boot-not-set-up",
+            f"{grub_cfg} does not read custom.cfg",
+            hint="install /etc/grub.d/41_custom of GRUB and run `update-grub`",
+            slug="custom-cfg-not-read",
         )
-    found = grubenv.boot_variables(_read(environment(device)))
-    grubenv.boot_variables(_read(twin(device)))
-    slots = {slot: SlotBoot(_is_ready(device, slot), slot in found.good) for slot in SLOT_NAMES}
-    return BootState(found.default, found.trial, slots)
+    target = custom_cfg(device)
+    old = _custom_text(device)
+    new = grubcfg.with_part(old)
+    if new == old:
+        return []
+    fresh = target.with_name("custom.cfg.ota-new")
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+    return [
+        WriteFile(fresh, new.encode("utf-8", "surrogateescape"), mode),
+        Flush((fresh, fresh.parent)),
+        Rename(fresh, target),
+        Flush((target, target.parent)),
+    ]
 
 
 def initialize(device: Device, state: BootState) -> List[Op]:
     """New blocks saying `state`, with the variables of others that can still be read."""
-    block = grubenv.compose(disarmed(state), surviving_variables(device))
+    block = grubenv.compose(disarmed(state), _surviving_variables(device))
     written: List[Op] = []
     for path in (twin(device), environment(device)):
         written += [WriteFile(path, block), Flush((path, path.parent)), ReadBackStart(path, block)]
@@ -139,14 +179,16 @@ def revert(device: Device, state: BootState) -> List[Op]:
     return _switch(device, disarmed(state))
 
 
-def surviving_variables(device: Device) -> Dict[str, str]:
-    """Variables of others in the first block that can be read."""
-    for path in (environment(device), twin(device)):
-        try:
-            return grubenv.foreign_variables(_read(path))
-        except BootRefused:
-            continue
-    return {}
+def is_intact(device: Device, slot: SlotName) -> bool:
+    """Whether the boot files are what `ready` says: sha256sum's format, relative names."""
+    if not _is_ready(device, slot):
+        return False
+    for line in _read(layout.ready_mark(device, slot)).decode("ascii", "replace").splitlines():
+        digest, _, name = line.partition("  ")
+        path = layout.slot_directory(device, slot) / Path(name).name
+        if not path.is_file() or digest_of(str(path)).hex() != digest:
+            return False
+    return True
 
 
 def _switch(device: Device, wanted: BootVariables) -> List[Op]:
@@ -160,6 +202,19 @@ def _switch(device: Device, wanted: BootVariables) -> List[Op]:
         ReplaceInPlace(copy, head),
         ReadBackStart(copy, head),
     ]
+
+
+def _surviving_variables(device: Device) -> Dict[str, str]:
+    """Variables of others in the first block that can be read."""
+    for path in (environment(device), twin(device)):
+        with suppress(BootRefused):
+            return grubenv.foreign_variables(_block(path))
+    return {}
+
+
+def _state(device: Device, found: BootVariables) -> BootState:
+    slots = {slot: SlotBoot(_is_ready(device, slot), slot in found.good) for slot in SLOT_NAMES}
+    return BootState(found.default, found.trial, slots)
 
 
 def _copies(device: Device, slot: SlotName, files: BootFiles) -> List[CopyVerified]:
@@ -182,12 +237,26 @@ def _is_ready(device: Device, slot: SlotName) -> bool:
     )
 
 
+def _custom_text(device: Device) -> str:
+    path = custom_cfg(device)
+    return _read(path).decode("utf-8", "surrogateescape") if path.exists() else ""
+
+
+def _block(path: Path) -> bytes:
+    """The bytes of an environment block that should be there."""
+    if not path.exists():
+        raise BootRefused(f"{path} is missing", hint=grubenv.REPAIR_HINT, slug="env-damaged")
+    return _read(path)
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        raise BootRefused(
-            f"{path} is missing", hint="run `ota setup`", slug="boot-not-set-up"
-        ) from None
     except OSError as error:
-        raise BootRefused(f"{path} can not be read: {error.strerror}") from None
+        raise BootRefused(
+            f"{path} can not be read: {error.strerror}", slug="boot-partition"
+        ) from None
+
+
+def _not_set_up(why: str) -> BootRefused:
+    return BootRefused(why, hint="run `ota setup`", slug=layout.NOT_SET_UP)

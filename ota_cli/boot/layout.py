@@ -11,6 +11,9 @@ from pathlib import Path
 
 from ..model import Device, SlotName
 
+#: Slug of a BootRefused that means "run `ota setup` first", not damage.
+NOT_SET_UP = "boot-not-set-up"
+
 GOOD_TEXT = b"known to work\n"
 
 

@@ -316,7 +316,7 @@ def _refusal(op: Op, error: OSError) -> OtaError:
     name = error.filename or _object(op)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(
-            f"no space left on the boot partition while writing {name}",
+            f"no space left while writing {name}",
             hint="remove old kernels from /boot",
             slug="no-space-boot",
         )

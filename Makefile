@@ -1,0 +1,27 @@
+# Each target makes its own environment when it is missing: `make demo` works on a fresh clone.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test lint bench docs
+
+demo: $(STAMP)
+	$(VENV)/bin/ota demo
+
+test: $(STAMP)
+	$(RUN) -m pytest -n auto --dist loadgroup $(TESTS)
+
+lint: $(STAMP)
+	$(RUN) -m pytest -q tests/lint
+
+bench: $(STAMP)
+	$(RUN) -m tests.bench
+
+docs: $(STAMP)
+	$(RUN) -m ota_cli.docs
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@
