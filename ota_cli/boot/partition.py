@@ -1,0 +1,77 @@
+"""Which file system `/boot` is, so that nothing is written when it is another one.
+
+With the boot partition not mounted, `/boot` is an ordinary directory of the running slot: boot
+files written there reach no boot loader, and the update would look done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Optional
+
+from ..errors import SlotUnusable
+from ..host.mounts import mount_points
+from ..host.run import run
+from ..model import Device
+
+#: Recorded where `/boot` is no mount point: below --root, and for directory back-ends.
+PLAIN_DIRECTORY = "directory"
+
+_BY_UUID = Path("/dev/disk/by-uuid")
+
+
+def record_path(device: Device) -> Path:
+    """The file on the boot partition that says which partition it is."""
+    return device.state_directory / "setup.json"
+
+
+def format_record(identity: str) -> bytes:
+    """The content of that file."""
+    return json.dumps({"schema": 1, "boot_partition": identity}).encode() + b"\n"
+
+
+def recorded(device: Device) -> Optional[str]:
+    """The identity `ota setup` recorded; None where there is no usable record."""
+    try:
+        identity = json.loads(record_path(device).read_bytes())["boot_partition"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return identity if isinstance(identity, str) else None
+
+
+def identify(device: Device) -> str:
+    """`UUID=...` of the file system mounted on `/boot`, or `directory`.
+
+    Raises SlotUnusable when a machine with a real boot loader has no boot partition mounted.
+    """
+    if device.loader == "directory":
+        return PLAIN_DIRECTORY
+    here = os.path.realpath(device.boot)
+    mounted = [point for point in mount_points() if point.path == here]
+    if mounted:
+        return f"UUID={_uuid(device.boot)}"
+    if not device.is_this_machine:
+        return PLAIN_DIRECTORY
+    raise SlotUnusable(
+        f"{device.boot} is not a mount point: the slots must share a boot partition",
+        hint="mount the boot partition, with a line in /etc/fstab",
+        slug="no-boot-partition",
+    )
+
+
+def _uuid(boot: Path) -> str:
+    number = boot.stat().st_dev
+    for link in _BY_UUID.glob("*"):
+        if link.exists() and link.stat().st_rdev == number:
+            return link.name
+    node = f"/dev/block/{os.major(number)}:{os.minor(number)}"
+    found = run(["blkid", "-p", "-s", "UUID", "-o", "value", node], ok=(0, 2)).stdout.decode()
+    if not found.strip():
+        raise SlotUnusable(
+            f"the file system on {boot} has no UUID",
+            hint="a boot partition is an ext4 or FAT partition",
+            slug="no-boot-partition",
+        )
+    return found.strip()

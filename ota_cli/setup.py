@@ -1,0 +1,297 @@
+"""The story of `ota setup`: making a device one that `ota` can update, and mending that.
+
+    refuse     no slot runs, no boot loader, no boot partition, grub.cfg ignores custom.cfg
+    record     which partition /boot is
+    adopt      kernel and initrd of the running system become its slot's boot files
+    settings   what boots: the running system, known to work
+    integrate  last of all the boot loader is told to obey the settings
+    units      what ends a trial boot in the running system
+
+Until `integrate` the device boots as it always did; each step is skipped where it was done.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional, Tuple
+
+from .boot import layout, partition
+from .boot.base import Backend, backend_for
+from .core import cmdline
+from .core.kernels import KernelNames, kernels
+from .core.record import Record
+from .core.systemd import units
+from .errors import BootRefused, Busy, ConfigError, SlotUnusable
+from .events import Emit, Note, Warned
+from .host import ops, store
+from .host.content import digest_of
+from .host.ops import Link, MakeDirectory, Op, WriteFile
+from .model import (
+    SLOT_NAMES,
+    BootFile,
+    BootFiles,
+    BootState,
+    Device,
+    SlotBoot,
+    SlotName,
+    other_slot,
+)
+from .newsystem import root_spec
+from .probe import require_running
+from .slots import running_root
+
+#: The transaction of a system that no update brought here.
+ADOPTED_TXN = "setup"
+
+
+@dataclass(frozen=True)
+class SetupReport:
+    """What `ota setup` found and did. `changes`: sentences; empty when all was in order.
+
+    `boot_partition`: `UUID=...` or `directory`. `default`: the slot that boots.
+    """
+
+    loader: str
+    boot_partition: str
+    running: SlotName
+    default: Optional[SlotName]
+    changes: Tuple[str, ...]
+
+
+class _Step(NamedTuple):
+    """Ops that belong together and the sentence that reports them."""
+
+    change: str
+    ops: List[Op]
+
+
+def check_boot_partition(device: Device) -> None:
+    """Raises SlotUnusable unless `/boot` is the partition that `ota setup` recorded."""
+    wanted = partition.recorded(device)
+    if wanted is None:
+        raise SlotUnusable(
+            f"{partition.record_path(device)} is missing: "
+            f"{device.boot} is not the boot partition, or the device is not set up",
+            hint=f"mount the boot partition on {device.boot}, or run `ota setup` on a new device",
+            slug="boot-not-recorded",
+        )
+    found = partition.identify(device)
+    if found != wanted:
+        raise SlotUnusable(
+            f"{device.boot} is {found}, but `ota setup` recorded {wanted}",
+            hint="mount the right partition; `ota setup --repair` accepts this one",
+            slug="wrong-boot-partition",
+        )
+
+
+def setup(device: Device, *, repair: bool, emit: Emit) -> SetupReport:
+    """Installs the boot integration, or completes what is missing of it; `repair` also replaces
+    what is damaged.
+
+    Raises BootRefused, SlotUnusable, ConfigError, Busy, NoSpace and NeedsRoot; the device then
+    boots as before.
+    """
+    running = require_running(device)
+    with store.exclusive(device):
+        backend = backend_for(device)
+        integration = backend.integrate(device)
+        found = _settings(device, backend, repair)
+        trial = _require_confirmed(device, found, running, repair)
+        work = _Setup(device, backend, found, running, trial, repair, emit)
+        changes = [work.do(step) for step in work.steps()]
+        if integration:
+            changes.append(work.do(_Step("the boot loader obeys ota's settings", integration)))
+        changes += [work.do(step) for step in _unit_steps(device)]
+        default = backend.read(device).default
+    identity = partition.identify(device)
+    return SetupReport(device.loader or "", identity, running, default, tuple(changes))
+
+
+class _Found(NamedTuple):
+    """The settings there were. `whole`: they need no rewriting."""
+
+    state: Optional[BootState]
+    whole: bool
+
+
+def _settings(device: Device, backend: Backend, repair: bool) -> _Found:
+    """What the settings say; what can be saved of them when they are damaged and `repair`."""
+    try:
+        return _Found(backend.stored(device), True)
+    except BootRefused as error:
+        if error.slug == layout.NOT_SET_UP:
+            return _Found(None, False)
+        if not repair:
+            raise
+        return _Found(backend.salvage(device), False)
+
+
+def _require_confirmed(device: Device, found: _Found, running: SlotName, repair: bool) -> bool:
+    """Whether an unconfirmed trial runs, which only a repair may see. Raises Busy."""
+    if not cmdline.parse(device.cmdline).trial:
+        return False
+    if found.state is not None:
+        trial = found.state.default != running
+    else:
+        trial = not layout.holds_something(layout.good_mark(device, running))
+    if trial and not repair:
+        raise Busy(
+            f"the system in slot {running} runs on trial and is not confirmed",
+            hint="`ota commit` confirms it; `ota rollback` returns to the old one",
+            slug="trial-unconfirmed",
+        )
+    return trial
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """One run of `ota setup`. `trial`: the running system is not confirmed."""
+
+    device: Device
+    backend: Backend
+    found: _Found
+    running: SlotName
+    trial: bool
+    repair: bool
+    emit: Emit
+
+    def do(self, step: _Step) -> str:
+        """Does a step and reports it."""
+        ops.apply(step.ops, self.emit)
+        self.emit(Note(step.change))
+        return step.change
+
+    def steps(self) -> Iterator[_Step]:
+        """What is to be done, each looked up when those before are done."""
+        yield from self._record_partition()
+        yield from self._adopt()
+        if not self.found.whole:
+            state = self.found.state or self._fresh()
+            change = "the boot settings were written"
+            yield _Step(change, self.backend.initialize(self.device, state))
+        yield from self._keep_running()
+        yield from self._remember()
+
+    def _record_partition(self) -> Iterator[_Step]:
+        device = self.device
+        identity = partition.identify(device)
+        known = partition.recorded(device)
+        if known == identity:
+            return
+        if known is not None and not self.repair:
+            check_boot_partition(device)
+        directories = [MakeDirectory(layout.slot_directory(device, slot)) for slot in SLOT_NAMES]
+        record = WriteFile(partition.record_path(device), partition.format_record(identity))
+        yield _Step(f"the boot partition is {identity}", [*directories, record])
+
+    def _adopt(self) -> Iterator[_Step]:
+        """The running system's boot files, where its slot has none that are whole."""
+        device, backend, running = self.device, self.backend, self.running
+        if backend.is_intact(device, running):
+            return
+        if not backend.needs_boot_files:
+            yield _Step(f"slot {running} is adopted", backend.install(device, running, None))
+            return
+        with running_root(device) as tree:
+            files = _running_boot_files(device, running, tree)
+            change = f"slot {running} boots a copy of {files.kernel.path.name}"
+            yield _Step(change, backend.install(device, running, files))
+
+    def _fresh(self) -> BootState:
+        """Settings for a device that has none: the running system boots.
+
+        After a trial whose settings were lost, the other slot boots when it can: the running
+        system still has to prove itself.
+        """
+        slots = {slot: self._marks(slot) for slot in SLOT_NAMES}
+        other = other_slot(self.running)
+        default = other if self.trial and slots[other].ready else self.running
+        return BootState(default, None, slots)
+
+    def _marks(self, slot: SlotName) -> SlotBoot:
+        good = layout.holds_something(layout.good_mark(self.device, slot))
+        return SlotBoot(self.backend.is_intact(self.device, slot), good)
+
+    def _keep_running(self) -> Iterator[_Step]:
+        """The running system is good, and the default unless another bootable one is."""
+        state = self.backend.stored(self.device)
+        default, running = state.default, self.running
+        if self.trial or (default is not None and default != running and state.slots[default].ready):
+            return
+        if default != running or not state.slots[running].good:
+            change = f"slot {running} is what boots and is known to work"
+            yield _Step(change, self.backend.commit(self.device, state, running))
+
+    def _remember(self) -> Iterator[_Step]:
+        """A record in which every slot that is known to work has a state."""
+        record = known = self._record()
+        for slot, boot in self.backend.stored(self.device).slots.items():
+            if boot.ready and boot.good and record.slots[slot].state in ("unknown", "empty"):
+                record = record.with_slot(
+                    slot, state="adopted", since=store.now(), txn=ADOPTED_TXN
+                )
+        if record != known:
+            store.save_record(self.device, record)
+            yield _Step("what runs is on record", [])
+
+    def _record(self) -> Record:
+        try:
+            return store.load_record(self.device)
+        except ConfigError as error:
+            if not self.repair:
+                raise
+            self.emit(Warned(f"{error.message}; what it said is lost"))
+            return Record()
+
+
+def _running_boot_files(device: Device, slot: SlotName, tree: Optional[Path]) -> BootFiles:
+    """The running system's newest kernel, on this machine the very one that runs."""
+    places = [device.boot] if tree is None else [tree / "boot", device.boot]
+    for place in places:
+        names = _kernel_in(place, os.uname().release if device.is_this_machine else None)
+        if names is not None:
+            initrd = _boot_file(place / names.initrd) if names.initrd else None
+            arguments = cmdline.build(
+                device.cmdline, None, slot, ADOPTED_TXN, root_spec(device, slot)
+            )
+            return BootFiles(_boot_file(place / names.kernel), initrd, arguments)
+    raise BootRefused(
+        f"the kernel of the running system was found neither in "
+        f"{' nor in '.join(str(place) for place in places)}",
+        hint="install a kernel package; after a kernel upgrade reboot first",
+        slug="no-kernel",
+    )
+
+
+def _kernel_in(directory: Path, release: Optional[str]) -> Optional[KernelNames]:
+    if not directory.is_dir():
+        return None
+    names = [each.name for each in os.scandir(directory) if each.is_file(follow_symlinks=False)]
+    found = kernels(names)
+    return next((each for each in found if release in (None, each.version)), None)
+
+
+def _boot_file(path: Path) -> BootFile:
+    return BootFile(path, digest_of(str(path)))
+
+
+def _unit_steps(device: Device) -> Iterator[_Step]:
+    """The units of the running system; only on this machine, and only where systemd is."""
+    directory = device.root / "etc" / "systemd" / "system"
+    if not device.is_this_machine or not directory.is_dir():
+        return
+    for unit in units():
+        path = directory / unit.name
+        link = directory / f"{unit.wanted_by}.wants" / unit.name
+        if path.is_file() and path.read_text("utf-8") == unit.text and link.exists():
+            continue
+        yield _Step(
+            f"{unit.name} is enabled",
+            [
+                WriteFile(path, unit.text.encode()),
+                MakeDirectory(link.parent),
+                Link(link, f"../{unit.name}"),
+            ],
+        )
