@@ -83,24 +83,29 @@ def require_space(
     device: Device, standby: Path, plan: Plan, local: LocalTree, image: Image
 ) -> None:
     """Raises NoSpace when the standby slot or the boot partition is too small for `plan`."""
-    free = os.statvfs(standby)
+    require_room(standby, plan, local)
+    if device.loader == "grub":
+        _require_boot_space(device, image)
+
+
+def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
+    """Raises NoSpace when the file system of `slot` lacks bytes or inodes for `plan`."""
+    free = os.statvfs(slot)
     available = free.f_bavail * free.f_frsize + freed_bytes(plan, local)
     needed = space_bytes(plan) + SPARE_BYTES
     if needed > available:
         raise NoSpace(
-            f"the standby slot needs {needed} bytes and has {available}",
+            f"the slot needs {needed} bytes and has {available}",
             hint="use a smaller image or larger slots",
             slug="slot-too-small",
         )
     new_entries = plan.files(*WRITTEN, Source.EMPTY) - len(plan.removals)
     if free.f_files and new_entries > free.f_favail:
         raise NoSpace(
-            f"the standby slot needs {new_entries} more inodes and has {free.f_favail}",
+            f"the slot needs {new_entries} more inodes and has {free.f_favail}",
             hint="make the slot's file system with more inodes",
             slug="slot-too-small",
         )
-    if device.loader == "grub":
-        _require_boot_space(device, image)
 
 
 def _require_boot_space(device: Device, image: Image) -> None:

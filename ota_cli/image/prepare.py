@@ -1,0 +1,101 @@
+"""Putting what a confirmed trial boot needs into an image's root file system.
+
+Units, their links, the anchors the next image is checked with, and the directory for health
+checks. Idempotent; symlinks of the tree are followed inside the tree only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Sequence, Tuple
+
+from ..core.systemd import units
+from ..errors import ConfigError, SlotUnusable
+from ..events import Emit, Note
+from ..host.anchors import load_anchors
+from ..host.files import read_limited
+from ..host.inside import is_executable, resolve
+
+_MAX_CERTIFICATE_BYTES = 64 * 1024
+_PROGRAMS = ("/usr/bin/ota", "/usr/local/bin/ota")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was put into the tree, by path, and whether it holds an `ota` to run."""
+
+    written: Tuple[str, ...]
+    unchanged: Tuple[str, ...]
+    holds_ota: bool
+
+
+def prepare(rootfs: Path, anchors: Sequence[Path], emit: Emit) -> Prepared:
+    """Makes `rootfs` able to confirm its own trial boot.
+
+    Raises ConfigError for anchors that are no certificates, SlotUnusable when the tree can not
+    be written.
+    """
+    if not (rootfs / "etc").is_dir():
+        raise ConfigError(f"{rootfs} is no root file system: it has no /etc")
+    wanted = [(f"/etc/systemd/system/{unit.name}", unit.text.encode()) for unit in units()]
+    wanted += [(f"/etc/ota/certs/{path.name}", _certificate(path)) for path in anchors]
+    written: List[str] = []
+    unchanged: List[str] = []
+    try:
+        _directory(rootfs, "/etc/ota/health.d")
+        for path, data in wanted:
+            (written if _write(rootfs, path, data) else unchanged).append(path)
+        for unit in units():
+            link = f"/etc/systemd/system/{unit.wanted_by}.wants/{unit.name}"
+            done = _link(rootfs, link, f"../{unit.name}")
+            (written if done else unchanged).append(link)
+    except OSError as error:
+        raise SlotUnusable(f"{error.filename} can not be written: {error.strerror}") from None
+    if anchors:
+        load_anchors(Path(f"{rootfs}{resolve(rootfs, '/etc/ota/certs')}"))
+    holds_ota = any(is_executable(rootfs, program) for program in _PROGRAMS)
+    if not holds_ota:
+        emit(Note(f"{rootfs} holds no ota: install it there before the image is built"))
+    return Prepared(tuple(written), tuple(unchanged), holds_ota)
+
+
+def _certificate(path: Path) -> bytes:
+    try:
+        data = read_limited(path, _MAX_CERTIFICATE_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{path} can not be read: {error.strerror}") from None
+    if path.suffix != ".pem" or b"-----BEGIN CERTIFICATE-----" not in data:
+        raise ConfigError(f"{path} is no certificate in PEM form named *.pem")
+    return data
+
+
+def _directory(rootfs: Path, path: str) -> str:
+    place = f"{rootfs}{resolve(rootfs, path)}"
+    os.makedirs(place, mode=0o755, exist_ok=True)
+    return place
+
+
+def _write(rootfs: Path, path: str, data: bytes) -> bool:
+    """Puts `data` at `path`; False when it is there already."""
+    directory, name = path.rsplit("/", 1)
+    place = Path(_directory(rootfs, directory)) / name
+    if place.is_file() and not place.is_symlink() and place.read_bytes() == data:
+        return False
+    if os.path.lexists(place):
+        place.unlink()
+    place.write_bytes(data)
+    place.chmod(0o644)
+    return True
+
+
+def _link(rootfs: Path, path: str, target: str) -> bool:
+    directory, name = path.rsplit("/", 1)
+    place = f"{_directory(rootfs, directory)}/{name}"
+    if os.path.islink(place) and os.readlink(place) == target:
+        return False
+    if os.path.lexists(place):
+        os.unlink(place)
+    os.symlink(target, place)
+    return True
