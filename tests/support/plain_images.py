@@ -1,0 +1,72 @@
+"""Tables straight from a tree, and a fetch straight from it: the engine without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Callable, Iterator, List, Sequence
+
+from ota_cli.core.delta import FileStep, Plan, make_plan
+from ota_cli.events import silent
+from ota_cli.fill import fill
+from ota_cli.model import Digest, DirEntry, FileEntry, LinkEntry, Tables
+from ota_cli.survey import survey
+
+Fetch = Callable[[Sequence[FileStep], Path], Iterator[Digest]]
+
+
+def tables_of(tree: Path) -> Tables:
+    """The tables a publisher would make of `tree`."""
+    directories: List[DirEntry] = []
+    symlinks: List[LinkEntry] = []
+    regulars: List[FileEntry] = []
+    for directory, names, files in os.walk(tree):
+        for name in [*names, *files]:
+            path = Path(directory, name)
+            status = path.lstat()
+            shown = f"/{path.relative_to(tree)}"
+            mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+            if stat.S_ISLNK(status.st_mode):
+                symlinks.append(LinkEntry(shown, os.readlink(path), uid, gid))
+            elif stat.S_ISDIR(status.st_mode):
+                directories.append(DirEntry(shown, mode, uid, gid))
+            else:
+                data = path.read_bytes()
+                digest = Digest(hashlib.sha256(data).digest())
+                inode = str(status.st_ino) if status.st_nlink > 1 else None
+                regulars.append(FileEntry(shown, mode, uid, gid, digest, len(data), inode, False))
+    return Tables(directories, symlinks, regulars, (), None)
+
+
+def fetch_from(tree: Path, fetched: List[str]) -> Fetch:
+    """Gives content from `tree`, noting in `fetched` which paths were asked for."""
+
+    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+        for step in steps:
+            fetched.append(step.entry.path)
+            data = Path(f"{tree}{step.entry.path}").read_bytes()
+            (directory / step.entry.digest.hex()).write_bytes(data)
+            yield step.entry.digest
+
+    return fetch
+
+
+def bring(tree: Path, standby: Path, running: Path = Path("/nonexistent")) -> "Brought":
+    """Plans and fills `standby` with the image of `tree`."""
+    tables = tables_of(tree)
+    source = running if running.is_dir() else None
+    seen = survey(tables, standby, source, silent, unlock=True)
+    plan = make_plan(tables, seen.standby, seen.content)
+    fetched: List[str] = []
+    fill(standby, source, plan, seen.standby, None, fetch_from(tree, fetched), silent)
+    return Brought(plan, fetched)
+
+
+class Brought:
+    """What `bring` planned, and which paths it fetched."""
+
+    def __init__(self, plan: Plan, fetched: List[str]) -> None:
+        self.plan = plan
+        self.fetched = fetched

@@ -1,0 +1,146 @@
+"""Plan and fill: whatever was in the slot, it ends as exactly the image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from ota_cli.core.delta import Source
+from tests.support.plain_images import bring
+from tests.support.trees import random_tree, snapshot
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_tree_becomes_any_other_tree(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    for name in ("image", "standby", "running"):
+        random_tree(tmp_path / name, rng)
+    running = snapshot(tmp_path / "running", mtimes=True)
+
+    bring(tmp_path / "image", tmp_path / "standby", tmp_path / "running")
+
+    assert snapshot(tmp_path / "standby") == snapshot(tmp_path / "image")
+    assert snapshot(tmp_path / "running", mtimes=True) == running
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_second_fill_writes_nothing(tmp_path: Path, seed: int) -> None:
+    random_tree(tmp_path / "image", random.Random(seed))
+    (tmp_path / "standby").mkdir()
+    bring(tmp_path / "image", tmp_path / "standby")
+    before = {p: os.lstat(p).st_ctime_ns for p in (tmp_path / "standby").rglob("[!.]*")}
+
+    again = bring(tmp_path / "image", tmp_path / "standby")
+
+    assert again.fetched == []
+    assert {step.source for step in again.plan.steps} <= {Source.KEPT}
+    files = [p for p in before if not p.is_dir()]
+    assert {p: os.lstat(p).st_ctime_ns for p in files} == {p: before[p] for p in files}
+
+
+def test_content_the_device_has_is_never_fetched(tmp_path: Path) -> None:
+    image, standby, running = (tmp_path / n for n in ("image", "standby", "running"))
+    for tree in (image, standby, running):
+        tree.mkdir()
+    (image / "same-name").write_bytes(b"1" * 100)
+    (standby / "same-name").write_bytes(b"1" * 100)
+    (image / "moved-to").write_bytes(b"2" * 100)
+    (standby / "moved-from").write_bytes(b"2" * 100)
+    (image / "copied").write_bytes(b"3" * 100)
+    (running / "elsewhere").write_bytes(b"3" * 100)
+    (image / "new").write_bytes(b"4" * 100)
+    (image / "new-twin").write_bytes(b"4" * 100)
+
+    brought = bring(image, standby, running)
+
+    assert brought.plan.files(Source.KEPT) == 1
+    assert brought.plan.files(Source.MOVED) == 1
+    assert brought.plan.files(Source.COPIED) == 1
+    assert len(brought.fetched) == 1, "equal content is fetched once"
+    assert snapshot(standby) == snapshot(image)
+
+
+def test_two_files_that_swap_names_are_not_fetched(tmp_path: Path) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    for tree, (one, two) in ((image, (b"one!", b"two?")), (standby, (b"two?", b"one!"))):
+        tree.mkdir()
+        (tree / "x").write_bytes(one)
+        (tree / "y").write_bytes(two)
+
+    assert bring(image, standby).fetched == []
+    assert snapshot(standby) == snapshot(image)
+
+
+def test_equal_files_that_are_not_one_file_in_the_image_are_not_linked(tmp_path: Path) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    image.mkdir()
+    standby.mkdir()
+    for name in ("x", "y"):
+        (image / name).write_bytes(b"same")
+    (standby / "x").write_bytes(b"same")
+    os.link(standby / "x", standby / "y")
+
+    bring(image, standby)
+
+    assert (standby / "x").stat().st_nlink == 1
+    assert (standby / "x").stat().st_ino != (standby / "y").stat().st_ino
+
+
+def test_a_file_linked_to_a_name_outside_of_the_slot_is_replaced(tmp_path: Path) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    image.mkdir()
+    standby.mkdir()
+    (image / "x").write_bytes(b"content")
+    (standby / "x").write_bytes(b"content")
+    os.link(standby / "x", tmp_path / "outside")
+
+    bring(image, standby)
+
+    assert (standby / "x").stat().st_nlink == 1
+    assert (tmp_path / "outside").read_bytes() == b"content"
+
+
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
+    random_tree(tmp_path / "image", random.Random(7), size=80)
+    (tmp_path / "standby").mkdir()
+    before = os.umask(0o077)
+    try:
+        bring(tmp_path / "image", tmp_path / "standby")
+    finally:
+        os.umask(before)
+    assert snapshot(tmp_path / "standby") == snapshot(tmp_path / "image")
+
+
+def test_what_an_interrupted_fill_fetched_is_not_fetched_again(tmp_path: Path) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    image.mkdir()
+    (image / "big").write_bytes(b"b" * 5000)
+    staging = standby / ".ota" / "staging"
+    staging.mkdir(parents=True)
+    (staging / ("ab" * 32)).write_bytes(b"not what its name says")
+    right = hashlib.sha256(b"b" * 5000).hexdigest()
+    (staging / right).write_bytes(b"b" * 5000)
+
+    brought = bring(image, standby)
+
+    assert brought.fetched == []
+    assert brought.plan.files(Source.STAGED) == 1
+    assert snapshot(standby) == snapshot(image)
+    assert not staging.exists()
+
+
+def test_a_directory_nobody_may_enter_is_filled_all_the_same(tmp_path: Path) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    (image / "closed").mkdir(parents=True)
+    (image / "closed" / "file").write_bytes(b"new")
+    (standby / "closed").mkdir(parents=True)
+    (standby / "closed" / "old").write_bytes(b"old")
+    (standby / "closed").chmod(0o000)
+
+    bring(image, standby)
+
+    assert snapshot(standby) == snapshot(image)
