@@ -218,7 +218,8 @@ class _Setup:
         """The running system is good, and the default unless another bootable one is."""
         state = self.backend.stored(self.device)
         default, running = state.default, self.running
-        if self.trial or (default is not None and default != running and state.slots[default].ready):
+        other_boots = default == other_slot(running) and state.slots[other_slot(running)].ready
+        if self.trial or other_boots:
             return
         if default != running or not state.slots[running].good:
             change = f"slot {running} is what boots and is known to work"
@@ -226,7 +227,8 @@ class _Setup:
 
     def _remember(self) -> Iterator[_Step]:
         """A record in which every slot that is known to work has a state."""
-        record = known = self._record()
+        known = self._record()
+        record = known or Record()
         for slot, boot in self.backend.stored(self.device).slots.items():
             if boot.ready and boot.good and record.slots[slot].state in ("unknown", "empty"):
                 record = record.with_slot(
@@ -236,14 +238,15 @@ class _Setup:
             store.save_record(self.device, record)
             yield _Step("what runs is on record", [])
 
-    def _record(self) -> Record:
+    def _record(self) -> Optional[Record]:
+        """What the device remembers; None when that is damaged and repaired."""
         try:
             return store.load_record(self.device)
         except ConfigError as error:
             if not self.repair:
                 raise
             self.emit(Warned(f"{error.message}; what it said is lost"))
-            return Record()
+            return None
 
 
 def _running_boot_files(device: Device, slot: SlotName, tree: Optional[Path]) -> BootFiles:

@@ -1,0 +1,154 @@
+"""Throw-away devices with a boot partition, and GRUB itself to judge them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import pytest
+
+from ota_cli.core.grubcfg import part
+from ota_cli.events import Event
+from ota_cli.model import BootFile, BootFiles, Device, Digest, SlotName
+from ota_cli.probe import probe
+from ota_cli.setup import SetupReport, setup
+
+KERNEL = "vmlinuz-6.1.0-18-amd64"
+INITRD = "initrd.img-6.1.0-18-amd64"
+GRUB_CFG = """\
+set timeout=5
+set default=0
+menuentry stock {
+  echo STOCK
+}
+if [ -f  ${config_directory}/custom.cfg ]; then
+  source ${config_directory}/custom.cfg
+elif [ -z "${config_directory}" -a -f  $prefix/custom.cfg ]; then
+  source $prefix/custom.cfg
+fi
+"""
+ECU_INFO = """\
+format_version: "1"
+ecu_id: bench
+bootloader: {loader}
+slots:
+  a: {{directory: /slots/a}}
+  b: {{directory: /slots/b}}
+"""
+
+needs_grub_editenv = pytest.mark.skipif(
+    not shutil.which("grub-editenv"), reason="grub-editenv (package grub-common) is not installed"
+)
+needs_grub_emu = pytest.mark.skipif(
+    not (shutil.which("grub-emu") and shutil.which("mke2fs") and shutil.which("script")),
+    reason="grub-emu, mke2fs or script (packages grub-emu, e2fsprogs, bsdutils) is not installed",
+)
+
+
+def bare_device(root: Path, loader: str = "grub", cmdline: str = "quiet ota.slot=a") -> Device:
+    """A device that `ota setup` has not seen: slot a runs, both slots are directories."""
+    for slot in ("a", "b"):
+        boot = root / "slots" / slot / "boot"
+        boot.mkdir(parents=True)
+        (boot / KERNEL).write_bytes(b"kernel of " + slot.encode() * 5000)
+        (boot / INITRD).write_bytes(b"initrd of " + slot.encode() * 9000)
+    (root / "proc").mkdir()
+    (root / "proc" / "cmdline").write_text(f"{cmdline}\n")
+    state = root / "boot" / "ota"
+    state.mkdir(parents=True)
+    (state / "ecu_info.yml").write_text(ECU_INFO.format(loader=loader))
+    if loader == "grub":
+        (root / "boot" / "grub").mkdir()
+        (root / "boot" / "grub" / "grub.cfg").write_text(GRUB_CFG)
+    return probe(root)
+
+
+def ready_device(root: Path, loader: str = "grub") -> Device:
+    """A device on which `ota setup` ran."""
+    device = bare_device(root, loader)
+    run_setup(device)
+    return device
+
+
+def run_setup(device: Device, repair: bool = False) -> SetupReport:
+    events: List[Event] = []
+    return setup(device, repair=repair, emit=events.append)
+
+
+def boot_files(device: Device, slot: SlotName, arguments: Optional[str] = None) -> BootFiles:
+    """What the boot loader needs of the system in a slot's directory."""
+    boot = device.root / "slots" / slot / "boot"
+    line = f"quiet ota.slot={slot} ota.txn=t" if arguments is None else arguments
+    return BootFiles(boot_file(boot / KERNEL), boot_file(boot / INITRD), line)
+
+
+def boot_file(path: Path) -> BootFile:
+    done = subprocess.run(["sha256sum", path], stdout=subprocess.PIPE, check=True)
+    return BootFile(path, Digest(bytes.fromhex(done.stdout.split()[0].decode())))
+
+
+def grub_lists(path: Path) -> Dict[str, str]:
+    """The variables of an environment block as GRUB's own tool reads them."""
+    done = subprocess.run(["grub-editenv", path, "list"], stdout=subprocess.PIPE, check=True)
+    return dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
+
+
+def files_below(directory: Path) -> Dict[str, bytes]:
+    """The content of every file, to compare before with after."""
+    found = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+
+
+def boot_with_grub(boot: Path, work: Path) -> Tuple[str, str]:
+    """Boots the content of a boot partition with GRUB's emulator.
+
+    Returns what GRUB started: `stock`, or the kernel's command line; and the environment
+    block's trial afterwards. The emulator has no `linux`, so our script says `echo` instead;
+    the rule, the environment and its writing are GRUB's own.
+    """
+    tree = work / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(boot, tree)
+    _speak(tree / "grub" / "custom.cfg")
+    grub_cfg = tree / "grub" / "grub.cfg"
+    grub_cfg.write_text(grub_cfg.read_text().replace("echo STOCK", "echo RESULT stock; halt"))
+    image, device_map = work / "disk.img", work / "device.map"
+    image.unlink() if image.exists() else None
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "8M"], check=True)
+    device_map.write_text(f"(hd0) {image}\n")
+    text = _emulate(f"grub-emu -m {device_map} -r hd0 -d /grub")
+    result = re.search(r"RESULT (.*?) ?END", text) or re.search(r"RESULT (stock)", text)
+    assert result is not None, text
+    return result.group(1), _trial_in(image)
+
+
+def _speak(custom: Path) -> None:
+    text = custom.read_text()
+    assert part() in text
+    text = re.sub(r"if linux (\S+) (.*?); then", r"if set ota_said="r'"\1 $*"; then', text)
+    text = text.replace("elif initrd", "elif echo initrd").replace("insmod gzio", "true")
+    text = text.replace("then boot\n", 'then echo "RESULT $ota_said $ota_mode END"; halt\n')
+    custom.write_text(text.replace("\n  reboot\n", "\n  echo RESULT reboot END; halt\n"))
+
+
+def _emulate(command: str) -> str:
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": "400"}
+    done = subprocess.run(
+        ["script", "-qec", f"stty cols 400; exec {command}", "/dev/null"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, timeout=60, check=False,
+    )  # fmt: skip
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]", "", done.stdout.decode("latin-1"))
+    return " ".join(plain.split())
+
+
+def _trial_in(image: Path) -> str:
+    done = subprocess.run(
+        ["debugfs", "-R", "cat /ota/bootenv", image], stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    found = re.search(rb"(?m)^ota_trial=(.)$", done.stdout)
+    return found.group(1).decode() if found else ""
