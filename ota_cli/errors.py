@@ -82,6 +82,16 @@ class OtaError(Exception):
         if slug is not None:
             self.slug = slug
 
+    def document(self) -> Dict[str, str]:
+        """The `error` of a JSON document."""
+        footprint = self.footprint or Footprint.NOTHING
+        return {
+            "slug": self.slug,
+            "message": self.message,
+            "hint": self.hint,
+            "footprint": footprint.name.lower(),
+        }
+
 
 class UsageProblem(OtaError):
     exit_code, slug = 2, "usage"

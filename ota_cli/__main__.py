@@ -1,0 +1,6 @@
+"""`python -m ota_cli` is `ota`."""
+
+from .cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The only place where failures become messages and exit codes.
+
+A verb returns a `Result` or raises; here the result is printed once, to stdout, and a failure
+once, to stderr (with `--json` as the one document on stdout).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Callable, Mapping, NoReturn, Optional, Tuple
+
+from ..errors import Interrupted, OtaError
+from ..events import Emit
+from ..render.choice import Output, open_output
+
+#: Exit codes that are answers, not failures.
+_ANSWERS = (0, 20)
+
+
+@dataclass(frozen=True)
+class Display:
+    """How the user wants to see things. `verbosity`: -1 quiet, 0, 1 and more with -v."""
+
+    root: Path
+    output: str
+    verbosity: int
+    color: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a verb gets: the device's root, and where its events go."""
+
+    root: Path
+    emit: Emit
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a verb answers: `document` is the JSON `result`, `lines` the same for people."""
+
+    document: Mapping[str, object]
+    lines: Tuple[str, ...]
+    exit_code: int = 0
+
+
+def run_verb(name: str, display: Display, body: Callable[[Call], Result]) -> NoReturn:
+    """Runs a verb, shows how it ended, and exits with its documented code."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    output = open_output(display.output, display.verbosity, display.color)
+    try:
+        sys.exit(_attempt(name, display, body, output))
+    except BrokenPipeError:
+        # The reader of stdout is gone: nothing can be said there any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _attempt(
+    name: str, display: Display, body: Callable[[Call], Result], output: Output
+) -> int:
+    try:
+        with output:
+            result = body(Call(display.root, output.emit))
+    except OtaError as error:
+        return _fail(name, error, output)
+    except KeyboardInterrupt:
+        return _fail(name, Interrupted(signal.SIGINT), output)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 (the one boundary: a bug gets its exit code here)
+        if display.verbosity > 0:
+            traceback.print_exc()
+        return _fail(name, _bug(error), output)
+    output.result(document(name, result.exit_code, result.document), result.lines)
+    return result.exit_code
+
+
+def _fail(name: str, error: OtaError, output: Output) -> int:
+    output.failure(document(name, error.exit_code, {}, error), error)
+    return error.exit_code
+
+
+def _bug(error: Exception) -> OtaError:
+    what = OtaError(
+        f"this is a bug in ota: {type(error).__name__}: {error}",
+        hint="run it again with -v and report what it prints",
+        slug="bug",
+    )
+    what.footprint = getattr(error, "footprint", None)
+    return what
+
+
+def document(
+    command: str, exit_code: int, result: Mapping[str, object], error: Optional[OtaError] = None
+) -> Mapping[str, object]:
+    """The one JSON document (DESIGN section 1)."""
+    return {
+        "schema": 1,
+        "command": command,
+        "ok": exit_code in _ANSWERS,
+        "exit_code": exit_code,
+        "error": error.document() if error else None,
+        "result": dict(result),
+    }
+
+
+def _on_sigterm(number: int, frame: Optional[FrameType]) -> NoReturn:
+    raise Interrupted(number)

@@ -1,0 +1,68 @@
+"""The `ota` program: the group of verbs, and usage errors in the form the user asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import List, NoReturn, Optional
+
+import click
+
+from .. import __version__
+from ..errors import UsageProblem
+from ..render.choice import open_output
+from .boundary import document
+from .lazy import VERBS, LazyGroup
+from .options import CONTEXT, Globals, global_options
+
+_EPILOG = "`ota VERB --help` tells more; `man ota` all. Exit codes are in `man ota`."
+
+
+@click.command(cls=LazyGroup, verbs=VERBS, context_settings=CONTEXT, epilog=_EPILOG)
+@click.version_option(__version__, prog_name="ota", message="%(prog)s %(version)s")
+@global_options
+@click.pass_context
+def cli(context: click.Context, given: Globals) -> None:
+    """Update this Linux device over the air: A/B slots, signed images, plain HTTPS."""
+    context.obj = given
+
+
+def main(argv: Optional[List[str]] = None) -> NoReturn:
+    """Runs the program and exits with its documented code."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        cli.main(words, prog_name="ota", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(UsageProblem.exit_code)
+    except click.ClickException as error:
+        _usage(error, words)
+    except click.Abort:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _usage(error: click.ClickException, words: List[str]) -> NoReturn:
+    """A usage error; the options may not have been parsed, so they are looked for here."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "ota"
+    problem = UsageProblem(error.format_message(), hint=f"see `{path} --help`")
+    output = open_output(_wanted_output(words), 0, "auto")
+    name = " ".join(path.split(" ")[1:])
+    output.failure(document(name, problem.exit_code, {}, problem), problem)
+    sys.exit(problem.exit_code)
+
+
+def _wanted_output(words: List[str]) -> str:
+    if "--json" in words:
+        return "json"
+    for index, word in enumerate(words):
+        if word.startswith("--output="):
+            return _known(word[len("--output=") :])
+        if word == "--output" and index + 1 < len(words):
+            return _known(words[index + 1])
+    return _known(os.environ.get("OTA_OUTPUT") or "auto")
+
+
+def _known(output: str) -> str:
+    return output if output in ("rich", "plain", "json", "jsonl") else "auto"

@@ -1,0 +1,67 @@
+"""Values as JSON documents and as lines for people; shared by the verbs."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Tuple
+
+from ..core.delta import Plan, Source
+from ..core.outcome import Verdict
+from ..core.record import Transaction
+
+Document = Dict[str, object]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: three digits, decimal units."""
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{count} B" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
+
+
+def verdict_document(verdict: Verdict) -> Document:
+    """The `verdict` of a status document."""
+    return {"code": verdict.code, "text": verdict.text, "hint": verdict.hint}
+
+
+def transaction_document(last: Optional[Transaction]) -> Optional[Document]:
+    """The `last_update` of a status document."""
+    if last is None:
+        return None
+    return {
+        "kind": last.kind, "outcome": last.phase, "version": last.version, "from": last.from_slot,
+        "to": last.to_slot, "started": last.started, "ended": last.ended, "reason": last.reason,
+    }  # fmt: skip
+
+
+def plan_files(plan: Optional[Plan]) -> Document:
+    """The `files` of an update document; hard-linked names count as one file."""
+    if plan is None:
+        return {"total": 0, "kept": 0, "moved": 0, "copied": 0, "downloaded": 0}
+    return {
+        "total": len(plan.steps),
+        "kept": plan.files(Source.KEPT, Source.STAGED, Source.EMPTY),
+        "moved": plan.files(Source.MOVED),
+        "copied": plan.files(Source.COPIED, Source.DUPLICATED),
+        "downloaded": plan.files(Source.DOWNLOADED),
+    }
+
+
+def plan_bytes(plan: Optional[Plan], downloaded: int) -> Document:
+    """The `bytes` of an update document: on the wire, found locally, in the image."""
+    if plan is None:
+        return {"downloaded": downloaded, "reused": 0, "total": 0}
+    total = plan.size_bytes(*Source)
+    return {
+        "downloaded": downloaded,
+        "reused": total - plan.size_bytes(Source.DOWNLOADED),
+        "total": total,
+    }
+
+
+def table(rows: List[Tuple[str, str]]) -> Tuple[str, ...]:
+    """Aligned `name  value` lines."""
+    width = max((len(name) for name, _ in rows), default=0)
+    return tuple(f"{name:<{width}}  {value}".rstrip() for name, value in rows)

@@ -1,0 +1,91 @@
+"""`ota activate`, `commit`, `rollback` and `switch-slot`: what follows an update."""
+
+from __future__ import annotations
+
+from typing import Optional, cast
+
+import click
+
+from ..events import Note
+from ..model import SlotName
+from ..probe import probe
+from .options import Call, Result, command
+
+
+@command("activate")
+def activate(call: Call) -> Result:
+    """Boot what `ota update --stage-only` prepared; it is hashed once more first."""
+    from ..trial import activate as story
+
+    armed = story(probe(call.root), call.emit)
+    return Result(
+        document={"slot": armed.slot, "version": armed.version},
+        lines=(f"{_named(armed.version)} in slot {armed.slot} boots next, on trial.",),
+    )
+
+
+@command("commit")
+def commit(call: Call) -> Result:
+    """Confirm the running trial boot, after the health checks in /etc/ota/health.d."""
+    from ..trial import commit as story
+
+    done = story(probe(call.root), call.emit)
+    checks = [
+        {"name": check.name, "passed": not check.why, "why": check.why, "output": check.output}
+        for check in done.health.checks
+    ]
+    with_checks = f" after {len(checks)} health checks" if checks else " without health checks"
+    text = f"{_named(done.version)} in slot {done.slot} is confirmed"
+    return Result(
+        document={
+            "slot": done.slot, "version": done.version, "was_trial": done.was_trial,
+            "health": checks,
+        },
+        lines=(f"{text}{with_checks}." if done.was_trial else f"{text} already: nothing to do.",),
+    )  # fmt: skip
+
+
+@command("rollback")
+def rollback(call: Call) -> Result:
+    """Take back what is armed; else go back to the previous good slot."""
+    from ..host.reboot import reboot_machine
+    from ..trial import rollback as story
+
+    device = probe(call.root)
+    done = story(device, call.emit)
+    what = _named(done.version)
+    lines = {
+        "disarmed": f"Disarmed: slot {done.slot} ({what}) boots next, as before.",
+        "armed": f"{what} in slot {done.slot} boots next, on trial. Reboot to go back.",
+        "reboot": f"A reboot returns to {what} in slot {done.slot}.",
+    }
+    if done.done == "reboot" and device.is_this_machine:
+        call.emit(Note("rebooting into the old system"))
+        reboot_machine()
+    return Result(
+        document={"done": done.done, "slot": done.slot, "version": done.version},
+        lines=(lines[done.done],),
+    )
+
+
+@command("switch-slot")
+@click.argument("slot", type=click.Choice(["a", "b"]), required=False)
+@click.option("--trust-record", is_flag=True, help="Do not hash the slot again first.")
+def switch_slot(call: Call, slot: Optional[str], trust_record: bool) -> Result:
+    """Boot the other slot (or SLOT) next, if it holds a known good system."""
+    from ..trial import switch_slot as story
+
+    device = probe(call.root)
+    armed = story(device, cast(Optional[SlotName], slot), trust_record, call.emit)
+    if armed is None:
+        return Result(
+            document={"slot": slot, "armed": False}, lines=(f"Slot {slot} runs: nothing to do.",)
+        )
+    return Result(
+        document={"slot": armed.slot, "version": armed.version, "armed": True},
+        lines=(f"{_named(armed.version)} in slot {armed.slot} boots next, on trial.",),
+    )
+
+
+def _named(version: Optional[str]) -> str:
+    return version or "The system"

@@ -1,0 +1,66 @@
+"""Which sink shows what happens: one that fits where stdout and stderr go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Mapping, Optional, Protocol, Tuple, Type
+
+from ..errors import OtaError
+from ..events import Event
+
+
+class Output(Protocol):
+    """Shows events while its `with` block runs, then the result or the failure, once.
+
+    `emit` may be called from any thread.
+    """
+
+    def __enter__(self) -> "Output": ...
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None: ...
+
+    def emit(self, event: Event) -> None:
+        """Shows one event."""
+
+    def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
+        """Shows what a verb answers."""
+
+    def failure(self, document: Mapping[str, object], error: OtaError) -> None:
+        """Shows why a verb failed."""
+
+
+def open_output(kind: str, verbosity: int, color: str) -> Output:
+    """The output for `kind` (auto, rich, plain, json, jsonl). Cheap: rich is imported last."""
+    if kind in ("json", "jsonl"):
+        from .json import JsonOutput
+
+        return JsonOutput(sys.stdout, sys.stderr, with_events=kind == "jsonl", verbosity=verbosity)
+    from .plain import PlainOutput
+
+    if kind == "rich" or (kind == "auto" and _is_lively(verbosity)):
+        from .live import LiveOutput
+
+        return LiveOutput(sys.stdout, sys.stderr, verbosity, colored(color))
+    return PlainOutput(sys.stdout, sys.stderr, verbosity, colored(color))
+
+
+def colored(color: str) -> bool:
+    """Whether to colour what goes to stderr (https://no-color.org)."""
+    if color != "auto":
+        return color == "always"
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and _terminal() != "dumb"
+
+
+def _is_lively(verbosity: int) -> bool:
+    return sys.stderr.isatty() and _terminal() != "dumb" and verbosity >= 0
+
+
+def _terminal() -> str:
+    return os.environ.get("TERM", "dumb")

@@ -1,0 +1,64 @@
+"""One JSON document on stdout; with `jsonl` the events before it, an object a line."""
+
+from __future__ import annotations
+
+import json
+import threading
+from types import TracebackType
+from typing import Dict, Mapping, Optional, TextIO, Tuple, Type
+
+from ..errors import OtaError
+from ..events import Event, Note, PhaseStarted, Progress, Warned
+from .words import event_line
+
+
+def event_object(event: Event) -> Dict[str, object]:
+    """An event as a JSON object."""
+    if isinstance(event, PhaseStarted):
+        return {"event": "phase", "phase": event.phase.value, "text": event.text}
+    if isinstance(event, Progress):
+        return {
+            "event": "progress", "phase": event.phase.value,
+            "done_bytes": event.done_bytes, "total_bytes": event.total_bytes,
+        }  # fmt: skip
+    if isinstance(event, Note):
+        return {"event": "note", "text": event.text}
+    return {"event": "warning", "text": event.text}
+
+
+class JsonOutput:
+    """Without events, warnings still go to stderr as lines."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, with_events: bool, verbosity: int) -> None:
+        self._out = out
+        self._err = err
+        self._with_events = with_events
+        self._verbosity = verbosity
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "JsonOutput":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        """Nothing to undo."""
+
+    def emit(self, event: Event) -> None:
+        with self._lock:
+            if self._with_events:
+                self._line(event_object(event))
+            elif isinstance(event, Warned) or (self._verbosity > 0 and not isinstance(event, Progress)):
+                print(event_line(event, False), file=self._err, flush=True)
+
+    def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
+        self._line(document)
+
+    def failure(self, document: Mapping[str, object], error: OtaError) -> None:
+        self._line(document)
+
+    def _line(self, document: Mapping[str, object]) -> None:
+        print(json.dumps(document), file=self._out, flush=True)
