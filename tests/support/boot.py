@@ -115,10 +115,14 @@ def boot_with_grub(boot: Path, work: Path) -> Tuple[str, str]:
     shutil.copytree(boot, tree)
     _speak(tree / "grub" / "custom.cfg")
     grub_cfg = tree / "grub" / "grub.cfg"
-    grub_cfg.write_text(grub_cfg.read_text().replace("echo STOCK", "echo RESULT stock; halt"))
+    text = grub_cfg.read_text().replace("echo STOCK", "echo RESULT stock; halt")
+    grub_cfg.write_text(text.replace("timeout=5", "timeout=0"))  # no key is ever pressed here
     image, device_map = work / "disk.img", work / "device.map"
     image.unlink() if image.exists() else None
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "8M"], check=True)
+    subprocess.run(
+        ["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "8M"],
+        stdout=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
     device_map.write_text(f"(hd0) {image}\n")
     text = _emulate(f"grub-emu -m {device_map} -r hd0 -d /grub")
     result = re.search(r"RESULT (.*?) ?END", text) or re.search(r"RESULT (stock)", text)
@@ -138,7 +142,7 @@ def _speak(custom: Path) -> None:
 def _emulate(command: str) -> str:
     environment = {**os.environ, "TERM": "dumb", "COLUMNS": "400"}
     done = subprocess.run(
-        ["script", "-qec", f"stty cols 400; exec {command}", "/dev/null"],
+        ["script", "-qec", f"stty cols 400; exec timeout -s KILL 20 {command}", "/dev/null"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, timeout=60, check=False,
     )  # fmt: skip
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]", "", done.stdout.decode("latin-1"))
