@@ -66,12 +66,21 @@ def _uuid(boot: Path) -> str:
     for link in _BY_UUID.glob("*"):
         if link.exists() and link.stat().st_rdev == number:
             return link.name
-    node = f"/dev/block/{os.major(number)}:{os.minor(number)}"
-    found = run(["blkid", "-p", "-s", "UUID", "-o", "value", node], ok=(0, 2)).stdout.decode()
-    if not found.strip():
+    node = _node(number)
+    show_uuid = ["blkid", "-p", "-s", "UUID", "-o", "value"]
+    found = run([*show_uuid, node], ok=(0, 2)).stdout.decode().strip() if node else ""
+    if not found:
         raise SlotUnusable(
             f"the file system on {boot} has no UUID",
             hint="a boot partition is an ext4 or FAT partition",
             slug="no-boot-partition",
         )
-    return found.strip()
+    return found
+
+
+def _node(number: int) -> Optional[str]:
+    """The device node by the kernel's own name for it, for systems without udev (sysfs)."""
+    uevent = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/uevent")
+    lines = uevent.read_text().splitlines() if uevent.exists() else []
+    names = [line.partition("=")[2] for line in lines if line.startswith("DEVNAME=")]
+    return f"/dev/{names[0]}" if names else None

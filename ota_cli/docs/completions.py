@@ -1,0 +1,133 @@
+"""Completions for bash, zsh and fish: static, so that a key press starts no Python."""
+
+from __future__ import annotations
+
+from typing import Dict, List
+
+from .tree import Option, Verb
+
+_HEAD = "# Made from the program by `make docs`; changes here are lost."
+
+
+def completions(tree: Verb) -> Dict[str, str]:
+    """All completion files by name."""
+    return {"ota.bash": _bash(tree), "_ota": _zsh(tree), "ota.fish": _fish(tree)}
+
+
+def _words(verb: Verb) -> List[str]:
+    """What may follow the verb: verbs, choices of arguments, options."""
+    options = [name for option in verb.options for name in option.names]
+    return [*(each.name for each in verb.verbs), *verb.argument_choices, *options]
+
+
+def _valued(tree: Verb) -> Dict[str, Option]:
+    """Every option that takes a value, by spelling; equal spellings take equal values."""
+    found: Dict[str, Option] = {}
+    for verb in tree.walk():
+        for option in verb.options:
+            if option.metavar:
+                found.update((name, option) for name in option.names)
+    return found
+
+
+def _takes_path(option: Option) -> bool:
+    return option.metavar in ("FILE", "DIR", "PATH")
+
+
+def _bash(tree: Verb) -> str:
+    valued = _valued(tree)
+    paths = "|".join(name for name, option in valued.items() if _takes_path(option))
+    others = "|".join(n for n, o in valued.items() if not _takes_path(o) and not o.choices)
+    lines = [_HEAD, "_ota() {", '    local current="${COMP_WORDS[COMP_CWORD]}"']
+    lines += ['    local previous="${COMP_WORDS[COMP_CWORD-1]}" path="ota" word index=1']
+    lines += ["    while [ $index -lt $COMP_CWORD ]; do", '        word="${COMP_WORDS[index]}"']
+    lines += ["        index=$((index + 1))", '        case "$path $word" in']
+    verbs = "|".join(f'"{" ".join(verb.path)}"' for verb in tree.walk() if len(verb.path) > 1)
+    lines += [f"            {verbs}) path=\"$path $word\" ;;", "        esac", "    done"]
+    lines += ['    case "$previous" in']
+    for name, option in valued.items():
+        if option.choices:
+            choices = " ".join(option.choices)
+            lines.append(f'        {name}) COMPREPLY=($(compgen -W "{choices}" -- "$current")); return ;;')
+    lines.append(f'        {paths}) COMPREPLY=($(compgen -f -- "$current")); return ;;')
+    if others:
+        lines.append(f"        {others}) return ;;")
+    lines += ["    esac", '    case "$path" in']
+    for verb in tree.walk():
+        lines.append(f'        "{" ".join(verb.path)}") word="{" ".join(_words(verb))}" ;;')
+    lines += ["    esac", '    COMPREPLY=($(compgen -W "$word" -- "$current"))']
+    lines += ["    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"$current\"))", "}"]
+    lines += ["complete -o filenames -F _ota ota"]
+    return "\n".join(lines) + "\n"
+
+
+def _zsh(tree: Verb) -> str:
+    lines = ["#compdef ota", _HEAD]
+    for verb in tree.walk():
+        lines += _zsh_function(verb)
+    lines.append('_ota "$@"')
+    return "\n".join(lines) + "\n"
+
+
+def _zsh_function(verb: Verb) -> List[str]:
+    lines = [f"{_zsh_name(verb)}() {{", "    local line state", "    _arguments -C \\"]
+    lines += [f"        {spec} \\" for option in verb.options for spec in _zsh_specs(option)]
+    if not verb.verbs:
+        last = f"'*: :({' '.join(verb.argument_choices)})'" if verb.argument_choices else "'*: :_files'"
+        return [*lines, f"        {last}", "}"]
+    lines += ["        '1: :->verb' \\", "        '*:: :->rest'", "    case $state in"]
+    pairs = " ".join(_zsh_quote(f"{each.name}:{each.summary}") for each in verb.verbs)
+    lines += [f"        verb) local -a verbs; verbs=({pairs}); _describe verb verbs ;;"]
+    lines += ["        rest) case $line[1] in"]
+    lines += [f"            {each.name}) {_zsh_name(each)} ;;" for each in verb.verbs]
+    return [*lines, "        esac ;;", "    esac", "}"]
+
+
+def _zsh_name(verb: Verb) -> str:
+    return "_" + "_".join(verb.path).replace("-", "_")
+
+
+def _zsh_specs(option: Option) -> List[str]:
+    text = option.help.replace("[", "(").replace("]", ")").replace(":", " ")
+    value = ""
+    if option.choices:
+        value = f": :({' '.join(option.choices)})"
+    elif option.metavar:
+        value = ": :_files" if _takes_path(option) else ": : "
+    return [_zsh_quote(f"*{name}[{text}]{value}") for name in option.names]
+
+
+def _zsh_quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _fish(tree: Verb) -> str:
+    lines = [_HEAD]
+    for verb in tree.walk():
+        seen = " ".join(f"__fish_seen_subcommand_from {name};" for name in verb.path[1:])
+        seen = " and ".join(part.strip() for part in seen.split(";") if part.strip())
+        below = " ".join(each.name for each in verb.verbs)
+        guard = seen or "__fish_use_subcommand"
+        if verb.verbs and seen:
+            guard = f"{seen}; and not __fish_seen_subcommand_from {below}"
+        for each in verb.verbs:
+            lines.append(f"complete -c ota -f -n {_fish_quote(guard)} -a {each.name} -d {_fish_quote(each.summary)}")
+        for choice in verb.argument_choices:
+            lines.append(f"complete -c ota -f -n {_fish_quote(seen)} -a {choice}")
+        lines += [_fish_option(option, seen) for option in verb.options]
+    return "\n".join(lines) + "\n"
+
+
+def _fish_option(option: Option, seen: str) -> str:
+    words = ["complete -c ota"]
+    words += [f"-n {_fish_quote(seen)}"] if seen else []
+    words += [f"-l {n[2:]}" if n.startswith("--") else f"-s {n[1:]}" for n in option.names]
+    if option.metavar:
+        words.append("-r" if _takes_path(option) else "-x")
+    if option.choices:
+        words.append(f"-a {_fish_quote(' '.join(option.choices))}")
+    return " ".join([*words, f"-d {_fish_quote(option.help)}"])
+
+
+def _fish_quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,164 @@
+"""The written parts of the man pages."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Tuple
+
+from . import roff
+
+OVERVIEW = (
+    "`ota` brings a signed image of a whole root file system, kernel included, into the inactive "
+    "one of two slots, out of files the device already has; only content it lacks is downloaded, "
+    "from any server that can do HTTPS GET. The new system is booted on trial and becomes the "
+    "default only when it has confirmed itself; otherwise the old one boots again.",
+    "The result of a verb goes to standard output, everything else to standard error. A failure "
+    "says what failed, on what, why, what to do, and whether anything on the device was changed. "
+    "With `--json` there is exactly one document on standard output, also on failure.",
+)
+
+FILES = (
+    ("/boot/ota/ecu_info.yml", "Identity, slots and boot loader; see `ecu_info.yml`(5)."),
+    ("/boot/ota/proxy_info.yml", "Proxies; see `proxy_info.yml`(5)."),
+    ("/etc/ota/ota.yml", "Defaults for options; see `ota.yml`(5)."),
+    ("/etc/ota/certs/*.pem", "Anchors and intermediates images are verified with."),
+    ("/etc/ota/certs/revoked.txt", "sha256 fingerprints of certificates that are refused."),
+    ("/etc/ota/health.d/", "Executables that must succeed before a trial boot is confirmed."),
+    ("/etc/ota/cmdline", "In an image: kernel arguments in place of the running ones."),
+    ("/boot/ota/state.json", "What the device remembers of its slots and the last update."),
+    ("/run/ota.lock", "Held by the one `ota` that changes the device."),
+)
+
+VERB_NOTES: Dict[str, Tuple[str, ...]] = {
+    "update": (
+        "An image that runs already is not brought again: exit 0. Interrupted anywhere, the old "
+        "system boots; the same command goes on where it stopped.",
+        "As an ordinary user, on slots that are directories, owners are not applied; other slots "
+        "need root.",
+    ),
+    "check": (
+        "The bytes to download are exact for images of this program; images of other writers do "
+        "not say how large their compressed files are, then the figure is a limit (`exact` is "
+        "false in the document).",
+    ),
+    "commit": (
+        "Run by `ota-commit.service` at boot. Exit 18 when a health check fails, or when the last "
+        "update fell back.",
+    ),
+    "rollback": (
+        "Running an unconfirmed trial: reboots into the old slot. Armed but not booted: disarms. "
+        "Confirmed: the previous good slot is booted, on trial like any other.",
+    ),
+    "image serve": ("For development only: its certificate is made anew at each start.",),
+    "image build": (
+        "The same tree gives the same bytes. `created` is set by `ota image sign`, from "
+        "`SOURCE_DATE_EPOCH` where that is set.",
+    ),
+}
+
+_ECU_INFO = (
+    ("format_version", "`1`."),
+    ("ecu_id", "The name of this ECU; required. Without a file it is `autoware`."),
+    ("ip_addr", "Address that local servers bind to; default `localhost`."),
+    ("secondaries", "List of `ecu_id` and `ip_addr` of ECUs below. Not updated by this version."),
+    ("available_ecu_ids", "All ECUs below and including this one; default this one."),
+    ("bootloader", "`auto` (default), `grub`, or `directory` (a marker file, for containers)."),
+    ("slots", "`a` and `b`, each one of `device: PARTUUID=...` (or `UUID=`, `LABEL=`, `/dev/...`), "
+     "`file: PATH` (a disk-image file), `directory: PATH`. Without it the slots are the partition "
+     "on `/` and the one other partition of the same disk and size."),
+    ("compatible", "Refuse images that name another value."),
+)  # fmt: skip
+
+_PROXY_INFO = (
+    ("upper_ota_proxy", "`http://HOST:PORT` of the proxy to fetch through."),
+    ("enable_local_ota_proxy", "Start a proxy for secondaries; this version has none to start."),
+    ("gateway", "Whether the local proxy asks upstream with https."),
+    ("enable_local_ota_proxy_cache", "Whether the local proxy keeps what it fetched."),
+    ("local_ota_proxy_listen_addr", "Where the local proxy listens; default `ip_addr`."),
+    ("local_ota_proxy_listen_port", "Its port; default 8082."),
+)
+
+_OTA_YML = (
+    ("server", "Base URL: `--version NAME` then means `<server>/NAME/`; `{ecu_id}` is allowed."),
+    ("cacert, cert, key", "TLS: certificates of the server, client certificate and its key."),
+    ("limit_rate", "Bytes per second, like `500K` or `2M`."),
+    ("connections", "Requests in flight; default 32."),
+    ("no_progress_timeout", "Give up after so many seconds without a byte; default 600."),
+    ("persist", "Paths (globs allowed) kept from the running slot besides the image's own list; "
+     "default `/etc/ota /etc/machine-id /etc/hostname /etc/hosts /etc/netplan "
+     "/etc/ssh/ssh_host_*`."),
+    ("allowed_signers", "Common names or sha256 fingerprints; default: any under an anchor."),
+    ("health_timeout", "Seconds for each health check; default 60."),
+)  # fmt: skip
+
+_IMAGE = (
+    "An image is a directory of static files. `metadata.jwt` is the signed entry point: "
+    "header, payload and signature in base64url, joined by dots; `ES256`, the signature "
+    "DER-encoded, over the ASCII bytes before the last dot. The payload is a JSON list of small "
+    "objects that name the tables with their sha256, the signer's certificate, and where the "
+    "content lies.",
+    "Tables have one entry a line. Paths are quoted `'...'`, an inner quote is written as "
+    "quote, backslash, quote, quote. Every path starts with a slash; modes are octal.",
+)
+_TABLES = (
+    ("dirs.txt", "mode,uid,gid,'path'"),
+    ("symlinks.txt", "mode,uid,gid,'link','target'"),
+    ("regulars.txt", "mode,uid,gid,nlink,sha256,'path'[,size[,inode[,compression]]]; names with "
+     "an equal inode are one file; compression is zst or empty."),
+    ("persistents.txt", "'path': carried over from the running slot."),
+    ("total_regular_size.txt", "Sum of the sizes in bytes."),
+    ("attributes.txt.zst", "Ours: m,mtime in ns,'path'; x,'name',base64,'path' for extended "
+     "attributes; b|c|p,mode,uid,gid,major,minor,'path' for nodes; z,bytes,sha256 for the size "
+     "of a compressed file. Compressed with zstd."),
+    ("rootfs/PATH", "Content of a file, plain."),
+    ("rootfs.zst/SHA256.zst", "Content by its sha256, compressed with zstd."),
+)  # fmt: skip
+
+
+def pages(name: str) -> Dict[str, str]:
+    """The pages of section 5 by file name."""
+    return {
+        "ecu_info.yml.5": _keys(
+            name, "ecu_info.yml", "identity of an ECU",
+            "`/boot/ota/ecu_info.yml` (or `.yaml`). A missing file means the defaults; a broken "
+            "one is an error with file and line, never another identity.", _ECU_INFO,
+        ),
+        "proxy_info.yml.5": _keys(
+            name, "proxy_info.yml", "proxies of an ECU",
+            "`/boot/ota/proxy_info.yml` (or `.yaml`). Unknown keys are a warning, wrong types an "
+            "error.", _PROXY_INFO,
+        ),
+        "ota.yml.5": _keys(
+            name, "ota.yml", "defaults for the options of ota",
+            "`/etc/ota/ota.yml` (or `.yaml`). Flags win over `OTA_<KEY>` environment variables, "
+            "these over this file. Unknown keys are an error with file and line.", _OTA_YML,
+        ),
+        "ota-image.5": _image(name),
+    }  # fmt: skip
+
+
+def _keys(
+    name: str, title: str, about: str, text: str, keys: Tuple[Tuple[str, str], ...]
+) -> str:
+    return roff.page(
+        [
+            roff.header(title, 5, name),
+            roff.section("name"),
+            f"{roff.escape(title)} \\- {about}",
+            roff.section("description"),
+            roff.paragraph(text),
+            roff.section("keys"),
+            roff.items(keys),
+            roff.section("see also"),
+            "ota(1)",
+        ]
+    )
+
+
+def _image(name: str) -> str:
+    parts: List[str] = [roff.header("ota-image", 5, name), roff.section("name")]
+    parts.append("ota\\-image \\- layout of an image")
+    parts.append(roff.section("description"))
+    parts += [roff.paragraph(text) for text in _IMAGE]
+    parts += [roff.section("files"), roff.items(_TABLES)]
+    parts += [roff.section("see also"), roff.escape("ota(1), ota-image(1)")]
+    return roff.page(parts)

@@ -1,0 +1,227 @@
+"""`ota image build`: a root file system becomes an image (FORMATS section 1, DESIGN 10).
+
+The same tree gives the same bytes, wherever and whenever it is built: everything is sorted,
+hard-link groups are numbered in that order, and the date is set by the signature.
+An interrupted build never looks like an image: the old entry points go first, `image.json`
+comes last.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional, Tuple
+
+from ..core import tables
+from ..core.text import printable
+from ..errors import ConfigError, NoSpace, OtaError, SlotUnusable
+from ..events import Emit, Meter, Phase, PhaseStarted
+from ..host.content import CHUNK_BYTES, digest_files
+from ..host.files import write_durably
+from ..model import Attributes, Digest, FileEntry
+from . import draft
+from .walk import Found, Tree, walk
+
+#: A blob pays from this size and ratio on; the field's generator uses the same.
+BLOB_MIN_BYTES = 16 * 1024
+BLOB_MIN_RATIO = 1.25
+ZSTD_LEVEL = 10
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What the publisher decides. `persist`: paths devices keep. `ignore`: gitignore text."""
+
+    version: Optional[str] = None
+    compatible: Optional[str] = None
+    expires: Optional[datetime] = None
+    persist: Tuple[str, ...] = ()
+    ignore: Optional[str] = None
+    all_kernels: bool = False
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """An image that is built and not yet signed. Bytes: of all content, and to be served."""
+
+    files: int
+    content_bytes: int
+    stored_bytes: int
+
+
+def build(rootfs: Path, output: Path, options: BuildOptions, emit: Emit) -> BuildReport:
+    """Makes an image of `rootfs` in `output`, a new, empty, or earlier image directory.
+
+    Raises ConfigError, ImageDamaged for names that can not be expressed, NoSpace, SlotUnusable.
+    """
+    _check_places(rootfs, output)
+    emit(PhaseStarted(Phase.BUILD, f"reading {rootfs}"))
+    tree = walk(rootfs, options.ignore, options.all_kernels, emit)
+    try:
+        _start_afresh(output)
+        emit(PhaseStarted(Phase.BUILD, "hashing and compressing"))
+        digests = _digests(rootfs, tree, emit)
+        blobs = _write_contents(rootfs, output, tree, digests, emit)
+        stored = _write_tables(output, tree, digests, blobs, options)
+    except OSError as error:
+        raise _failure(output, error) from error
+    total = sum(found.size for found in tree.regulars)
+    return BuildReport(len(tree.regulars), total, stored)
+
+
+def _check_places(rootfs: Path, output: Path) -> None:
+    if not rootfs.is_dir():
+        raise ConfigError(f"{rootfs} is not a directory")
+    inner, outer = output.resolve(), rootfs.resolve()
+    if inner == outer or outer in inner.parents:
+        raise ConfigError(f"{output} lies inside {rootfs}", hint="write the image elsewhere")
+    if output.exists() and any(output.iterdir()) and not (output / draft.ROOTFS).is_dir():
+        raise ConfigError(f"{output} is not empty and holds no image", hint="give a new directory")
+
+
+def _start_afresh(output: Path) -> None:
+    """Removes an earlier image, its entry points first."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("metadata.jwt", draft.DRAFT):
+        if (output / name).exists():
+            (output / name).unlink()
+    for name in (draft.ROOTFS, draft.COMPRESSED):
+        if (output / name).is_dir():
+            shutil.rmtree(output / name)
+        (output / name).mkdir()
+
+
+def _digests(rootfs: Path, tree: Tree, emit: Emit) -> Dict[str, Digest]:
+    """sha256 of every file; names of one file are read once."""
+    first_of: Dict[object, str] = {}
+    for found in tree.regulars:
+        first_of.setdefault(found.group or found.path, found.path)
+    chosen = list(first_of.values())
+    sizes = {found.path: found.size for found in tree.regulars}
+    meter = Meter(emit, Phase.BUILD, sum(sizes[path] for path in chosen))
+    known = digest_files(rootfs, chosen, emit, meter.add)
+    unread = next((path for path in chosen if path not in known), None)
+    if unread is not None:
+        raise ConfigError(
+            f"{rootfs}{printable(unread)} can not be read",
+            hint="root file systems are usually read as root",
+        )
+    return {found.path: known[first_of[found.group or found.path]] for found in tree.regulars}
+
+
+def _write_contents(
+    rootfs: Path, output: Path, tree: Tree, digests: Dict[str, Digest], emit: Emit
+) -> Dict[Digest, int]:
+    """Every file's plain content by path, and the blobs that pay; returns the blobs' sizes."""
+    for entry in tree.directories:
+        (output / draft.ROOTFS / entry.path[1:]).mkdir()
+    names: Dict[Digest, List[Found]] = {}
+    for found in tree.regulars:
+        names.setdefault(digests[found.path], []).append(found)
+    meter = Meter(emit, Phase.BUILD, sum(group[0].size for group in names.values()))
+
+    def store(item: Tuple[Digest, List[Found]]) -> Tuple[Digest, Optional[int]]:
+        digest, group = item
+        size = _store(rootfs, output, digest, group)
+        meter.add(group[0].size)
+        return digest, size
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        sizes = dict(pool.map(store, names.items()))
+    return {digest: size for digest, size in sizes.items() if size is not None}
+
+
+def _store(rootfs: Path, output: Path, digest: Digest, group: List[Found]) -> Optional[int]:
+    """One content: plain under every name, compressed if that pays (then the blob's size)."""
+    first = output / draft.ROOTFS / group[0].path[1:]
+    source = f"{rootfs}{group[0].path}"
+    shutil.copyfile(source, first, follow_symlinks=False)
+    first.chmod(0o644)
+    for other in group[1:]:
+        os.link(first, output / draft.ROOTFS / other.path[1:])
+    if group[0].size < BLOB_MIN_BYTES:
+        return None
+    blob = output / draft.COMPRESSED / f"{digest.hex()}.zst"
+    size = _compress(first, blob, group[0].size)
+    if group[0].size < size * BLOB_MIN_RATIO:
+        blob.unlink()
+        return None
+    return size
+
+
+def _compress(source: Path, target: Path, size: int) -> int:
+    import zstandard
+
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+    with open(source, "rb") as plain, open(target, "wb") as packed:
+        _, written = compressor.copy_stream(
+            plain, packed, size=size, read_size=CHUNK_BYTES, write_size=CHUNK_BYTES
+        )
+    return int(written)
+
+
+def _write_tables(
+    output: Path, tree: Tree, digests: Dict[str, Digest], blobs: Dict[Digest, int],
+    options: BuildOptions,
+) -> int:  # fmt: skip
+    """The tables and, last of all, the draft; returns the bytes a server would hand out."""
+    entries, link_counts = _entries(tree, digests, blobs)
+    attributes = Attributes(tree.mtimes_ns, tree.xattrs, tuple(tree.nodes), blobs)
+    total = sum(found.size for found in tree.regulars)
+    files = {
+        draft.DIRECTORIES: tables.format_directories(tree.directories),
+        draft.SYMLINKS: tables.format_symlinks(tree.symlinks),
+        draft.REGULARS: tables.format_regulars(entries, link_counts),
+        draft.PERSISTENTS: tables.format_persistents(options.persist),
+        draft.ATTRIBUTES: tables.format_attributes(attributes),
+        draft.TOTAL_SIZE: str(total).encode(),
+    }
+    for name, data in files.items():
+        write_durably(output / name, data)
+    decided = draft.Draft(options.version, options.compatible, options.expires, total)
+    write_durably(output / draft.DRAFT, draft.format_draft(decided))
+    unique = {entry.digest: entry.size or 0 for entry in entries}
+    return sum(blobs.get(digest, size) for digest, size in unique.items())
+
+
+def _entries(
+    tree: Tree, digests: Dict[str, Digest], blobs: Dict[Digest, int]
+) -> Tuple[List[FileEntry], Dict[str, int]]:
+    """The regular files; a group is one only when several of its names are in the image."""
+    counts: Dict[object, int] = {}
+    for found in tree.regulars:
+        counts[found.group] = counts.get(found.group, 0) + 1
+    numbers: Dict[object, str] = {}
+    entries = []
+    for found in tree.regulars:
+        inode = None
+        if found.group is not None and counts[found.group] > 1:
+            inode = numbers.setdefault(found.group, str(len(numbers) + 1))
+        digest = digests[found.path]
+        entries.append(
+            FileEntry(
+                found.path, found.mode, found.uid, found.gid, digest, found.size, inode,
+                digest in blobs,
+            )
+        )  # fmt: skip
+    return entries, _link_counts(entry.inode for entry in entries)
+
+
+def _link_counts(inodes: Iterable[Optional[str]]) -> Dict[str, int]:
+    counts: Dict[str, int] = {}
+    for inode in inodes:
+        if inode is not None:
+            counts[inode] = counts.get(inode, 0) + 1
+    return counts
+
+
+def _failure(output: Path, error: OSError) -> OtaError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"no space left while building in {output}")
+    place = printable(str(error.filename or output))
+    return SlotUnusable(f"{place}: {error.strerror}", hint="check owner and mode")

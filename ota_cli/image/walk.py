@@ -1,0 +1,184 @@
+"""Reading a root file system for an image: what is in it, in one order, whatever the disk's.
+
+Symlinks are never followed. Other file systems mounted inside are left out with a warning, as
+are sockets, `/.ota` and an ext4's `/lost+found`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, List, Optional, Tuple
+
+from ..core.kernels import boot_names, kernels
+from ..core.tables import RESERVED
+from ..core.text import printable
+from ..errors import ConfigError, ImageDamaged
+from ..events import Emit, Note, Warned
+from ..host.tree import xattrs_of
+from ..model import DirEntry, LinkEntry, NodeEntry
+
+if TYPE_CHECKING:
+    import pathspec
+
+#: Belongs to the publisher's machine, not to the image.
+_FOREIGN_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.SMACK64")
+
+Ignored = Callable[[str, bool], bool]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A regular file: its path, stat, and (for one of several names) its group."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    group: Optional[Tuple[int, int]]
+
+
+@dataclass
+class Tree:
+    """All of a root file system, sorted by path once `walk` returns it."""
+
+    directories: List[DirEntry] = field(default_factory=list)
+    symlinks: List[LinkEntry] = field(default_factory=list)
+    regulars: List[Found] = field(default_factory=list)
+    nodes: List[NodeEntry] = field(default_factory=list)
+    mtimes_ns: Dict[str, int] = field(default_factory=dict)
+    xattrs: Dict[str, Tuple[Tuple[str, bytes], ...]] = field(default_factory=dict)
+
+
+def walk(rootfs: Path, ignore: Optional[str], all_kernels: bool, emit: Emit) -> Tree:
+    """The tree of `rootfs`. `ignore`: text of a gitignore-style file.
+
+    Raises ImageDamaged for names an image can not express, ConfigError for a tree that can not
+    be read.
+    """
+    tree = Tree()
+    walker = _Walker(rootfs, tree, _ignored(ignore), _old_kernels(rootfs, all_kernels), emit)
+    try:
+        walker.directory("", os.stat(rootfs).st_dev)
+    except OSError as error:
+        raise ConfigError(
+            f"{printable(str(error.filename))} can not be read: {error.strerror}",
+            hint="root file systems are usually read as root",
+        ) from None
+    for entries in (tree.directories, tree.symlinks, tree.nodes):
+        entries.sort()  # type: ignore[attr-defined]
+    tree.regulars.sort(key=lambda found: found.path)
+    return tree
+
+
+@dataclass(frozen=True)
+class _Walker:
+    rootfs: Path
+    tree: Tree
+    ignored: Ignored
+    old_kernels: FrozenSet[str]
+    emit: Emit
+
+    def directory(self, path: str, device: int) -> None:
+        with os.scandir(f"{self.rootfs}{path}") as listing:
+            entries = list(listing)
+        for entry in entries:
+            child = f"{path}/{entry.name}"
+            status = entry.stat(follow_symlinks=False)
+            is_directory = stat.S_ISDIR(status.st_mode)
+            if self._is_left_out(child, is_directory):
+                continue
+            _check_name(child)
+            self._add(child, status)
+            if is_directory and status.st_dev != device:
+                self.emit(Warned(f"{child} is another file system: its content is left out"))
+            elif is_directory:
+                self.directory(child, device)
+
+    def _is_left_out(self, path: str, is_directory: bool) -> bool:
+        own = path in (RESERVED, "/lost+found")
+        return own or path in self.old_kernels or self.ignored(path, is_directory)
+
+    def _add(self, path: str, status: os.stat_result) -> None:
+        mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+        place = f"{self.rootfs}{path}"
+        tree = self.tree
+        if stat.S_ISSOCK(status.st_mode):
+            self.emit(Note(f"{path} is a socket: left out"))
+            return
+        if stat.S_ISDIR(status.st_mode):
+            tree.directories.append(DirEntry(path, mode, uid, gid))
+        elif stat.S_ISLNK(status.st_mode):
+            target = os.readlink(place)
+            _check_name(target)
+            tree.symlinks.append(LinkEntry(path, target, uid, gid))
+        elif stat.S_ISREG(status.st_mode):
+            group = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
+            tree.regulars.append(Found(path, mode, uid, gid, status.st_size, group))
+        else:
+            tree.nodes.append(_node(path, status))
+        tree.mtimes_ns[path] = status.st_mtime_ns
+        xattrs = sorted((xattrs_of(place) or {}).items())
+        kept = tuple(pair for pair in xattrs if pair[0] not in _FOREIGN_XATTRS)
+        if kept:
+            tree.xattrs[path] = kept
+
+
+def _node(path: str, status: os.stat_result) -> NodeEntry:
+    kinds = {stat.S_IFBLK: "b", stat.S_IFCHR: "c", stat.S_IFIFO: "p"}
+    kind = kinds[stat.S_IFMT(status.st_mode)]
+    device = status.st_rdev if kind != "p" else 0
+    return NodeEntry(
+        path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid,
+        os.major(device), os.minor(device),
+    )  # fmt: skip
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ImageDamaged(
+            f"{printable(path)} is not UTF-8: an image can not name it",
+            hint="rename it, or leave it out with --ignore",
+        ) from None
+    if "\n" in path:
+        raise ImageDamaged(
+            f"{printable(path)} holds a line break: an image can not name it",
+            hint="rename it, or leave it out with --ignore",
+        )
+
+
+def _ignored(text: Optional[str]) -> Ignored:
+    if text is None:
+        return lambda path, is_directory: False
+    spec = _spec(text)
+
+    def matches(path: str, is_directory: bool) -> bool:
+        return bool(spec.match_file(path[1:] + ("/" if is_directory else "")))
+
+    return matches
+
+
+def _spec(text: str) -> "pathspec.PathSpec":
+    import pathspec
+
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(text.splitlines())
+    except ValueError as error:
+        raise ConfigError(f"the ignore file has a pattern that does not work: {error}") from None
+
+
+def _old_kernels(rootfs: Path, all_kernels: bool) -> FrozenSet[str]:
+    """Paths in `/boot` of every kernel but the newest."""
+    boot = rootfs / "boot"
+    if all_kernels or not boot.is_dir() or boot.is_symlink():
+        return frozenset()
+    names = [e.name for e in os.scandir(boot) if e.is_file(follow_symlinks=False)]
+    found = kernels(names)
+    newest = boot_names(found[0].version) if found else frozenset()
+    old = {name for kernel in found[1:] if kernel.version for name in boot_names(kernel.version)}
+    return frozenset(f"/boot/{name}" for name in old - newest)
