@@ -20,7 +20,7 @@ from .events import Emit
 from .fill import fill, slot_errors
 from .fit import require_room, wire_bytes
 from .host.mounts import enter_private_namespace
-from .host.net import Fetcher, NetSettings
+from .host.net import Fetcher
 from .model import DeviceSlot, Digest, DirectorySlot, FileSlot, Image, SlotLocation
 from .newsystem import flush_and_read_back
 from .slots import mounted_for_filling
@@ -51,27 +51,26 @@ def target_location(target: Path) -> SlotLocation:
 
 
 def unpack(
-    url: str, net: NetSettings, target: Path, store: CertStore, policy: SignerPolicy, emit: Emit
+    fetcher: Fetcher, target: Path, store: CertStore, policy: SignerPolicy, emit: Emit
 ) -> Unpacked:
-    """Fills `target` with the image at `url`; re-run after an interruption, it goes on.
+    """Fills `target` with the fetcher's image; re-run after an interruption, it goes on.
 
     Raises SlotUnusable for a directory that holds something no unpack began.
     """
-    with Fetcher(url, net) as fetcher:
-        image = obtain(fetcher, store, policy, emit)
-        with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
-            seen = survey(image.tables, root, None, emit, unlock=True)
-            plan = make_plan(image.tables, seen.standby, seen.content)
-            require_room(root, plan, seen.standby)
+    image = obtain(fetcher, store, policy, emit)
 
-            def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
-                for blob in fetcher.blobs(blobs(image, steps), directory, lambda count: None):
-                    yield blob.digest
+    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+        for blob in fetcher.blobs(blobs(image, steps), directory, lambda count: None):
+            yield blob.digest
 
-            fill(root, None, plan, seen.standby, image.tables.attributes, fetch, emit)
-            with slot_errors(root):
-                write_metadata(root, image, ())
-                flush_and_read_back(root, image, plan, (), emit)
+    with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
+        seen = survey(image.tables, root, None, emit, unlock=True)
+        plan = make_plan(image.tables, seen.standby, seen.content)
+        require_room(root, plan, seen.standby)
+        fill(root, None, plan, seen.standby, image.tables.attributes, fetch, emit)
+        with slot_errors(root):
+            write_metadata(root, image, ())
+            flush_and_read_back(root, image, plan, (), emit)
     return Unpacked(image, target, plan, wire_bytes(image, plan)[0])
 
 

@@ -8,7 +8,7 @@ import click
 
 from ..probe import probe
 from .options import Call, Result, command
-from .request import Source, net_settings, network_options
+from .request import Source, device_net, version_options
 from .show import Document, plan_files, size, table
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ UPDATE_AVAILABLE = 20
 
 
 @command("check")
-@click.option("--version", required=True, metavar="URL", help="Image URL, or a name on `server`.")
-@network_options
+@version_options
 @click.option("--allow-downgrade", is_flag=True, help="Accept an image older than the running one.")
 @click.option("--retry-failed", is_flag=True, help="Accept an image that fell back here before.")
 def check(call: Call, source: Source, allow_downgrade: bool, retry_failed: bool) -> Result:
@@ -32,8 +31,8 @@ def check(call: Call, source: Source, allow_downgrade: bool, retry_failed: bool)
 
     device = probe(call.root)
     request = Request(
-        url=resolve_url(source.version, device.settings, device.ecu.ecu_id),
-        net=net_settings(source, device), name=source.name,
+        url=resolve_url(source.version or "", device.settings, device.ecu.ecu_id),
+        net=device_net(source, device), name=source.name or "",
         allow_downgrade=allow_downgrade, retry_failed=retry_failed,
     )  # fmt: skip
     found = preview(device, request, call.emit)

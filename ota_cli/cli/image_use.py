@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 import click
 
-from contextlib import contextmanager
-
-from ..errors import UsageProblem
+from ..errors import ConfigError
 from ..events import Note
+from ..host.config import load_settings
 from ..model import Image
-from ..probe import probe
 from .options import Call, Result, command
 from .request import Source, net_settings, source_options
 from .show import Document, size, table
 
 if TYPE_CHECKING:
-    from ..core.certs import CertStore
+    from ..core.certs import CertStore, SignerPolicy
 
 _PATH = click.Path(path_type=Path)
 _ANCHORS = click.option(
@@ -34,11 +32,114 @@ _ANCHORS = click.option(
 @source_options
 def verify(call: Call, image: str, anchors: Optional[Path], source: Source) -> Result:
     """Check the signature and every file of the image at URL or in DIR."""
-    from ..image.check import check_image
+    from ..image.check import check_image, open_image
 
-    with _fetcher(call, image, source) as fetcher:
-        checked = check_image(fetcher, _store(call, anchors), _policy(call), call.emit)
+    settings = load_settings(call.root)
+    with open_image(image, net_settings(source, settings, None)) as fetcher:
+        checked = check_image(fetcher, *_trust(call, anchors), call.emit)
+    text = f"{image}: signed, and all {checked.files} files ({size(checked.bytes)}) are right."
     return Result(
         document={**_summary(checked.image), "files": checked.files, "bytes": checked.bytes},
-        lines=(f"{image}: signed, and all {checked.files} files ({size(checked.bytes)}) are right.",),
+        lines=(text,),
     )
+
+
+@command("inspect")
+@click.argument("image", metavar="URL|DIR")
+@_ANCHORS
+@source_options
+def inspect(call: Call, image: str, anchors: Optional[Path], source: Source) -> Result:
+    """Show what is in the signed image at URL or in DIR."""
+    from ..image.check import inspect as story
+    from ..image.check import open_image
+    from ..source import obtain
+
+    settings = load_settings(call.root)
+    with open_image(image, net_settings(source, settings, None)) as fetcher:
+        found = obtain(fetcher, *_trust(call, anchors), call.emit)
+    held = story(found)
+    document = {
+        **_summary(found), "directories": held.directories, "symlinks": held.symlinks,
+        "files": held.files, "bytes": held.content_bytes, "compressed": held.compressed_files,
+        "kernel": held.kernel, "persistents": list(held.persistents),
+        "largest": [{"path": path, "bytes": count} for path, count in held.largest],
+    }  # fmt: skip
+    rows = [(name, str(value)) for name, value in _summary(found).items() if value is not None]
+    rows += [
+        ("content", f"{held.files} files, {size(held.content_bytes)}"),
+        ("compressed", f"{held.compressed_files} files"),
+        ("kernel", held.kernel or "none"),
+        ("persistent", " ".join(held.persistents) or "none"),
+    ]
+    rows += [("largest", f"{path} ({size(count)})") for path, count in held.largest]
+    return Result(document=document, lines=table(rows))
+
+
+@command("unpack")
+@click.argument("url", metavar="URL|DIR")
+@click.argument("target", type=_PATH)
+@_ANCHORS
+@source_options
+def unpack(
+    call: Call, url: str, target: Path, anchors: Optional[Path], source: Source
+) -> Result:
+    """Fill TARGET (an empty slot, directory or disk-image file) with the image at URL or in DIR."""
+    from ..image.check import open_image
+    from ..provision import unpack as story
+
+    settings = load_settings(call.root)
+    with open_image(url, net_settings(source, settings, None)) as fetcher:
+        done = story(fetcher, target, *_trust(call, anchors), call.emit)
+    return Result(
+        document={
+            **_summary(done.image), "target": str(target), "files": len(done.plan.steps),
+            "bytes": {"downloaded": done.wire_bytes},
+        },
+        lines=(f"{done.image.version or url} is in {target}: {len(done.plan.steps)} files.",),
+    )  # fmt: skip
+
+
+@command("serve")
+@click.argument("directory", type=_PATH)
+@click.option("--address", default="127.0.0.1", help="Address to listen on; default 127.0.0.1.")
+@click.option("--port", default=8443, type=click.IntRange(0, 65535), help="Default 8443; 0: any.")
+def serve(call: Call, directory: Path, address: str, port: int) -> Result:
+    """Serve the images below DIRECTORY over TLS until Ctrl-C. Not for production."""
+    from ..image.serve import DevServer
+
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is not a directory")
+    with DevServer(directory, address, port) as server:
+        call.emit(Note(f"serving {directory} at {server.url}"))
+        call.emit(Note(f"use it with --cacert {server.cacert}"))
+        call.emit(Note("This is a development server: not for production. Ctrl-C ends it."))
+        _wait_for_the_end()
+    return Result(document={"directory": str(directory)}, lines=("Stopped.",))
+
+
+def _wait_for_the_end() -> None:
+    """Until SIGINT; SIGTERM ends the program through its own handler."""
+    try:
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        return
+
+
+def _trust(call: Call, anchors: Optional[Path]) -> "Tuple[CertStore, SignerPolicy]":
+    from ..host.anchors import load_anchors
+    from ..policy import policy_of
+
+    directory = anchors or call.root / "etc" / "ota" / "certs"
+    return load_anchors(directory), policy_of(load_settings(call.root))
+
+
+def _summary(image: Image) -> Document:
+    details = image.claims.details
+    return {
+        "version": details.version,
+        "image_id": image.image_id,
+        "created": details.created.isoformat() if details.created else None,
+        "compatible": details.compatible,
+        "expires": details.expires.isoformat() if details.expires else None,
+    }

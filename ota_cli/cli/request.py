@@ -13,7 +13,7 @@ import click
 
 from ..core.config import parse_rate
 from ..errors import ConfigError, UsageProblem
-from ..model import Device, ProxyInfo
+from ..model import Device, ProxyInfo, Settings
 
 if TYPE_CHECKING:
     from ..host.net import NetSettings
@@ -25,10 +25,13 @@ Body = TypeVar("Body", bound=Callable[..., object])
 
 @dataclass(frozen=True)
 class Source:
-    """Where an image comes from and how it is fetched, as given on the command line."""
+    """Where an image comes from and how it is fetched, as given on the command line.
 
-    version: str
-    name: str
+    `version` and `name` are None for verbs that take a place instead.
+    """
+
+    version: Optional[str]
+    name: Optional[str]
     cacert: Optional[str]
     cert: Optional[str]
     key: Optional[str]
@@ -39,16 +42,20 @@ class Source:
     proxy: Optional[str]
 
 
-def network_options(body: Body) -> Body:
+def version_options(body: Body) -> Body:
+    """`--version` and `--as`, for a device that is to get an image; also `source_options`."""
+    wrapped = source_options(body)
+    for option in reversed(_VERSION_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def source_options(body: Body) -> Body:
     """Adds the options of fetching; the body gets them as one `source` argument."""
 
     @functools.wraps(body)
     def wrapped(*args: object, **values: object) -> object:
-        names = (
-            "version", "name", "cacert", "cert", "key", "cookie_file", "cookie",
-            "insecure_http", "limit_rate", "proxy",
-        )  # fmt: skip
-        given = {name: values.pop(name, None) for name in names}
+        given = {name: values.pop(name, None) for name in _NAMES}
         return body(*args, source=_source(given), **values)
 
     for option in reversed(_OPTIONS):
@@ -56,8 +63,15 @@ def network_options(body: Body) -> Body:
     return wrapped  # type: ignore[return-value]
 
 
-_OPTIONS = (
+_NAMES = (
+    "version", "name", "cacert", "cert", "key", "cookie_file", "cookie", "insecure_http",
+    "limit_rate", "proxy",
+)  # fmt: skip
+_VERSION_OPTIONS = (
+    click.option("--version", required=True, metavar="URL", help="Image URL, or a name on `server`."),
     click.option("--as", "name", metavar="NAME", default="", help="Name an image without a version."),
+)
+_OPTIONS = (
     click.option("--cacert", metavar="FILE", help="Trust the server by these certificates only."),
     click.option("--cert", metavar="FILE", help="Client certificate (mutual TLS)."),
     click.option("--key", metavar="FILE", help="Key of the client certificate."),
@@ -100,27 +114,29 @@ def _cookies(pairs: object) -> Dict[str, str]:
     return cookies
 
 
-def net_settings(source: Source, device: Device) -> "NetSettings":
-    """How to fetch: flags over the device's settings; the proxy as FORMATS section 4 says."""
+def device_net(source: Source, device: Device) -> "NetSettings":
+    """How a device fetches: also through the proxy of its `proxy_info.yml`."""
+    return net_settings(source, device.settings, device.proxy)
+
+
+def net_settings(
+    source: Source, settings: Settings, proxy: Optional[ProxyInfo]
+) -> "NetSettings":
+    """How to fetch: flags over settings over the proxy an ECU is told to use."""
     from ..host.net import NetSettings
 
-    settings = device.settings
+    upper = proxy.upper_ota_proxy if proxy else None
     return NetSettings(
         cacert=_path(source.cacert) or settings.cacert,
         cert=_path(source.cert) or settings.cert,
         key=_path(source.key) or settings.key,
         cookies={**_cookie_file(source.cookie_file), **source.cookies},
         insecure_http=source.insecure_http,
-        proxy=source.proxy or _upper_proxy(device.proxy),
+        proxy=source.proxy or upper,
         limit_rate=source.limit_rate or settings.limit_rate,
         connections=settings.connections,
         no_progress_timeout_s=settings.no_progress_timeout_s,
     )
-
-
-def _upper_proxy(proxy: ProxyInfo) -> Optional[str]:
-    """The proxy the client asks itself; an ECU without secondaries starts none of its own."""
-    return proxy.upper_ota_proxy
 
 
 def _path(text: Optional[str]) -> Optional[Path]:

@@ -13,7 +13,7 @@ from ..model import Device
 from ..probe import probe
 from .check import preview_document, preview_lines
 from .options import Call, Result, command
-from .request import Source, net_settings, network_options
+from .request import Source, device_net, version_options
 from .show import Document, plan_bytes, plan_files, size
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 
 @command("update")
-@click.option("--version", required=True, metavar="URL", help="Image URL, or a name on `server`.")
-@network_options
+@version_options
 @click.option("--stage-only", is_flag=True, help="Prepare the slot; `ota activate` arms it later.")
 @click.option("--reboot", is_flag=True, help="Reboot into the new system when it is armed.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
@@ -47,8 +46,8 @@ def update(
     for warning in device.warnings:
         call.emit(Warned(warning))
     request = story.Request(
-        url=resolve_url(source.version, device.settings, device.ecu.ecu_id),
-        net=net_settings(source, device), name=source.name, stage_only=stage_only,
+        url=resolve_url(source.version or "", device.settings, device.ecu.ecu_id),
+        net=device_net(source, device), name=source.name or "", stage_only=stage_only,
         allow_downgrade=allow_downgrade, retry_failed=retry_failed,
         may_format=not no_format, self_confirm=not no_self_confirm,
     )  # fmt: skip

@@ -1,0 +1,41 @@
+# Made from the program by `make docs`; changes here are lost.
+_ota() {
+    local current="${COMP_WORDS[COMP_CWORD]}"
+    local previous="${COMP_WORDS[COMP_CWORD-1]}" path="ota" word index=1
+    while [ $index -lt $COMP_CWORD ]; do
+        word="${COMP_WORDS[index]}"
+        index=$((index + 1))
+        case "$path $word" in
+            "ota status"|"ota check"|"ota update"|"ota activate"|"ota commit"|"ota rollback"|"ota switch-slot"|"ota setup"|"ota image"|"ota image build"|"ota image sign"|"ota image prepare"|"ota image verify"|"ota image inspect"|"ota image unpack"|"ota image serve"|"ota demo") path="$path $word" ;;
+        esac
+    done
+    case "$previous" in
+        --output) COMPREPLY=($(compgen -W "auto rich plain json jsonl" -- "$current")); return ;;
+        --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+        --root|--cacert|--cert|--key|--cookie-file|--persist|--ignore|--anchor|--anchors) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        --version|--as|--cookie|--limit-rate|--proxy|--compatible|--expires|--address|--port) return ;;
+    esac
+    case "$path" in
+        "ota") word="status check update activate commit rollback switch-slot setup image demo --version --root --output --json -v --verbose -q --quiet --color --help" ;;
+        "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code --help" ;;
+        "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed --help" ;;
+        "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm --help" ;;
+        "ota activate") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
+        "ota commit") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
+        "ota rollback") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
+        "ota switch-slot") word="a b --root --output --json -v --verbose -q --quiet --color --trust-record --help" ;;
+        "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --help" ;;
+        "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color --help" ;;
+        "ota image build") word="--root --output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels --help" ;;
+        "ota image sign") word="--root --output --json -v --verbose -q --quiet --color --key --cert --help" ;;
+        "ota image prepare") word="--root --output --json -v --verbose -q --quiet --color --anchor --help" ;;
+        "ota image verify") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
+        "ota image inspect") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
+        "ota image unpack") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
+        "ota image serve") word="--root --output --json -v --verbose -q --quiet --color --address --port --help" ;;
+        "ota demo") word="--root --output --json -v --verbose -q --quiet --color --keep --help" ;;
+    esac
+    COMPREPLY=($(compgen -W "$word" -- "$current"))
+    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$current"))
+}
+complete -o filenames -F _ota ota
