@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Iterator, Optional
 
+from .core import claims as jwt
 from .core.certs import SignerPolicy
 from .core.systemd import COMMIT_UNIT, DEADLINE_UNIT
 from .core.trust import verify_claims
-from .core import claims as jwt
 from .errors import DoesNotFit, NotTrusted
 from .host.anchors import load_anchors
 from .host.inside import is_executable, resolve, resolve_parent
@@ -73,7 +73,9 @@ def _is_unit(slot: Path, link: str) -> bool:
 
 def _text(slot: Path, path: str) -> Optional[str]:
     try:
-        with open(f"{slot}{resolve_parent(slot, path)}", encoding="utf-8", errors="replace") as file:
+        with open(
+            f"{slot}{resolve_parent(slot, path)}", encoding="utf-8", errors="replace"
+        ) as file:
             return file.read(1024 * 1024)
     except FileNotFoundError:
         return None

@@ -225,9 +225,7 @@ def _duplicate(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> N
 def _link(standby: Path, plan: Plan) -> None:
     for step in plan.steps:
         for other in step.links:
-            os.link(
-                f"{standby}{step.entry.path}", f"{standby}{other.path}", follow_symlinks=False
-            )
+            os.link(f"{standby}{step.entry.path}", f"{standby}{other.path}", follow_symlinks=False)
 
 
 def _clear(staging: Path) -> None:

@@ -56,7 +56,9 @@ def root_spec(device: Device, slot: SlotName) -> Optional[str]:
         return None
     if location.spec.startswith("PARTUUID="):
         return location.spec
-    found = run(["blkid", "-p", "-s", "PART_ENTRY_UUID", "-o", "value", node_of(location)], ok=(0, 2))
+    found = run(
+        ["blkid", "-p", "-s", "PART_ENTRY_UUID", "-o", "value", node_of(location)], ok=(0, 2)
+    )
     uuid = found.stdout.decode().strip()
     if not uuid:
         raise SlotUnusable(
@@ -83,9 +85,7 @@ def kernel_entries(image: Image) -> Tuple[FileEntry, Optional[FileEntry], str]:
     return there[names.kernel], there[names.initrd] if names.initrd else None, names.version
 
 
-def boot_files(
-    device: Device, slot: SlotName, image: Image, standby: Path, txn: str
-) -> BootFiles:
+def boot_files(device: Device, slot: SlotName, image: Image, standby: Path, txn: str) -> BootFiles:
     """What the boot loader needs of the filled slot, by the digests of the signed image."""
     kernel, initrd, _ = kernel_entries(image)
     arguments = cmdline.build(
@@ -135,7 +135,9 @@ def _boot_file(standby: Path, entry: FileEntry) -> BootFile:
 
 def _text(root: Path, path: str) -> Optional[str]:
     try:
-        with open(f"{root}{resolve(root, path)}", encoding="utf-8", errors="surrogateescape") as file:
+        with open(
+            f"{root}{resolve(root, path)}", encoding="utf-8", errors="surrogateescape"
+        ) as file:
             return file.read(_MAX_TEXT_BYTES)
     except FileNotFoundError:
         return None
@@ -152,5 +154,3 @@ def _replace_text(root: Path, path: str, text: str) -> None:
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         os.fchmod(descriptor, mode)
         file.write(text)
-
-

@@ -106,9 +106,7 @@ def _carry(carrier: _Carrier, source: str, path: str) -> None:
         carrier.emit(Note(f"{path} is a socket, fifo or device; not carried over"))
 
 
-def _carry_directory(
-    carrier: _Carrier, source: str, path: str, status: os.stat_result
-) -> None:
+def _carry_directory(carrier: _Carrier, source: str, path: str, status: os.stat_result) -> None:
     target = resolve(carrier.standby, path)
     place = f"{carrier.standby}{target}"
     existed = os.path.lexists(place)
@@ -186,5 +184,3 @@ def _accounts(root: Path) -> Tuple[str, str]:
         except FileNotFoundError:
             texts.append("")
     return texts[0], texts[1]
-
-

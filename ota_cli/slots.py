@@ -68,9 +68,7 @@ def readable(location: SlotLocation) -> Iterator[Path]:
 
 
 @contextmanager
-def standby_root(
-    device: Device, slot: SlotName, emit: Emit, *, may_format: bool
-) -> Iterator[Path]:
+def standby_root(device: Device, slot: SlotName, emit: Emit, *, may_format: bool) -> Iterator[Path]:
     """The slot that is to be filled, checked, and mounted where it needs to be.
 
     Raises SlotUnusable when it is the running one, is in use, or has no usable file system and
@@ -143,7 +141,9 @@ def _resolve(spec: str) -> str:
     if spec.startswith("/"):
         found = [spec] if os.path.exists(spec) else []
     else:
-        out = run(["blkid", "-c", "/dev/null", "-t", spec, "-o", "device"], ok=(0, 2)).stdout.decode()
+        out = run(
+            ["blkid", "-c", "/dev/null", "-t", spec, "-o", "device"], ok=(0, 2)
+        ).stdout.decode()
         found = out.split()
     if len(found) != 1:
         raise SlotUnusable(
@@ -169,7 +169,7 @@ def _directory(device: Device, path: Path) -> Iterator[Path]:
         raise SlotUnusable(f"{path} is the running slot as well", slug="running-slot")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        os.chmod(path, 0o755)
+        os.chmod(path, 0o755)  # noqa: S103 (a root directory is for everybody)
         writable = os.access(path, os.W_OK | os.X_OK)
     except OSError as error:
         raise SlotUnusable(f"slot directory {path}: {error.strerror}") from None
@@ -288,5 +288,3 @@ def _mounted_at(node: str, location: SlotLocation) -> str:
 def _loops(node: str) -> List[int]:
     listing = run(["losetup", "-j", node, "-O", "NAME", "-n"]).stdout.decode().split()
     return [os.stat(loop).st_rdev for loop in listing]
-
-

@@ -52,7 +52,9 @@ def read_status(device: Device) -> Status:
     if boot is not None:
         record = settle(record, boot, device.running, trial, store.now())
     slots: Dict[SlotName, SlotStatus] = {
-        name: _slot(device, record, boot, name, trial) for name in SLOT_NAMES if name in device.slots
+        name: _slot(device, record, boot, name, trial)
+        for name in SLOT_NAMES
+        if name in device.slots
     }
     return Status(
         ecu_id=device.ecu.ecu_id, running=device.running, next=boot.next if boot else None,
@@ -61,7 +63,7 @@ def read_status(device: Device) -> Status:
     )  # fmt: skip
 
 
-def _boot(device: Device) -> "tuple[Optional[BootState], str]":
+def _boot(device: Device) -> tuple[Optional[BootState], str]:
     try:
         return backend_for(device).read(device), ""
     except BootRefused as error:

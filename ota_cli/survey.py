@@ -86,9 +86,7 @@ def _search(
     return found
 
 
-def _hash(
-    root: Path, paths: Iterable[str], local: LocalTree, emit: Emit
-) -> Dict[str, Digest]:
+def _hash(root: Path, paths: Iterable[str], local: LocalTree, emit: Emit) -> Dict[str, Digest]:
     chosen = list(paths)
     meter = Meter(emit, Phase.COMPARE, sum(local.files[path].size for path in chosen))
     return digest_files(root, chosen, emit, meter.add)

@@ -118,10 +118,12 @@ def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
     record = store.load_record(device)
     slot = bootable.slot
     last = record.transaction
-    assert last is not None and last.to_slot == slot
+    assert last is not None
     store.save_record(
         device,
-        replace(record.with_slot(slot, state="armed"), transaction=replace(last, phase=phases.ARMED)),
+        replace(
+            record.with_slot(slot, state="armed"), transaction=replace(last, phase=phases.ARMED)
+        ),
     )
     with leaving(Footprint.BOOT):
         ops.apply(backend.arm(device, backend.read(device), bootable))
@@ -237,7 +239,7 @@ def known_good(session: Session, slot: SlotName) -> KnownGood:
             hint="`ota update` brings one there",
             slug="not-good",
         )
-    session.backend.require_whole(session.device, slot)
+    _require_intact(session, slot)
     return KnownGood(slot, known.txn)
 
 
@@ -249,8 +251,17 @@ def _checked(session: Session, slot: SlotName, txn: str, emit: Emit) -> Checked:
     with readable(device.slots[slot]) as root:
         image = stored_image(root, *trust(device))
         require_equal(slot, compare(root, image, emit))
-    session.backend.require_whole(device, slot)
+    _require_intact(session, slot)
     return Checked(slot, txn)
+
+
+def _require_intact(session: Session, slot: SlotName) -> None:
+    if not session.backend.is_intact(session.device, slot):
+        raise SlotUnusable(
+            f"the boot files of slot {slot} are not what was installed",
+            hint="`ota update` installs them anew",
+            slug="boot-files-damaged",
+        )
 
 
 def _begin(session: Session, kind: str, slot: SlotName, txn: str) -> None:
@@ -299,9 +310,6 @@ def _withdrawn(device: Device, record: Record, slot: SlotName) -> None:
     is_new = last is None or last.kind == "update"
     back = record.with_slot(slot, state="staged" if is_new else "good")
     if last is not None:
-        back = replace(
-            back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now())
-        )
+        back = replace(back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now()))
     store.save_record(device, back)
     remember(device, back)
-

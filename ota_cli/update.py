@@ -13,7 +13,6 @@ The right column says what has been touched when a step fails. The running syste
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import uuid
@@ -218,7 +217,7 @@ class _Staging:
         self._record_staged()
         return _Staged(checked, plan, carried)
 
-    def _standby(self, emit: Emit) -> "AbstractContextManager[Path]":
+    def _standby(self, emit: Emit) -> AbstractContextManager[Path]:
         return standby_root(self.device, self.slot, emit, may_format=self.request.may_format)
 
     def _withdraw(self) -> None:

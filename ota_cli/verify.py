@@ -64,9 +64,7 @@ def stored_image(slot: Path, store: CertStore, policy: SignerPolicy) -> Image:
     envelope = jwt.parse_envelope(token)
     certificate = _read(slot, envelope.certificate.name)
     signed = verify_claims(envelope, certificate, store, policy)
-    files: Dict[str, bytes] = {
-        ref.name: _read(slot, ref.name) for ref in signed.claims.table_refs
-    }
+    files: Dict[str, bytes] = {ref.name: _read(slot, ref.name) for ref in signed.claims.table_refs}
     files["metadata.jwt"], files[envelope.certificate.name] = token, certificate
     return verify_image(signed, files)
 

@@ -62,9 +62,7 @@ def run_verb(name: str, display: Display, body: Callable[[Call], Result]) -> NoR
         sys.exit(1)
 
 
-def _attempt(
-    name: str, display: Display, body: Callable[[Call], Result], output: Output
-) -> int:
+def _attempt(name: str, display: Display, body: Callable[[Call], Result], output: Output) -> int:
     try:
         with output:
             result = body(Call(display.root, output.emit))

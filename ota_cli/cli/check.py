@@ -43,7 +43,7 @@ def check(call: Call, source: Source, allow_downgrade: bool, retry_failed: bool)
     )
 
 
-def preview_document(found: "Preview") -> Document:
+def preview_document(found: Preview) -> Document:
     """The document of `check` and of `update --dry-run`."""
     return {
         "available": not found.image_is_running,
@@ -60,7 +60,7 @@ def preview_document(found: "Preview") -> Document:
     }
 
 
-def preview_lines(found: "Preview") -> "tuple[str, ...]":
+def preview_lines(found: Preview) -> tuple[str, ...]:
     """The same for people."""
     if found.image_is_running:
         return (f"{found.version} is what runs: nothing to update.",)

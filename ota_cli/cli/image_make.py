@@ -23,7 +23,9 @@ _DIRECTORY = click.Path(path_type=Path)
 @click.option("--expires", metavar="DATE", help="Devices refuse it from this day on (YYYY-MM-DD).")
 @click.option("--persist", metavar="FILE", type=_DIRECTORY, help="Paths devices keep, one a line.")
 @click.option("--ignore", metavar="FILE", type=_DIRECTORY, help="What to leave out, as .gitignore.")
-@click.option("--all-kernels", is_flag=True, help="Keep every kernel of /boot, not the newest only.")
+@click.option(
+    "--all-kernels", is_flag=True, help="Keep every kernel of /boot, not the newest only."
+)
 def build(
     call: Call, rootfs: Path, directory: Path, version: str, compatible: Optional[str],
     expires: Optional[str], persist: Optional[Path], ignore: Optional[Path], all_kernels: bool,
@@ -116,5 +118,3 @@ def _text(file: Path) -> str:
         raise ConfigError(f"{file} is not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"{file} can not be read: {error.strerror}") from None
-
-

@@ -80,9 +80,7 @@ def inspect(call: Call, image: str, anchors: Optional[Path], source: Source) -> 
 @click.argument("target", type=_PATH)
 @_ANCHORS
 @source_options
-def unpack(
-    call: Call, url: str, target: Path, anchors: Optional[Path], source: Source
-) -> Result:
+def unpack(call: Call, url: str, target: Path, anchors: Optional[Path], source: Source) -> Result:
     """Fill TARGET (an empty slot, directory or disk-image file) with the image at URL or in DIR."""
     from ..image.check import open_image
     from ..provision import unpack as story
@@ -126,7 +124,7 @@ def _wait_for_the_end() -> None:
         return
 
 
-def _trust(call: Call, anchors: Optional[Path]) -> "Tuple[CertStore, SignerPolicy]":
+def _trust(call: Call, anchors: Optional[Path]) -> Tuple[CertStore, SignerPolicy]:
     from ..host.anchors import load_anchors
     from ..policy import policy_of
 

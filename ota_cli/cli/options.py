@@ -28,7 +28,7 @@ class Globals:
     quiet: bool = False
     color: Optional[str] = None
 
-    def over(self, before: "Globals") -> "Globals":
+    def over(self, before: Globals) -> Globals:
         """These where given, else those given `before` the verb."""
         return Globals(
             root=self.root or before.root,
@@ -76,13 +76,13 @@ def command(name: str) -> Callable[[Body], click.Command]:
     """Makes a verb of a function that takes a `Call` and returns a `Result`."""
 
     def decorate(body: Body) -> click.Command:
-        @click.pass_context
-        @functools.wraps(body)
-        def verb(context: click.Context, given: Globals, **values: object) -> None:
+        def verb(given: Globals, **values: object) -> None:
+            context = click.get_current_context()
             display = display_of(given.over(_before(context)))
             title = " ".join(context.command_path.split(" ")[1:]) or name
             run_verb(title, display, functools.partial(body, **values))
 
+        functools.update_wrapper(verb, body)
         return click.command(name, context_settings=CONTEXT)(global_options(verb))
 
     return decorate

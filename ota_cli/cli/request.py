@@ -68,8 +68,12 @@ _NAMES = (
     "limit_rate", "proxy",
 )  # fmt: skip
 _VERSION_OPTIONS = (
-    click.option("--version", required=True, metavar="URL", help="Image URL, or a name on `server`."),
-    click.option("--as", "name", metavar="NAME", default="", help="Name an image without a version."),
+    click.option(
+        "--version", required=True, metavar="URL", help="Image URL, or a name on `server`."
+    ),
+    click.option(
+        "--as", "name", metavar="NAME", default="", help="Name an image without a version."
+    ),
 )
 _OPTIONS = (
     click.option("--cacert", metavar="FILE", help="Trust the server by these certificates only."),
@@ -114,14 +118,12 @@ def _cookies(pairs: object) -> Dict[str, str]:
     return cookies
 
 
-def device_net(source: Source, device: Device) -> "NetSettings":
+def device_net(source: Source, device: Device) -> NetSettings:
     """How a device fetches: also through the proxy of its `proxy_info.yml`."""
     return net_settings(source, device.settings, device.proxy)
 
 
-def net_settings(
-    source: Source, settings: Settings, proxy: Optional[ProxyInfo]
-) -> "NetSettings":
+def net_settings(source: Source, settings: Settings, proxy: Optional[ProxyInfo]) -> NetSettings:
     """How to fetch: flags over settings over the proxy an ECU is told to use."""
     from ..host.net import NetSettings
 

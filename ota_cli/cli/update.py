@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--allow-downgrade", is_flag=True, help="Accept an image older than the running one.")
 @click.option("--retry-failed", is_flag=True, help="Accept an image that fell back here before.")
 @click.option("--no-format", is_flag=True, help="Fail where the slot has no usable file system.")
-@click.option("--no-self-confirm", is_flag=True, help="Accept a system that can not confirm itself.")
+@click.option(
+    "--no-self-confirm", is_flag=True, help="Accept a system that can not confirm itself."
+)
 def update(
     call: Call, source: Source, stage_only: bool, reboot: bool, dry_run: bool,
     allow_downgrade: bool, retry_failed: bool, no_format: bool, no_self_confirm: bool,
@@ -74,7 +76,7 @@ def _require_possible(device: Device, reboot: bool, stage_only: bool) -> None:
         )
 
 
-def _document(done: "Updated") -> Document:
+def _document(done: Updated) -> Document:
     return {
         "version": done.version,
         "image_id": done.image.image_id,
@@ -90,7 +92,7 @@ def _document(done: "Updated") -> Document:
     }
 
 
-def _lines(done: "Updated", reboot: bool) -> List[str]:
+def _lines(done: Updated, reboot: bool) -> List[str]:
     if done.plan is None:
         return [f"{done.version} runs already: nothing to do."]
     files, counts = plan_files(done.plan), plan_bytes(done.plan, done.downloaded_bytes)

@@ -267,9 +267,7 @@ def _steps(
 def _kept_step(group: Group, names: FrozenSet[str]) -> FileStep:
     origin = min(names)
     first = next(entry for entry in group if entry.path == origin)
-    return FileStep(
-        Source.KEPT, first, tuple(e for e in group if e.path not in names), origin
-    )
+    return FileStep(Source.KEPT, first, tuple(e for e in group if e.path not in names), origin)
 
 
 def _source(

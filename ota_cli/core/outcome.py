@@ -61,9 +61,7 @@ def _fell_back(record: Record, last: Transaction, now: str) -> Record:
     reason = last.reason or (
         "the trial boot was not confirmed" if seen else "the trial never reached user space"
     )
-    ended = replace(
-        last, phase=phases.FELL_BACK, ended=now, reason=reason, attempts=attempts
-    )
+    ended = replace(last, phase=phases.FELL_BACK, ended=now, reason=reason, attempts=attempts)
     settled = replace(record, transaction=ended)
     settled = settled.with_slot(last.to_slot, state="bad" if bad else "staged")
     return settled.with_failed(last.image_id) if bad else settled

@@ -72,19 +72,19 @@ class Record:
     failed: Tuple[str, ...] = ()
     unknown: Mapping[str, object] = field(default_factory=dict)
 
-    def with_slot(self, slot: SlotName, **changes: Any) -> "Record":
+    def with_slot(self, slot: SlotName, **changes: Any) -> Record:
         """A record in which `changes` were made to `slot`."""
         slots = dict(self.slots)
         slots[slot] = replace(slots[slot], **changes)
         return replace(self, slots=slots)
 
-    def with_failed(self, image_id: Optional[str]) -> "Record":
+    def with_failed(self, image_id: Optional[str]) -> Record:
         """A record that remembers `image_id` as one that fell back."""
         if not image_id or image_id in self.failed:
             return self
         return replace(self, failed=(*self.failed, image_id)[-MAX_FAILED:])
 
-    def without_failed(self, image_id: Optional[str]) -> "Record":
+    def without_failed(self, image_id: Optional[str]) -> Record:
         """A record that has forgotten that `image_id` fell back."""
         return replace(self, failed=tuple(known for known in self.failed if known != image_id))
 

@@ -69,8 +69,12 @@ def parse_tables(claims: Claims, files: Dict[str, bytes]) -> Tables:
         directories=parse_directories(files[claims.directories.name], claims.directories.name),
         symlinks=parse_symlinks(files[claims.symlinks.name], claims.symlinks.name),
         regulars=parse_regulars(files[claims.regulars.name], claims.regulars.name),
-        persistents=tuple(parse_persistents(files[claims.persistents.name], claims.persistents.name)),
-        attributes=parse_attributes(files[attributes.name], attributes.name) if attributes else None,
+        persistents=tuple(
+            parse_persistents(files[claims.persistents.name], claims.persistents.name)
+        ),
+        attributes=parse_attributes(files[attributes.name], attributes.name)
+        if attributes
+        else None,
     )
     check_tree(tables, claims)
     return tables
@@ -167,7 +171,9 @@ def format_attributes(attributes: Attributes) -> bytes:
 
     lines = [f"m,{mtime},{_quote(path)}" for path, mtime in sorted(attributes.mtimes_ns.items())]
     for path, pairs in sorted(attributes.xattrs.items()):
-        lines += [f"x,{_quote(name)},{_base64(value)},{_quote(path)}" for name, value in sorted(pairs)]
+        lines += [
+            f"x,{_quote(name)},{_base64(value)},{_quote(path)}" for name, value in sorted(pairs)
+        ]
     lines += [
         f"{n.kind},{n.mode:04o},{n.uid},{n.gid},{n.major},{n.minor},{_quote(n.path)}"
         for n in sorted(attributes.nodes)

@@ -52,19 +52,19 @@ def _kinds(tables: Tables, claims: Claims) -> Dict[str, str]:
     kinds: Dict[str, str] = {}
     nodes = tables.attributes.nodes if tables.attributes else ()
     attributes = claims.details.attributes.name if claims.details.attributes else ""
-    for table, entries in (
-        (claims.directories.name, tables.directories),
-        (claims.symlinks.name, tables.symlinks),
-        (claims.regulars.name, tables.regulars),
-        (attributes, nodes),
+    for table, paths in (
+        (claims.directories.name, (entry.path for entry in tables.directories)),
+        (claims.symlinks.name, (entry.path for entry in tables.symlinks)),
+        (claims.regulars.name, (entry.path for entry in tables.regulars)),
+        (attributes, (node.path for node in nodes)),
     ):
-        for number, entry in enumerate(entries, 1):
-            if entry.path in kinds:
+        for number, path in enumerate(paths, 1):
+            if path in kinds:
                 raise ImageDamaged(
-                    f"{table} line {number}: '{printable(entry.path)}' is in the image twice",
+                    f"{table} line {number}: '{printable(path)}' is in the image twice",
                     slug="bad-tree",
                 )
-            kinds[entry.path] = table
+            kinds[path] = table
     return kinds
 
 

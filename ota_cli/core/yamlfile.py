@@ -24,9 +24,9 @@ class Item:
 
     def text(self) -> str:
         """A string; numbers are taken as they were written."""
-        if isinstance(self.value, (str, int)) and not isinstance(self.value, bool):
-            if str(self.value):
-                return str(self.value)
+        is_text = isinstance(self.value, (str, int)) and not isinstance(self.value, bool)
+        if is_text and str(self.value):
+            return str(self.value)
         raise self.wrong("expected text")
 
     def whole_number(self, least: int, most: int) -> int:
@@ -51,13 +51,13 @@ class Item:
             raise self.wrong(f"expected one of {', '.join(allowed)}")
         return str(self.value)
 
-    def items(self) -> "List[Item]":
+    def items(self) -> List[Item]:
         """A list."""
         if not isinstance(self.value, list):
             raise self.wrong("expected a list")
         return self.value
 
-    def mapping(self) -> "Dict[str, Item]":
+    def mapping(self) -> Dict[str, Item]:
         """A mapping with text keys."""
         if not isinstance(self.value, dict):
             raise self.wrong("expected a mapping (key: value lines)")

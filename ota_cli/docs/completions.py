@@ -43,12 +43,14 @@ def _bash(tree: Verb) -> str:
     lines += ["    while [ $index -lt $COMP_CWORD ]; do", '        word="${COMP_WORDS[index]}"']
     lines += ["        index=$((index + 1))", '        case "$path $word" in']
     verbs = "|".join(f'"{" ".join(verb.path)}"' for verb in tree.walk() if len(verb.path) > 1)
-    lines += [f"            {verbs}) path=\"$path $word\" ;;", "        esac", "    done"]
+    lines += [f'            {verbs}) path="$path $word" ;;', "        esac", "    done"]
     lines += ['    case "$previous" in']
     for name, option in valued.items():
         if option.choices:
             choices = " ".join(option.choices)
-            lines.append(f'        {name}) COMPREPLY=($(compgen -W "{choices}" -- "$current")); return ;;')
+            lines.append(
+                f'        {name}) COMPREPLY=($(compgen -W "{choices}" -- "$current")); return ;;'
+            )
     lines.append(f'        {paths}) COMPREPLY=($(compgen -f -- "$current")); return ;;')
     if others:
         lines.append(f"        {others}) return ;;")
@@ -56,7 +58,7 @@ def _bash(tree: Verb) -> str:
     for verb in tree.walk():
         lines.append(f'        "{" ".join(verb.path)}") word="{" ".join(_words(verb))}" ;;')
     lines += ["    esac", '    COMPREPLY=($(compgen -W "$word" -- "$current"))']
-    lines += ["    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"$current\"))", "}"]
+    lines += ['    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$current"))', "}"]
     lines += ["complete -o filenames -F _ota ota"]
     return "\n".join(lines) + "\n"
 
@@ -73,7 +75,11 @@ def _zsh_function(verb: Verb) -> List[str]:
     lines = [f"{_zsh_name(verb)}() {{", "    local line state", "    _arguments -C \\"]
     lines += [f"        {spec} \\" for option in verb.options for spec in _zsh_specs(option)]
     if not verb.verbs:
-        last = f"'*: :({' '.join(verb.argument_choices)})'" if verb.argument_choices else "'*: :_files'"
+        last = (
+            f"'*: :({' '.join(verb.argument_choices)})'"
+            if verb.argument_choices
+            else "'*: :_files'"
+        )
         return [*lines, f"        {last}", "}"]
     lines += ["        '1: :->verb' \\", "        '*:: :->rest'", "    case $state in"]
     pairs = " ".join(_zsh_quote(f"{each.name}:{each.summary}") for each in verb.verbs)
@@ -111,7 +117,8 @@ def _fish(tree: Verb) -> str:
         if verb.verbs and seen:
             guard = f"{seen}; and not __fish_seen_subcommand_from {below}"
         for each in verb.verbs:
-            lines.append(f"complete -c ota -f -n {_fish_quote(guard)} -a {each.name} -d {_fish_quote(each.summary)}")
+            about = _fish_quote(each.summary)
+            lines.append(f"complete -c ota -f -n {_fish_quote(guard)} -a {each.name} -d {about}")
         for choice in verb.argument_choices:
             lines.append(f"complete -c ota -f -n {_fish_quote(seen)} -a {choice}")
         lines += [_fish_option(option, seen) for option in verb.options]

@@ -39,7 +39,10 @@ def _overview(tree: Verb) -> str:
             roff.section("description"),
             *(roff.paragraph(text) for text in OVERVIEW),
             roff.section("verbs"),
-            roff.items((f"{verb.name}", f"{verb.summary}. See `ota-{verb.name}`(1).") for verb in tree.verbs),
+            roff.items(
+                (f"{verb.name}", f"{verb.summary}. See `ota-{verb.name}`(1).")
+                for verb in tree.verbs
+            ),
             roff.section("options"),
             roff.paragraph("Accepted before and after the verb; the later one wins."),
             _options(tree.options),
@@ -88,7 +91,7 @@ def _synopsis(verb: Verb) -> str:
     return f"\\fB{roff.escape(' '.join(verb.path))}\\fP [\\fIOPTIONS\\fP] {words}".rstrip()
 
 
-def _options(options: "Tuple[Option, ...] | List[Option]") -> str:
+def _options(options: Tuple[Option, ...] | List[Option]) -> str:
     return roff.items((_tag(option), option.help) for option in options)
 
 

@@ -28,13 +28,13 @@ class Verb:
     arguments: Tuple[str, ...]
     argument_choices: Tuple[str, ...]
     options: Tuple[Option, ...]
-    verbs: "Tuple[Verb, ...]"
+    verbs: Tuple[Verb, ...]
 
     @property
     def name(self) -> str:
         return self.path[-1]
 
-    def walk(self) -> "Iterator[Verb]":
+    def walk(self) -> Iterator[Verb]:
         """This command and all below it."""
         yield self
         for verb in self.verbs:

@@ -136,9 +136,7 @@ def pages(name: str) -> Dict[str, str]:
     }  # fmt: skip
 
 
-def _keys(
-    name: str, title: str, about: str, text: str, keys: Tuple[Tuple[str, str], ...]
-) -> str:
+def _keys(name: str, title: str, about: str, text: str, keys: Tuple[Tuple[str, str], ...]) -> str:
     return roff.page(
         [
             roff.header(title, 5, name),

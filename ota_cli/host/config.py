@@ -34,7 +34,9 @@ def load_settings(root: Path) -> Settings:
 
 def _find(directory: Path, stem: str) -> Optional[Tuple[str, str]]:
     """Text and path of `stem`.yml or `stem`.yaml; both at once would be two truths."""
-    there = [path for path in (directory / f"{stem}.yml", directory / f"{stem}.yaml") if path.exists()]
+    there = [
+        path for path in (directory / f"{stem}.yml", directory / f"{stem}.yaml") if path.exists()
+    ]
     if len(there) > 1:
         raise ConfigError(f"{there[0]} and {there[1]} are both there", hint="remove one of them")
     return (_text(there[0]), str(there[0])) if there else None

@@ -66,7 +66,7 @@ class Fetcher:
             )
         self._stop = threading.Event()
 
-    def __enter__(self) -> "Fetcher":
+    def __enter__(self) -> Fetcher:
         settings = self._settings
         self._client = httpx.Client(
             verify=_tls(settings), trust_env=False, follow_redirects=False, timeout=_TIMEOUT,
@@ -113,9 +113,7 @@ class Fetcher:
             except Again as again:
                 retry.after(again)
 
-    def blobs(
-        self, blobs: Sequence[Blob], directory: Path, arrived: Arrived
-    ) -> Iterator[Blob]:
+    def blobs(self, blobs: Sequence[Blob], directory: Path, arrived: Arrived) -> Iterator[Blob]:
         """Fetches `blobs` into `directory`, by hex digest, and yields each verified one.
 
         `arrived(n)` tells of n bytes from the wire, from any thread. The first failure stops
@@ -182,7 +180,7 @@ class Fetcher:
         try:
             with self._client.stream("GET", url, headers=headers) as response:
                 if response.is_redirect:
-                    return response.headers.get("location", "")
+                    return str(response.headers.get("location", ""))
                 _check_status(response)
                 _check_encoding(response)
                 self._consume(response, consume, arrived)
@@ -219,7 +217,7 @@ class _Crew:
         self._work = work
         self._stop = stop
         self._lock = threading.Lock()
-        self._done: "queue.Queue[Union[Blob, BaseException, None]]" = queue.Queue()
+        self._done: queue.Queue[Union[Blob, BaseException, None]] = queue.Queue()
 
     def run(self, most: int) -> Iterator[Blob]:
         threads = [threading.Thread(target=self._loop, daemon=True) for _ in range(most)]

@@ -103,7 +103,7 @@ class BlobFile:
         return Again(failure, wrong=True)
 
 
-def _pieces(decoder: _Decoder, chunk: bytes, room: int) -> "list[bytes]":
+def _pieces(decoder: _Decoder, chunk: bytes, room: int) -> list[bytes]:
     """Decompressed output of `chunk`, fed in slices so that a bomb stops at `room` bytes.
 
     One slice of input can blow up by the format's limit, so slices are small.

@@ -23,14 +23,19 @@ MAX_RETRY_AFTER_S = 300.0
 WRONG_TRIES = 3
 
 
-class Again(Exception):  # noqa: N818 (not an error yet)
+class Again(Exception):
     """A request failed in a way that may pass. `failure`: what to raise in the end.
 
     `wrong`: the content was not the wanted one. `cut_short`: the body ended too early.
     """
 
     def __init__(
-        self, failure: OtaError, wait_s: float = 0.0, *, wrong: bool = False, cut_short: bool = False
+        self,
+        failure: OtaError,
+        wait_s: float = 0.0,
+        *,
+        wrong: bool = False,
+        cut_short: bool = False,
     ) -> None:
         super().__init__(failure.message)
         self.failure = failure

@@ -33,7 +33,7 @@ def run(
     stdin: bytes = b"",
     timeout_s: float = DEFAULT_TIMEOUT_S,
     ok: Sequence[int] = (0,),
-) -> "subprocess.CompletedProcess[bytes]":
+) -> subprocess.CompletedProcess[bytes]:
     """Runs `argv` to its end and returns it with captured output.
 
     Raises CommandFailed, with the last line the program printed, when the program is missing,
@@ -41,8 +41,8 @@ def run(
     """
     try:
         done = subprocess.run(
-            list(argv), input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=clean_environment(), timeout=timeout_s, check=False, cwd="/",
+            list(argv), input=stdin, capture_output=True, env=clean_environment(),
+            timeout=timeout_s, check=False, cwd="/",
         )  # fmt: skip
     except FileNotFoundError:
         raise CommandFailed(argv, "is not installed") from None

@@ -47,7 +47,9 @@ def save_record(device: Device, record: Record) -> None:
 def append_history(device: Device, entry: Dict[str, object]) -> None:
     """Adds one line to the bounded history."""
     lines = [*_history_lines(device), json.dumps(entry, sort_keys=True)][-MAX_HISTORY_LINES:]
-    _write(device.state_directory / "history.jsonl", "".join(f"{line}\n" for line in lines).encode())
+    _write(
+        device.state_directory / "history.jsonl", "".join(f"{line}\n" for line in lines).encode()
+    )
 
 
 def _history_lines(device: Device) -> List[str]:

@@ -128,7 +128,7 @@ def _entries(
         yield entry.name, entry.stat(follow_symlinks=False)
 
 
-def _listing(place: str, unlock: bool) -> "List[os.DirEntry[str]]":
+def _listing(place: str, unlock: bool) -> List[os.DirEntry[str]]:
     if unlock:
         mode = os.lstat(place).st_mode
         if mode & 0o700 != 0o700:

@@ -57,14 +57,13 @@ def open_image(place: str, net: NetSettings) -> Iterator[Fetcher]:
         return
     if not Path(place).is_dir():
         raise ConfigError(f"{place} is neither a URL nor a directory")
-    with DevServer(Path(place)) as server:
-        with Fetcher(server.url, NetSettings(cacert=server.cacert)) as fetcher:
-            yield fetcher
+    with DevServer(Path(place)) as server, Fetcher(
+        server.url, NetSettings(cacert=server.cacert)
+    ) as fetcher:
+        yield fetcher
 
 
-def check_image(
-    fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit
-) -> Checked:
+def check_image(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit) -> Checked:
     """Verifies the signature, then fetches and verifies every content of the image.
 
     Raises NotTrusted and ImageDamaged.

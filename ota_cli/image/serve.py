@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import ssl
 import tempfile
 import threading
@@ -37,7 +38,7 @@ class DevServer:
         self._address = address
         self._port = port
 
-    def __enter__(self) -> "DevServer":
+    def __enter__(self) -> DevServer:
         self._temporary = tempfile.TemporaryDirectory(prefix="ota-serve-")
         directory = Path(self._temporary.name)
         pair = make_server_certificate([self._address, "localhost"])
@@ -74,7 +75,7 @@ class DevServer:
         self._temporary.cleanup()
 
 
-def _server(directory: Path, address: str, port: int) -> "_TlsServer":
+def _server(directory: Path, address: str, port: int) -> _TlsServer:
     handler = type("_Handler", (_Handler,), {"directory": directory.resolve()})
     return _TlsServer((address, port), handler)
 
@@ -87,13 +88,14 @@ class _TlsServer(ThreadingHTTPServer):
     context: ssl.SSLContext
 
     def finish_request(self, request: object, client_address: object) -> None:
-        request.settimeout(60)  # type: ignore[attr-defined]
+        assert isinstance(request, socket.socket)
+        request.settimeout(60)
         try:
-            secured = self.context.wrap_socket(request, server_side=True)  # type: ignore[arg-type]
+            secured = self.context.wrap_socket(request, server_side=True)
         except (ssl.SSLError, OSError):
             return  # not a TLS client, or one that does not trust us: its own error tells
         with secured:
-            super().finish_request(secured, client_address)  # type: ignore[arg-type]
+            super().finish_request(secured, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no event of ours."""

@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, List, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from ..core.kernels import boot_names, kernels
 from ..core.tables import RESERVED
@@ -19,9 +19,6 @@ from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Note, Warned
 from ..host.tree import xattrs_of
 from ..model import DirEntry, LinkEntry, NodeEntry
-
-if TYPE_CHECKING:
-    import pathspec
 
 #: Belongs to the publisher's machine, not to the image.
 _FOREIGN_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.SMACK64")
@@ -68,8 +65,9 @@ def walk(rootfs: Path, ignore: Optional[str], all_kernels: bool, emit: Emit) -> 
             f"{printable(str(error.filename))} can not be read: {error.strerror}",
             hint="root file systems are usually read as root",
         ) from None
-    for entries in (tree.directories, tree.symlinks, tree.nodes):
-        entries.sort()  # type: ignore[attr-defined]
+    tree.directories.sort()
+    tree.symlinks.sort()
+    tree.nodes.sort()
     tree.regulars.sort(key=lambda found: found.path)
     return tree
 
@@ -155,21 +153,17 @@ def _check_name(path: str) -> None:
 def _ignored(text: Optional[str]) -> Ignored:
     if text is None:
         return lambda path, is_directory: False
-    spec = _spec(text)
+    import pathspec
+
+    try:
+        spec = pathspec.GitIgnoreSpec.from_lines(text.splitlines())
+    except ValueError as error:
+        raise ConfigError(f"the ignore file has a pattern that does not work: {error}") from None
 
     def matches(path: str, is_directory: bool) -> bool:
         return bool(spec.match_file(path[1:] + ("/" if is_directory else "")))
 
     return matches
-
-
-def _spec(text: str) -> "pathspec.PathSpec":
-    import pathspec
-
-    try:
-        return pathspec.GitIgnoreSpec.from_lines(text.splitlines())
-    except ValueError as error:
-        raise ConfigError(f"the ignore file has a pattern that does not work: {error}") from None
 
 
 def _old_kernels(rootfs: Path, all_kernels: bool) -> FrozenSet[str]:

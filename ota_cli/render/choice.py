@@ -17,7 +17,7 @@ class Output(Protocol):
     `emit` may be called from any thread.
     """
 
-    def __enter__(self) -> "Output": ...
+    def __enter__(self) -> Output: ...
 
     def __exit__(
         self,

@@ -36,7 +36,7 @@ class JsonOutput:
         self._verbosity = verbosity
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "JsonOutput":
+    def __enter__(self) -> JsonOutput:
         return self
 
     def __exit__(
@@ -51,7 +51,9 @@ class JsonOutput:
         with self._lock:
             if self._with_events:
                 self._line(event_object(event))
-            elif isinstance(event, Warned) or (self._verbosity > 0 and not isinstance(event, Progress)):
+            elif isinstance(event, Warned) or (
+                self._verbosity > 0 and not isinstance(event, Progress)
+            ):
                 print(event_line(event, False), file=self._err, flush=True)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    Progress as Bars,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
+)
+from rich.progress import (
+    Progress as Bars,
 )
 from rich.text import Text
 
@@ -42,7 +44,7 @@ class LiveOutput:
         self._phase: Optional[Phase] = None
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "LiveOutput":
+    def __enter__(self) -> LiveOutput:
         self._bars.start()
         return self
 

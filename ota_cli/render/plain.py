@@ -45,7 +45,7 @@ class PlainOutput:
         self._cadence = Cadence(time.monotonic)
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "PlainOutput":
+    def __enter__(self) -> PlainOutput:
         return self
 
     def __exit__(
@@ -78,5 +78,3 @@ class PlainOutput:
     def failure(self, document: Mapping[str, object], error: OtaError) -> None:
         for line in failure_lines(error, self._color):
             print(line, file=self._err, flush=True)
-
-

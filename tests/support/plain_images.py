@@ -53,7 +53,7 @@ def fetch_from(tree: Path, fetched: List[str]) -> Fetch:
     return fetch
 
 
-def bring(tree: Path, standby: Path, running: Path = Path("/nonexistent")) -> "Brought":
+def bring(tree: Path, standby: Path, running: Path = Path("/nonexistent")) -> Brought:
     """Plans and fills `standby` with the image of `tree`."""
     tables = tables_of(tree)
     source = running if running.is_dir() else None
