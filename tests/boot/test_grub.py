@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, Dict, List
 
 import pytest
 
@@ -13,7 +13,7 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.core.grubenv import BootVariables, compose, head
 from ota_cli.errors import BootRefused
 from ota_cli.host.ops import ReplaceInPlace, apply
-from ota_cli.model import SLOT_NAMES, BootFiles, Checked, Device
+from ota_cli.model import SLOT_NAMES, BootFiles, Checked, Device, SlotName
 from tests.support.boot import (
     boot_files,
     boot_with_grub,
@@ -151,7 +151,9 @@ def test_quoted_kernel_arguments_arrive(device: Device) -> None:
 @needs_grub_emu
 def test_grub_tries_the_trial_once(armed: Device, tmp_path: Path) -> None:
     line, trial_left = boot_with_grub(armed.boot, tmp_path)
-    assert line == "(hd0)/grub/../ota/slot-b/kernel quiet ota.slot=b ota.txn=t ota.trial=1 ota.txn=t1"
+    assert (
+        line == "(hd0)/grub/../ota/slot-b/kernel quiet ota.slot=b ota.txn=t ota.trial=1 ota.txn=t1"
+    )
     assert trial_left == "0"
 
 
@@ -168,7 +170,7 @@ def say(default: str, trial: str, good: str) -> Callable[[Device], None]:
     """Writes the choice given as letters (`-` for none) into both blocks."""
 
     def write(device: Device) -> None:
-        slots = {slot: slot for slot in SLOT_NAMES}
+        slots: Dict[str, SlotName] = {slot: slot for slot in SLOT_NAMES}
         made = head(BootVariables(
             slots[default], slots.get(trial), tuple(s for s in SLOT_NAMES if s in good), "t"
         ))  # fmt: skip
@@ -188,7 +190,9 @@ def make_ready(which: str) -> Callable[[Device], None]:
 
 
 CHOICES = [
-    pytest.param([say(default, trial, good), make_ready(ready)], id=f"{default}{trial} {good} {ready}")
+    pytest.param(
+        [say(default, trial, good), make_ready(ready)], id=f"{default}{trial} {good} {ready}"
+    )
     for default, trial, good, ready in itertools.product(
         "ab", "-ab", ("a", "b", "ab"), ("", "a", "b", "ab")
     )
@@ -234,7 +238,8 @@ def test_grub_and_the_simulation_choose_the_same(
 def test_without_the_environment_a_trial_is_never_chosen(armed: Device, tmp_path: Path) -> None:
     grub.environment(armed).unlink()
     line, _ = boot_with_grub(armed.boot, tmp_path)
-    assert "slot-a" in line and "ota.trial" not in line
+    assert "slot-a" in line
+    assert "ota.trial" not in line
 
 
 @needs_grub_emu
@@ -247,7 +252,7 @@ def test_grub_waits_for_nobody_and_ignores_the_stock_default(armed: Device, tmp_
 
 @needs_grub_emu
 def test_grub_hands_odd_arguments_on_as_they_are(device: Device, tmp_path: Path) -> None:
-    odd = "a=$root `x` ; { # * b=\"c d\" ${pager} && |"
+    odd = 'a=$root `x` ; { # * b="c d" ${pager} && |'
     apply(grub.install(device, "b", boot_files(device, "b", odd)))
     apply(grub.arm(device, grub.read(device), Checked("b", "t")))
     line, _ = boot_with_grub(device.boot, tmp_path)

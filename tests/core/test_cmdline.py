@@ -17,7 +17,9 @@ def test_the_last_of_equal_arguments_wins() -> None:
     assert parse("ota.txn=old ota.slot=a ota.slot=b ota.txn=new").txn == "new"
 
 
-@pytest.mark.parametrize("line", ["", "quiet", "ota.slot=c", "ota.slot", "xota.slot=a", "ota.trial=0"])
+@pytest.mark.parametrize(
+    "line", ["", "quiet", "ota.slot=c", "ota.slot", "xota.slot=a", "ota.trial=0"]
+)
 def test_a_line_that_names_no_slot_says_nothing(line: str) -> None:
     assert parse(line) == OtaArguments()
 
@@ -59,7 +61,11 @@ def test_options_with_equals_signs_in_their_values_survive() -> None:
 
 
 def test_grub_gets_single_words_without_quotes() -> None:
-    assert grub_words('quiet dyndbg="file a.c +p" $x=`y`') == ["quiet", "dyndbg=file a.c +p", "$x=`y`"]
+    assert grub_words('quiet dyndbg="file a.c +p" $x=`y`') == [
+        "quiet",
+        "dyndbg=file a.c +p",
+        "$x=`y`",
+    ]
 
 
 @pytest.mark.parametrize("line", [r"a=\x41", "a='b'", "a=b\x01"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Optional, Tuple
 
 import pytest
 
@@ -19,6 +20,7 @@ from ota_cli.core.grubenv import (
     parse,
 )
 from ota_cli.errors import BootRefused
+from ota_cli.model import SlotName
 from tests.support.boot import grub_lists, needs_grub_editenv
 
 OURS = BootVariables("a", "b", ("a",), "20261124-0417")
@@ -50,7 +52,9 @@ def test_we_read_what_grub_editenv_sets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("txn", ["", "t", "x" * 48])
 @pytest.mark.parametrize("trial", [None, "a", "b"])
-def test_the_head_always_has_the_same_length_inside_the_first_sector(trial, txn: str) -> None:  # type: ignore[no-untyped-def]
+def test_the_head_always_has_the_same_length_inside_the_first_sector(
+    trial: Optional[SlotName], txn: str
+) -> None:
     made = head(BootVariables("b", trial, ("a", "b"), txn))
     assert len(made) == len(head(OURS)) < SECTOR_BYTES
 
@@ -109,7 +113,9 @@ def test_refuses_a_malformed_block_with_the_way_to_repair(block: bytes) -> None:
         (b"ota_txn=2", b"ota_txn="),
     ],
 )
-def test_refuses_our_variables_when_they_are_not_as_we_write_them(change: tuple) -> None:  # type: ignore[type-arg]
+def test_refuses_our_variables_when_they_are_not_as_we_write_them(
+    change: Tuple[bytes, bytes],
+) -> None:
     old, new = change
     assert old in BLOCK
     block = BLOCK.replace(old, new)[:BLOCK_BYTES].ljust(BLOCK_BYTES, b"#")

@@ -133,7 +133,7 @@ def boot_with_grub(boot: Path, work: Path) -> Tuple[str, str]:
 def _speak(custom: Path) -> None:
     text = custom.read_text()
     assert part() in text
-    text = re.sub(r"if linux (\S+) (.*?); then", r"if set ota_said="r'"\1 $*"; then', text)
+    text = re.sub(r"if linux (\S+) (.*?); then", r"if set ota_said=" r'"\1 $*"; then', text)
     text = text.replace("elif initrd", "elif echo initrd").replace("insmod gzio", "true")
     text = text.replace("then boot\n", 'then echo "RESULT $ota_said $ota_mode END"; halt\n')
     custom.write_text(text.replace("\n  reboot\n", "\n  echo RESULT reboot END; halt\n"))
