@@ -45,8 +45,8 @@ class Certificate:
 
     fingerprint: str
     common_name: str
-    subject: bytes
-    issuer: bytes
+    subject: x509.Name
+    issuer: x509.Name
     subject_text: str
     issuer_text: str
     not_before: datetime
@@ -100,8 +100,8 @@ def _facts(certificate: x509.Certificate) -> Certificate:
     return Certificate(
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
         common_name=_common_name(certificate.subject),
-        subject=certificate.subject.public_bytes(),
-        issuer=certificate.issuer.public_bytes(),
+        subject=certificate.subject,
+        issuer=certificate.issuer,
         subject_text=_readable(certificate.subject),
         issuer_text=_readable(certificate.issuer),
         not_before=certificate.not_valid_before_utc,
@@ -154,8 +154,9 @@ def _p256_key(certificate: x509.Certificate) -> Optional[ec.EllipticCurvePublicK
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         return None
-    is_p256 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
-    return key if is_p256 else None
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    return None
 
 
 def _is_hash_strong(certificate: x509.Certificate) -> bool:

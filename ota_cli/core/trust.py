@@ -1,0 +1,107 @@
+"""From untrusted bytes to a verified image. The only module that makes an Image. Pure.
+
+Order of trust (FORMATS section 1): the certificate's hash as claimed, its chain to a local
+anchor, the signature; only then is the payload read; then the tables by their hashes. Each step
+takes the result of the one before, so none can be left out, and each raises: there is no
+result that means "no".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Dict, Mapping
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ..errors import ImageDamaged, NotTrusted
+from ..model import Claims, Image, TableRef
+from .certs import CertStore, Signer, SignerPolicy, check_signer
+from .claims import ENTRY_POINT, Envelope, format_date, image_id, read_claims
+from .tables import parse_tables
+
+
+@dataclass(frozen=True)
+class SignedClaims:
+    """Claims whose signature and certificate chain held; only `verify_claims` makes one.
+
+    `certificate`: the signer's, by name and hash. `metadata`: the bytes of both files.
+    """
+
+    claims: Claims
+    signer: Signer
+    certificate: TableRef
+    metadata: Mapping[str, bytes]
+
+
+def verify_claims(
+    envelope: Envelope, certificate_pem: bytes, store: CertStore, policy: SignerPolicy
+) -> SignedClaims:
+    """The claims of `envelope`, if its signer is trusted and the image has not expired.
+
+    Raises NotTrusted, and ImageDamaged for a certificate other than the one claimed and for
+    malformed claims.
+    """
+    _check_digest(envelope.certificate, certificate_pem)
+    signer = check_signer(certificate_pem, store, policy)
+    _check_signature(envelope, signer)
+    claims = read_claims(envelope.payload)
+    _check_expiry(claims, policy)
+    metadata = {ENTRY_POINT: envelope.token, envelope.certificate.name: certificate_pem}
+    return SignedClaims(claims, signer, envelope.certificate, metadata)
+
+
+def verify_image(signed: SignedClaims, files: Mapping[str, bytes]) -> Image:
+    """The image of verified claims and its tables, by name; other `files` are left aside.
+
+    Raises ImageDamaged, naming the file, when one is missing, is not the one that was signed, or
+    does not parse.
+    """
+    tables: Dict[str, bytes] = {}
+    for ref in signed.claims.table_refs:
+        if ref.name not in files:
+            raise ImageDamaged(f"{ref.name} is missing", slug="incomplete")
+        _check_digest(ref, files[ref.name])
+        tables[ref.name] = files[ref.name]
+    return Image(
+        image_id=image_id(signed.claims),
+        claims=signed.claims,
+        tables=parse_tables(signed.claims, tables),
+        metadata={**tables, **signed.metadata},
+    )
+
+
+def _check_digest(ref: TableRef, data: bytes) -> None:
+    if hashlib.sha256(data).digest() != ref.digest:
+        raise ImageDamaged(
+            f"{ref.name} is not the file that {ENTRY_POINT} names: its sha256 differs",
+            hint="the server may be in the middle of a publication; try again later",
+            slug="digest-mismatch",
+        )
+
+
+def _check_signature(envelope: Envelope, signer: Signer) -> None:
+    """DER-encoded ECDSA, unlike the raw r||s of the JWS standard."""
+    try:
+        signer.public_key.verify(
+            envelope.signature, envelope.signing_input, ec.ECDSA(hashes.SHA256())
+        )
+    except InvalidSignature:
+        raise NotTrusted(
+            f"the signature of {ENTRY_POINT} is wrong: it was changed after signing, or signed "
+            "with another key than that of its certificate",
+            hint="do not use this image; ask its publisher",
+            slug="bad-signature",
+        ) from None
+
+
+def _check_expiry(claims: Claims, policy: SignerPolicy) -> None:
+    expires = claims.details.expires
+    if expires is not None and policy.is_past(expires):
+        raise NotTrusted(
+            f"the image expired on {format_date(expires)}",
+            hint=policy.clock_hint("update to a newer image"),
+            slug="image-expired",
+        )
