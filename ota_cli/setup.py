@@ -27,6 +27,7 @@ from .errors import BootRefused, Busy, ConfigError, SlotUnusable
 from .events import Emit, Note, Warned
 from .host import ops, store
 from .host.content import digest_of
+from .host.mounts import enter_private_namespace
 from .host.ops import Link, MakeDirectory, Op, WriteFile
 from .model import (
     SLOT_NAMES,
@@ -40,7 +41,7 @@ from .model import (
 )
 from .newsystem import root_spec
 from .probe import require_running
-from .slots import running_root
+from .slots import needs_mounts, running_root
 
 #: The transaction of a system that no update brought here.
 ADOPTED_TXN = "setup"
@@ -194,6 +195,8 @@ class _Setup:
         if not backend.needs_boot_files:
             yield _Step(f"slot {running} is adopted", backend.install(device, running, None))
             return
+        if needs_mounts(device):
+            enter_private_namespace()
         with running_root(device) as tree:
             files = _running_boot_files(device, running, tree)
             change = f"slot {running} boots a copy of {files.kernel.path.name}"

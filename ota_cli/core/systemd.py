@@ -32,9 +32,9 @@ WantedBy=multi-user.target
 
 # No Python and no dependencies: emergency mode, a stuck job, memory pressure or a broken
 # interpreter must not keep this from running. `-ff` asks the kernel, not PID 1. What comes
-# after `sleep` runs however it ended. `ota commit` stops this unit.
-_DEADLINE = """\
-[Unit]
+# after `sleep` runs however it ended. Confirmed is what the boot loader would boot again; a
+# boot partition that is missing or hangs confirms nothing. (`$$` is systemd's `$`.)
+_DEADLINE = r"""[Unit]
 Description=Return to the previous system when this one is not confirmed in time
 Documentation=man:ota-commit(1)
 ConditionKernelCommandLine=ota.trial
@@ -44,7 +44,11 @@ IgnoreOnIsolate=yes
 [Service]
 Type=simple
 OOMScoreAdjust=-1000
-ExecStart=/bin/sh -c 'sleep {deadline_s}; exec systemctl reboot -ff'
+ExecStart=/bin/sh -c 'sleep {deadline_s}; \
+  for word in $$(cat /proc/cmdline); do \
+    case $$word in ota.slot=?) slot=$${{word#ota.slot=}};; esac; \
+  done; \
+  timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv || exec systemctl reboot -ff'
 
 [Install]
 WantedBy=sysinit.target

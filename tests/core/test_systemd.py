@@ -3,10 +3,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
+from ota_cli.core.grubenv import BootVariables, compose
 from ota_cli.core.systemd import COMMIT_UNIT, DEADLINE_UNIT, units
+from ota_cli.model import SlotName
 
 
 def test_both_units_act_only_on_trial_boots() -> None:
@@ -20,8 +23,37 @@ def test_the_deadline_needs_neither_python_nor_other_units() -> None:
     assert deadline.wanted_by == "sysinit.target"
     assert "DefaultDependencies=no" in deadline.text
     assert "IgnoreOnIsolate=yes" in deadline.text
-    assert "sleep 90; exec systemctl reboot -ff" in deadline.text
+    assert "-c 'sleep 90; " in deadline.text
     assert "python" not in deadline.text
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "default", "reboots"),
+    [
+        ("quiet ota.slot=b ota.trial=1", "b", False),
+        ("quiet ota.slot=b ota.trial=1", "a", True),
+        ("quiet ota.trial=1", "a", True),
+        ("quiet ota.slot=b ota.trial=1", None, True),
+    ],
+)
+def test_after_the_deadline_only_a_confirmed_system_stays(
+    tmp_path: Path, cmdline: str, default: Optional[SlotName], reboots: bool
+) -> None:
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "cmdline").write_text(cmdline)
+    if default is not None:
+        (tmp_path / "bootenv").write_bytes(compose(BootVariables(default, None, ()), {}))
+    shell = deadline_script().replace("/proc/", f"{tmp_path}/").replace("/boot/ota", str(tmp_path))
+    subprocess.run(["/bin/sh", "-c", shell], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+    assert (tmp_path / "called").exists() == reboots
+
+
+def deadline_script() -> str:
+    """The shell text as systemd hands it to sh: lines joined, `$$` made `$`."""
+    text = next(unit.text for unit in units(0) if unit.name == DEADLINE_UNIT)
+    script = text.replace("\\\n", " ").split("-c '")[1].split("'\n")[0]
+    return script.replace("$$", "$")
 
 
 def test_commit_runs_when_the_system_is_up() -> None:
