@@ -1,0 +1,119 @@
+"""Fixtures for whole updates, made once: images, keys, and a TLS server for them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+import pytest
+
+from ota_cli.events import silent
+from ota_cli.image.build import BuildOptions, build
+from ota_cli.image.keys import ImageKeys, make_image_keys
+from ota_cli.image.sign import sign
+from tests.support.bench import Ran, make_device, ota
+from tests.support.legacy import ANCHORS, unpack_images
+from tests.support.systems import make_system
+
+
+class Images(NamedTuple):
+    """Signed images v1 and v2 below `directory`, their trees, keys, and the anchor."""
+
+    directory: Path
+    trees: Path
+    keys: Path
+    anchor: Path
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """Two versions of a small varied system, built and signed here."""
+    base = tmp_path_factory.mktemp("images")
+    chain = make_image_keys()
+    keys = base / "keys"
+    keys.mkdir()
+    write_keys(keys, chain)
+    for version in (1, 2):
+        tree, image = base / "trees" / f"v{version}", base / "served" / f"v{version}"
+        make_system(tree, version)
+        options = BuildOptions(version=f"v{version}", persist=("/etc/hostname", "/etc/site"))
+        build(tree, image, options, silent)
+        sign(image, keys / "sign.key", keys / "sign.crt", datetime.now(timezone.utc))
+    return Images(base / "served", base / "trees", keys, keys / "anchor.pem")
+
+
+def write_keys(directory: Path, chain: ImageKeys) -> None:
+    """The files of a key chain, named as the publisher's tools want them."""
+    (directory / "anchor.pem").write_bytes(chain.anchor)
+    (directory / "sign.crt").write_bytes(chain.signer.certificate)
+    (directory / "sign.key").write_bytes(chain.signer.key)
+
+
+@pytest.fixture(scope="session")
+def legacy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two images of the field's generator, in v1 and v2."""
+    return unpack_images(tmp_path_factory.mktemp("legacy"))
+
+
+class Server(NamedTuple):
+    """A TLS server: its base URL and the certificate to trust it by."""
+
+    url: str
+    cacert: Path
+
+
+@pytest.fixture(scope="session")
+def server(images: Images) -> Iterator[Server]:
+    """Serves the images built here, with the program's own development server."""
+    from ota_cli.image.serve import DevServer
+
+    with DevServer(images.directory) as running:
+        yield Server(running.url, running.cacert)
+
+
+@pytest.fixture(scope="session")
+def legacy_server(legacy: Path) -> Iterator[Server]:
+    """Serves the images of the field's generator."""
+    from ota_cli.image.serve import DevServer
+
+    with DevServer(legacy) as running:
+        yield Server(running.url, running.cacert)
+
+
+@pytest.fixture
+def device(tmp_path: Path, images: Images, server: Server) -> Path:
+    """A device with directory slots, running v1 in slot a, set up."""
+    return provisioned(tmp_path / "device", images, server, "directory")
+
+
+@pytest.fixture
+def grub_device(tmp_path: Path, images: Images, server: Server) -> Path:
+    """The same with a GRUB boot partition."""
+    return provisioned(tmp_path / "device", images, server, "grub")
+
+
+@pytest.fixture
+def legacy_device(tmp_path: Path, legacy_server: Server) -> Path:
+    """A device that trusts the field's images and runs their v1."""
+    device = make_device(tmp_path / "device", ANCHORS)
+    done = ota(
+        "image", "unpack", f"{legacy_server.url}v1/", device / "slots/a",
+        "--cacert", legacy_server.cacert, "--anchors", device / "etc/ota/certs",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert ota("setup", "--root", device).code == 0
+    return device
+
+
+def provisioned(root: Path, images: Images, server: Server, loader: str) -> Path:
+    """A new device that got v1 as its first system."""
+    device = make_device(root, [images.anchor], loader=loader)
+    done: Ran = ota(
+        "image", "unpack", f"{server.url}v1/", device / "slots/a",
+        "--cacert", server.cacert, "--anchors", device / "etc/ota/certs",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    done = ota("setup", "--root", device)
+    assert done.code == 0, done.err
+    return device

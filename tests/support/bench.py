@@ -1,0 +1,100 @@
+"""A bench for whole updates: a device below a directory, images, a TLS server, and `ota` itself.
+
+`ota` runs as its user runs it: another process, exit code, stdout, stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+BASE = Path(__file__).parents[2]
+GRUB_CFG = """\
+if [ -f  ${config_directory}/custom.cfg ]; then
+  source ${config_directory}/custom.cfg
+elif [ -z "${config_directory}" -a -f  $prefix/custom.cfg ]; then
+  source $prefix/custom.cfg
+fi
+"""
+DIRECTORY_SLOTS = "slots:\n  a: {directory: /slots/a}\n  b: {directory: /slots/b}\n"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a run of `ota` ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Dict[str, Any]:
+        """The one JSON document, of a run with --json."""
+        found: Dict[str, Any] = json.loads(self.out)
+        return found
+
+    @property
+    def result(self) -> Dict[str, Any]:
+        result: Dict[str, Any] = self.document["result"]
+        return result
+
+
+def ota_argv() -> List[str]:
+    """How to start the program under test."""
+    return [sys.executable, "-m", "ota_cli"]
+
+
+def environment() -> Dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OTA_")}
+    return {**kept, "PYTHONPATH": str(BASE)}
+
+
+def ota(*words: object, stdin: bytes = b"", env: Optional[Mapping[str, str]] = None) -> Ran:
+    """Runs `ota` to its end."""
+    done = subprocess.run(
+        [*ota_argv(), *(str(word) for word in words)],
+        input=stdin, capture_output=True, env={**environment(), **(env or {})}, check=False,
+        timeout=300,
+    )  # fmt: skip
+    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def make_device(
+    root: Path, anchors: Sequence[Path], *, loader: str = "directory", slots: str = DIRECTORY_SLOTS,
+    running: str = "a", settings: str = "persist: [/etc/ota]\n",
+) -> Path:  # fmt: skip
+    """A device below `root`, running a slot, not set up yet."""
+    for name in ("boot/ota", "etc/ota/certs", "proc", "run", "slots/a", "slots/b"):
+        (root / name).mkdir(parents=True)
+    if loader == "grub":
+        (root / "boot/grub").mkdir()
+        (root / "boot/grub/grub.cfg").write_text(GRUB_CFG)
+    info = f"format_version: 1\necu_id: bench\nbootloader: {loader}\n{slots}"
+    (root / "boot/ota/ecu_info.yml").write_text(info)
+    (root / "proc/cmdline").write_text(f"root=LABEL=x ro ota.slot={running}\n")
+    (root / "etc/ota/ota.yml").write_text(settings)
+    for anchor in anchors:
+        (root / "etc/ota/certs" / anchor.name).write_bytes(anchor.read_bytes())
+    return root
+
+
+def touched(device: Path) -> Dict[str, bytes]:
+    """What must not change when an update fails: all of the device but the standby slot's side.
+
+    The running slot by content, and what decides the boot order.
+    """
+    found: Dict[str, bytes] = {}
+    for top in ("slots/a", "etc"):
+        for path in sorted((device / top).rglob("*")):
+            if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):
+                found[str(path.relative_to(device))] = path.read_bytes()
+    boot = device / "boot" / "ota"
+    for name in ("directory-boot", "bootenv"):
+        if (boot / name).exists():
+            found[name] = (boot / name).read_bytes()
+    return found
