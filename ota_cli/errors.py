@@ -67,17 +67,20 @@ class Footprint(enum.Enum):
 class OtaError(Exception):
     """A failure the user can understand: what, on which object, why, and what to do.
 
-    `message` is one sentence without the hint; `hint` says what to do next; `footprint` is
+    `message` is one sentence without the hint; `hint` says what to do next, if only the
+    usual; `footprint` is
     filled in by the story that was running (see `leaving`).
     """
 
     exit_code = 1
     slug = "error"
+    #: What to do where the place that raises knows no better.
+    usual_hint = "run it again with -v and report what it prints"
 
     def __init__(self, message: str, *, hint: str = "", slug: Optional[str] = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.footprint: Optional[Footprint] = None
         if slug is not None:
             self.slug = slug
@@ -95,54 +98,67 @@ class OtaError(Exception):
 
 class UsageProblem(OtaError):
     exit_code, slug = 2, "usage"
+    usual_hint = "`--help` tells how it is used"
 
 
 class NotTrusted(OtaError):
     exit_code, slug = 10, "not-trusted"
+    usual_hint = "ask the publisher of the image"
 
 
 class DoesNotFit(OtaError):
     exit_code, slug = 11, "does-not-fit"
+    usual_hint = "check the URL of the image"
 
 
 class ImageDamaged(OtaError):
     exit_code, slug = 12, "image-damaged"
+    usual_hint = "the image can not be used as it is; ask its publisher"
 
 
 class NoSpace(OtaError):
     exit_code, slug = 13, "no-space"
+    usual_hint = "use a smaller image or larger partitions"
 
 
 class SlotUnusable(OtaError):
     exit_code, slug = 14, "slot-unusable"
+    usual_hint = "see `slots:` in ecu_info.yml, `lsblk`, and the kernel log"
 
 
 class BootRefused(OtaError):
     exit_code, slug = 15, "boot-refused"
+    usual_hint = "`ota setup --repair` mends the boot settings"
 
 
 class TrialFailed(OtaError):
     exit_code, slug = 18, "trial-failed"
+    usual_hint = "`ota status` tells more"
 
 
 class AccessDenied(OtaError):
     exit_code, slug = 19, "access-denied"
+    usual_hint = "check cookies and client certificate"
 
 
 class Unreachable(OtaError):
     exit_code, slug = 69, "unreachable"
+    usual_hint = "check the network, then run this again"
 
 
 class Busy(OtaError):
     exit_code, slug = 75, "busy"
+    usual_hint = "run this again later"
 
 
 class NeedsRoot(OtaError):
     exit_code, slug = 77, "needs-root"
+    usual_hint = "run it with sudo"
 
 
 class ConfigError(OtaError):
     exit_code, slug = 78, "configuration"
+    usual_hint = "correct it, then run this again"
 
 
 class Interrupted(OtaError):

@@ -13,9 +13,10 @@ Until `integrate` the device boots as it always did; each step is skipped where 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from .boot import layout, partition
 from .boot.base import Backend, backend_for
@@ -23,8 +24,8 @@ from .core import cmdline
 from .core.kernels import KernelNames, kernels
 from .core.record import Record
 from .core.systemd import units
-from .errors import BootRefused, Busy, ConfigError, SlotUnusable
-from .events import Emit, Note, Warned
+from .errors import BootRefused, Busy, ConfigError, ImageDamaged, NotTrusted, SlotUnusable
+from .events import Emit, Warned
 from .host import ops, store
 from .host.content import digest_of
 from .host.mounts import enter_private_namespace
@@ -40,8 +41,10 @@ from .model import (
     other_slot,
 )
 from .newsystem import root_spec
+from .policy import trust
 from .probe import require_running
 from .slots import needs_mounts, running_root
+from .verify import stored_image
 
 #: The transaction of a system that no update brought here.
 ADOPTED_TXN = "setup"
@@ -159,9 +162,8 @@ class _Setup:
     emit: Emit
 
     def do(self, step: _Step) -> str:
-        """Does a step and reports it."""
+        """Does a step and says what changed."""
         ops.apply(step.ops, self.emit)
-        self.emit(Note(step.change))
         return step.change
 
     def steps(self) -> Iterator[_Step]:
@@ -235,11 +237,31 @@ class _Setup:
         for slot, boot in self.backend.stored(self.device).slots.items():
             if boot.ready and boot.good and record.slots[slot].state in ("unknown", "empty"):
                 record = record.with_slot(
-                    slot, state="adopted", since=store.now(), txn=ADOPTED_TXN
-                )
+                    slot, state="adopted", since=store.now(), txn=ADOPTED_TXN,
+                    **self._identity(slot),
+                )  # fmt: skip
         if record != known:
             store.save_record(self.device, record)
             yield _Step("what runs is on record", [])
+
+    def _identity(self, slot: SlotName) -> Dict[str, Optional[str]]:
+        """Which image the running slot was filled from, if it says so and is trusted."""
+        if slot != self.running:
+            return {}
+        if needs_mounts(self.device):
+            enter_private_namespace()
+        with running_root(self.device) as tree:
+            if tree is None:
+                return {}
+            with suppress(SlotUnusable, NotTrusted, ImageDamaged):
+                image = stored_image(tree, *trust(self.device))
+                created = image.claims.details.created
+                return {
+                    "version": image.version,
+                    "image_id": image.image_id,
+                    "created": created.isoformat() if created else None,
+                }
+        return {}
 
     def _record(self) -> Optional[Record]:
         """What the device remembers; None when that is damaged and repaired."""
