@@ -59,7 +59,6 @@ class Footprint(enum.Enum):
         "The running system and the boot order are untouched; "
         "the standby slot is incomplete and will not be booted."
     )
-    STAGED = "The running system and the boot order are untouched; the new image stays staged."
     OUTPUT = "The output may be incomplete; no device was touched."
     BOOT = "The boot loader's settings may have changed: see `ota status`."
 
@@ -67,9 +66,8 @@ class Footprint(enum.Enum):
 class OtaError(Exception):
     """A failure the user can understand: what, on which object, why, and what to do.
 
-    `message` is one sentence without the hint; `hint` says what to do next, if only the
-    usual; `footprint` is
-    filled in by the story that was running (see `leaving`).
+    `message` is one sentence without the hint; `hint` says what to do next, if only the usual;
+    `footprint` is filled in by the story that was running (see `leaving`).
     """
 
     exit_code = 1

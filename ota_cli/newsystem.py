@@ -25,7 +25,7 @@ from .model import (
     SlotName,
 )
 from .persist import persist
-from .slots import node_of
+from .slots import node_of, probe_file_system
 
 _FSTAB = "/etc/fstab"
 _MAX_TEXT_BYTES = 1024 * 1024
@@ -50,22 +50,27 @@ def adapt(
 
 
 def root_spec(device: Device, slot: SlotName) -> Optional[str]:
-    """`PARTUUID=...` of a slot that is a partition; None for directories and files."""
+    """What `/` of `slot` is mounted from: `PARTUUID=...`; None for directories and files.
+
+    Where no boot loader needs it (containers), a device that is no partition is named by its
+    file system, `UUID=...`. Raises SlotUnusable where a kernel could not find the slot.
+    """
     location = device.slots[slot]
     if not isinstance(location, DeviceSlot):
         return None
     if location.spec.startswith("PARTUUID="):
         return location.spec
-    found = run(
-        ["blkid", "-p", "-s", "PART_ENTRY_UUID", "-o", "value", node_of(location)], ok=(0, 2)
+    node = node_of(location)
+    argv = ["blkid", "-p", "-s", "PART_ENTRY_UUID", "-o", "value", node]
+    uuid = run(argv, ok=(0, 2)).stdout.decode().strip()
+    if uuid:
+        return f"PARTUUID={uuid}"
+    if device.loader == "directory":
+        return f"UUID={probe_file_system(node).uuid}"
+    raise SlotUnusable(
+        f"{location.spec} is no partition with a PARTUUID: no kernel could find its root there",
+        hint="name the slot by PARTUUID= in ecu_info.yml",
     )
-    uuid = found.stdout.decode().strip()
-    if not uuid:
-        raise SlotUnusable(
-            f"{location.spec} is no partition with a PARTUUID",
-            hint="name the slot by PARTUUID= in ecu_info.yml",
-        )
-    return f"PARTUUID={uuid}"
 
 
 def kernel_entries(image: Image) -> Tuple[FileEntry, Optional[FileEntry], str]:

@@ -238,7 +238,7 @@ def _format(node: str, found: FileSystem, template: Optional[SlotLocation]) -> N
 
 
 #: What a running file system has by having been used, and mkfs does not take.
-_ACQUIRED_FEATURES = ("needs_recovery", "orphan_present", "large_file")
+_ACQUIRED_FEATURES = ("needs_recovery", "orphan_present")
 
 
 def _features(node: str) -> List[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def make_system(tree: Path, version: int) -> None:
     """A system of `version` 1 or 2, which differ as two releases do; it can confirm itself."""
-    rng = random.Random(1)
+    rng = random.Random(version)
     write(
         tree / f"boot/vmlinuz-6.1.0-{version}", rng.getrandbits(8 * 90_000).to_bytes(90_000, "big")
     )

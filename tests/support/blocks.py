@@ -1,0 +1,55 @@
+"""Disk-image files and loop devices for tests that run as root; always given back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+
+
+def run(*argv: object) -> str:
+    """Runs a command that must succeed; what it printed."""
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{argv}: {done.stderr}"
+    return done.stdout
+
+
+def disk_image(path: Path, size: str, *, formatted: bool = True) -> Path:
+    """A sparse file, with an ext4 in it if `formatted`."""
+    run("truncate", "-s", size, path)
+    if formatted:
+        run("mkfs.ext4", "-q", "-F", path)
+    return path
+
+
+@contextmanager
+def loop_device(image: Path) -> Iterator[str]:
+    """A loop device for `image`."""
+    device = run("losetup", "--find", "--show", image).strip()
+    try:
+        yield device
+    finally:
+        run("losetup", "-d", device)
+
+
+@contextmanager
+def mounted(source: object, target: Path, options: str = "rw") -> Iterator[Path]:
+    """`source` mounted on `target`."""
+    target.mkdir(parents=True, exist_ok=True)
+    run("mount", "-o", options, source, target)
+    try:
+        yield target
+    finally:
+        run("umount", target)
+
+
+def leftovers() -> str:
+    """Mounts below /run/ota, which no `ota` may leave behind."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return "\n".join(line for line in lines if " /run/ota" in line)

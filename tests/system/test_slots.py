@@ -1,0 +1,171 @@
+"""Slots that are disk-image files and block devices, as root on loop devices."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Iterator, Tuple
+
+import pytest
+
+from ota_cli.boot.simulate import next_boot
+from ota_cli.probe import probe
+from tests.conftest import Images, Server
+from tests.support.bench import Ran, environment, make_device, ota, ota_argv
+from tests.support.blocks import disk_image, leftovers, loop_device, mounted, needs_root, run
+from tests.support.trees import Snapshot, snapshot
+
+pytestmark = [needs_root, pytest.mark.xdist_group("blocks")]
+
+OWN = ("/etc", "/lost+found")
+
+
+@pytest.fixture(params=["file", "device"])
+def bench(
+    request: pytest.FixtureRequest, tmp_path: Path, images: Images, server: Server
+) -> Iterator[Tuple[Path, Path, Path]]:
+    """A GRUB device whose slots are files or loop devices; and the files behind them."""
+    a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "64M")
+    root = tmp_path / "device"
+    if request.param == "file":
+        slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
+        make_device(root, [images.anchor], loader="grub", slots=slots)
+        (root / "a.img").symlink_to(a)
+        (root / "b.img").symlink_to(b)
+        provision(root, a, server)
+        yield root, a, b
+        return
+    with loop_device(a) as first, loop_device(b) as second:
+        slots = f"slots:\n  a: {{device: {first}}}\n  b: {{device: {second}}}\n"
+        make_device(root, [images.anchor], loader="directory", slots=slots)
+        provision(root, Path(first), server)
+        yield root, Path(first), Path(second)
+
+
+def provision(root: Path, target: Path, server: Server) -> None:
+    done = ota(
+        "image", "unpack", f"{server.url}v1/", target, "--cacert", server.cacert,
+        "--anchors", root / "etc/ota/certs",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    done = ota("setup", "--root", root)
+    assert done.code == 0, done.err
+
+
+def update(root: Path, server: Server, *words: str) -> Ran:
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
+    return ota("update", "--root", root, *at, "--no-self-confirm", *words)
+
+
+def inside(found: Snapshot) -> Snapshot:
+    tops = tuple(f"{path}/" for path in OWN)
+    return {p: v for p, v in found.items() if p not in OWN and not p.startswith(tops)}
+
+
+def test_a_block_slot_is_filled_armed_and_left_unmounted(
+    bench: Tuple[Path, Path, Path], server: Server, images: Images, tmp_path: Path
+) -> None:
+    root, _, second = bench
+    loops = run("losetup", "-l", "-n")
+    done = update(root, server)
+    assert done.code == 0, done.err
+    assert next_boot(probe(root)).slot == "b"
+    assert leftovers() == ""
+    assert run("losetup", "-l", "-n") == loops
+    options = "ro" if second.is_block_device() else "ro,loop"
+    with mounted(second, tmp_path / "look", options) as slot:
+        found = inside(snapshot(slot, owners=True, mtimes=True))
+    assert found == inside(snapshot(images.trees / "v2", owners=True, mtimes=True))
+    run("e2fsck", "-f", "-n", second)
+
+
+def test_a_slot_in_use_is_refused(
+    bench: Tuple[Path, Path, Path], server: Server, tmp_path: Path
+) -> None:
+    root, _, second = bench
+    options = "rw" if second.is_block_device() else "rw,loop"
+    with mounted(second, tmp_path / "busy", options):
+        done = update(root, server)
+    assert done.code == 14
+    assert "in use" in done.err
+    assert "Nothing on this device was changed." in done.err
+
+
+def test_a_slot_without_a_file_system_is_formatted_like_the_running_one(
+    bench: Tuple[Path, Path, Path], server: Server
+) -> None:
+    root, first, second = bench
+    run("wipefs", "-a", second)
+    assert update(root, server, "--no-format").code == 14
+    update(root, server)
+    assert features(second) == features(first)
+
+
+def features(image: Path) -> str:
+    lines = run("dumpe2fs", "-h", image).splitlines()
+    return next(line for line in lines if line.startswith("Filesystem features"))
+
+
+def test_a_slot_too_small_is_refused_before_it_is_touched(
+    tmp_path: Path, images: Images, server: Server
+) -> None:
+    a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "600K")
+    root = tmp_path / "device"
+    slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
+    make_device(root, [images.anchor], loader="grub", slots=slots)
+    (root / "a.img").symlink_to(a)
+    (root / "b.img").symlink_to(b)
+    provision(root, a, server)
+    done = update(root, server)
+    assert done.code == 13, done.err
+    assert "Nothing on this device was changed." in done.err
+    assert ota("status", "--root", root, "--json").result["next"] == "a"
+    assert leftovers() == ""
+
+
+def test_a_device_no_kernel_could_find_is_refused_by_setup(
+    tmp_path: Path, images: Images, server: Server
+) -> None:
+    a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "64M")
+    with loop_device(a) as first, loop_device(b) as second:
+        slots = f"slots:\n  a: {{device: {first}}}\n  b: {{device: {second}}}\n"
+        root = make_device(tmp_path / "device", [images.anchor], loader="grub", slots=slots)
+        done = ota(
+            "image", "unpack", f"{server.url}v1/", first, "--cacert", server.cacert,
+            "--anchors", root / "etc/ota/certs",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        done = ota("setup", "--root", root)
+    assert done.code == 14
+    assert "PARTUUID" in done.err
+
+
+def test_killed_without_mercy_nothing_stays_mounted(
+    tmp_path: Path, images: Images, server: Server
+) -> None:
+    a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "64M")
+    root = tmp_path / "device"
+    slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
+    make_device(root, [images.anchor], loader="grub", slots=slots)
+    (root / "a.img").symlink_to(a)
+    (root / "b.img").symlink_to(b)
+    provision(root, a, server)
+    argv = ["update", "--root", str(root), "--version", f"{server.url}v2/", "--no-self-confirm"]
+    argv += ["--cacert", str(server.cacert), "--limit-rate", "20K", "--output", "plain"]
+    process = subprocess.Popen(
+        [*ota_argv(), *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(),
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "downloading" in line:
+            break
+    process.kill()
+    process.communicate(timeout=60)
+
+    assert leftovers() == ""
+    assert str(b) not in run("losetup", "-l", "-n"), "the kernel took the loop device down"
+    assert ota("status", "--root", root, "--json").result["next"] == "a"
+    again = update(root, server, "--json")
+    assert again.code == 0, again.out
+    assert next_boot(probe(root)).slot == "b"
