@@ -61,7 +61,7 @@ class Attempt:
         self.publisher = publisher
         self.before = touched(device)
 
-    def fails(self, code: int, *said: str, extra: "tuple[str, ...]" = ()) -> Ran:
+    def fails(self, code: int, *said: str, extra: tuple[str, ...] = ()) -> Ran:
         done = ota("update", "--root", self.device, *self.publisher.at(), *extra)
         assert done.code == code, f"{done.code}: {done.err}"
         assert done.err.count("ota: error:") == 1, done.err
@@ -166,7 +166,7 @@ def test_a_self_signed_signer(attempt: Attempt, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_one_changed_byte_in_the_metadata(
-    attempt: Attempt, name: str, code: "tuple[int, ...]"
+    attempt: Attempt, name: str, code: tuple[int, ...]
 ) -> None:
     path = attempt.publisher.directory / name
     data = path.read_bytes()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+import ipaddress
+import re
+from typing import Optional
+from urllib.parse import SplitResult, quote, urlsplit
 
 from ..errors import UsageProblem
 from ..model import Digest
 from .text import printable
+
+_HOST = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def base_url(text: str) -> str:
@@ -14,16 +19,25 @@ def base_url(text: str) -> str:
 
     Raises UsageProblem for anything but http and https URLs without credentials.
     """
+    parts = split_url(text)
+    if parts is None:
+        raise UsageProblem(
+            f"{_shown(text)} is not a usable URL",
+            hint="give https://HOST[:PORT]/PATH/, without a user name or password",
+        )
+    slash = "" if parts.path.endswith("/") else "/"
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{slash}"
+
+
+def split_url(text: str) -> Optional[SplitResult]:
+    """The parts of an http or https URL with a possible host and port; None for anything else."""
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and _is_host(parts.hostname)
     except ValueError:
-        usable = False
-    if not usable or "@" in parts.netloc or not text.isprintable() or " " in text:
-        raise UsageProblem(
-            f"{printable(text)} is not a usable URL", hint="give https://HOST[:PORT]/PATH/"
-        )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/"
+        return None
+    tidy = text.isprintable() and not any(sign in text for sign in ' "<>\\^`{|}')
+    return parts if usable and tidy and "@" not in parts.netloc else None
 
 
 def plain_location(rootfs_directory: str, path: str) -> str:
@@ -34,3 +48,18 @@ def plain_location(rootfs_directory: str, path: str) -> str:
 def compressed_location(directory: str, digest: Digest) -> str:
     """Where the compressed content of `digest` is, relative to the base URL."""
     return quote(f"{directory.strip('/')}/{digest.hex()}.zst", safe="/")
+
+
+def _is_host(host: Optional[str]) -> bool:
+    """Raises ValueError for a name that can not be looked up."""
+    if not host:
+        return False
+    if ":" in host:
+        return bool(ipaddress.IPv6Address(host))
+    return _HOST.fullmatch(host.encode("idna").decode("ascii")) is not None
+
+
+def _shown(text: str) -> str:
+    """`text` without what may be a password."""
+    before, at, after = text.partition("@")
+    return printable(f"{before.partition('://')[0]}://...@{after}" if at and before else text)

@@ -10,7 +10,7 @@ from typing import Optional
 class Bucket:
     """Pure arithmetic: tells how long to wait after taking bytes. `now` is in seconds.
 
-    It holds at most a quarter of a second's worth, so that the rate is even.
+    It saves up at most a quarter of a second's worth, so that the rate is even.
     """
 
     def __init__(self, bytes_per_second: int, now: float) -> None:

@@ -1,8 +1,10 @@
 """When a failed request is worth another try, and how long to wait for it.
 
-Given up is on lack of progress, not on a count: a vehicle in a tunnel gets on with it, a server
-that is gone ends the update (FIELD-LESSONS 57, 58). Until anything at all was received a few
-quick tries are enough: then it is more likely a wrong address than a tunnel.
+What ends the tries is lack of progress, not a count: a vehicle in a tunnel gets on with it, a
+server that is gone ends the update (FIELD-LESSONS 57 to 61). Two things are counted all the
+same, because bytes keep arriving with them: content that is wrong, and a body that is cut again
+before it got further. And a server that never answered at all gets a few tries only: that is a
+wrong address more often than a tunnel, and nothing is lost yet.
 """
 
 from __future__ import annotations
@@ -11,105 +13,109 @@ import email.utils
 import random
 import threading
 import time
-from dataclasses import dataclass
 from typing import Optional
 
-from ..errors import OtaError, Unreachable
+from ..errors import OtaError
 
-FIRST_TRIES = 3
+FIRST_CONTACT_TRIES = 5
+WRONG_TRIES = 3
+STUCK_TRIES = 5
 MAX_BACKOFF_S = 30.0
 MAX_RETRY_AFTER_S = 300.0
-#: Tries of one file whose content is wrong, or that ends too early at the same byte.
-WRONG_TRIES = 3
 
 
 class Again(Exception):
-    """A request failed in a way that may pass. `failure`: what to raise in the end.
+    """A try failed in a way that may pass.
 
-    `wrong`: the content was not the wanted one. `cut_short`: the body ended too early.
+    `failure`: what to raise in the end. `wait_s`: how long the server asks to wait. `wrong`:
+    a whole body came, but not the wanted one.
     """
 
-    def __init__(
-        self,
-        failure: OtaError,
-        wait_s: float = 0.0,
-        *,
-        wrong: bool = False,
-        cut_short: bool = False,
-    ) -> None:
+    def __init__(self, failure: OtaError, *, wait_s: float = 0.0, wrong: bool = False) -> None:
         super().__init__(failure.message)
         self.failure = failure
         self.wait_s = wait_s
         self.wrong = wrong
-        self.cut_short = cut_short
 
 
-@dataclass
 class Liveness:
-    """When the whole fetcher last received a byte; shared by its threads."""
+    """Whether the server ever answered and when a byte last came, over all threads."""
 
-    last: float
-    received: bool = False
+    def __init__(self) -> None:
+        self.answered = False
+        self.last_byte_s = float("-inf")
 
-    def saw(self, count: int) -> None:
-        """`count` bytes arrived."""
-        if count:
-            self.last = time.monotonic()
-            self.received = True
+    def saw_answer(self) -> None:
+        """The server answered something."""
+        self.answered = True
+
+    def saw_bytes(self) -> None:
+        """Part of a body arrived just now."""
+        self.last_byte_s = time.monotonic()
 
 
 class Retry:
-    """The tries of one file."""
+    """The tries of one file. `patience_s`: how long the whole fetcher may receive nothing."""
 
     def __init__(
         self, liveness: Liveness, first_backoff_s: float, patience_s: float, stop: threading.Event
     ) -> None:
         self._liveness = liveness
+        self._first_backoff_s = first_backoff_s
         self._backoff_s = first_backoff_s
         self._patience_s = patience_s
         self._stop = stop
+        self._started_s = time.monotonic()
+        self._furthest = 0
+        self._stuck = 0
         self._tries = 0
-        self._fed = 0
         self.wrong = 0
 
-    def after(self, again: Again, fed: int = 0) -> None:
-        """Waits until the next try; raises the failure when there is none.
+    def after(self, again: Again, received: int) -> None:
+        """Waits until the next try, or raises the failure when there is none.
 
-        `fed`: bytes of the body that came. A body that ends at one and the same byte again is
-        wrong on the server; one that gets further was cut by the network.
+        `received`: how many bytes of the body the failed try got.
         """
+        self._count(again, received)
+        left_s = self._patience_left_s()
+        if left_s <= 0 or self._is_hopeless() or self._stop.wait(min(self._pause(again), left_s)):
+            raise again.failure from again.failure.__cause__
+
+    def _count(self, again: Again, received: int) -> None:
         self._tries += 1
-        self.wrong += again.wrong or (again.cut_short and fed <= self._fed)
-        self._fed = max(self._fed, fed)
-        if self.wrong >= WRONG_TRIES or self._is_hopeless():
-            raise again.failure
-        pause = self._backoff_s * (0.5 + random.random())  # noqa: S311 (jitter, not a secret)
-        self._backoff_s = min(self._backoff_s * 2, MAX_BACKOFF_S)
-        if self._stop.wait(max(pause, again.wait_s)):
-            raise again.failure
+        if again.wrong:
+            self.wrong += 1
+        elif received > self._furthest:
+            self._furthest, self._stuck = received, 0
+            self._backoff_s = self._first_backoff_s
+        elif received:
+            self._stuck += 1
 
     def _is_hopeless(self) -> bool:
-        if not self._liveness.received:
-            return self._tries >= FIRST_TRIES
-        return time.monotonic() - self._liveness.last > self._patience_s
+        never_answered = not self._liveness.answered and self._tries >= FIRST_CONTACT_TRIES
+        return never_answered or self.wrong >= WRONG_TRIES or self._stuck >= STUCK_TRIES
+
+    def _patience_left_s(self) -> float:
+        """From the last byte, but not from before this file: copying files takes long, too."""
+        since_s = max(self._liveness.last_byte_s, self._started_s)
+        return since_s + self._patience_s - time.monotonic()
+
+    def _pause(self, again: Again) -> float:
+        pause = self._backoff_s * (0.5 + random.random())  # noqa: S311 (jitter, not a secret)
+        self._backoff_s = min(self._backoff_s * 2, MAX_BACKOFF_S)
+        return max(pause, again.wait_s)
 
 
 def retry_after_s(header: Optional[str], now: float) -> float:
-    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3), bounded; 0 without."""
-    if not header:
-        return 0.0
-    if header.strip().isdigit():
-        return min(float(header), MAX_RETRY_AFTER_S)
+    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3), bounded; 0 without.
+
+    `now`: seconds since the epoch.
+    """
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), MAX_RETRY_AFTER_S)
     try:
-        date = email.utils.parsedate_to_datetime(header)
-    except (TypeError, ValueError):
+        date = email.utils.parsedate_to_datetime(text)
+        return min(max(date.timestamp() - now, 0.0), MAX_RETRY_AFTER_S)
+    except (TypeError, ValueError, OverflowError, IndexError):
         return 0.0
-    return min(max(date.timestamp() - now, 0.0), MAX_RETRY_AFTER_S)
-
-
-def unreachable(host: str, why: str) -> Unreachable:
-    """The failure of a server that can not be talked to."""
-    return Unreachable(
-        f"{host} can not be reached: {why}",
-        hint="check the network, the host name and the port; then run this again",
-    )

@@ -1,0 +1,80 @@
+"""A real Debian and its next version: debootstrap, and a dist-upgraded copy.
+
+Kept in OTA_TEST_CACHE, if that is set, for the next run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGES = "systemd-sysv,udev,kmod,e2fsprogs,initramfs-tools,linux-image-cloud-amd64"
+_UPGRADE = """\
+set -e
+mount -t proc proc "$1/proc"
+export DEBIAN_FRONTEND=noninteractive
+for file in /etc/apt/sources.list.d/*.sources; do
+    grep -q "^Suites:.*$2" "$file" && cp "$file" "$1/etc/apt/sources.list.d/"
+done
+chroot "$1" apt-get -q update
+chroot "$1" apt-get -qy dist-upgrade
+chroot "$1" apt-get clean
+rm -rf "$1"/var/lib/apt/lists/*
+"""
+
+
+class Debian(NamedTuple):
+    """Two root file systems."""
+
+    old: Path
+    new: Path
+
+
+def make_debian(scratch: Path) -> Debian:
+    """Both trees; skips, saying why, where they can not be made."""
+    if os.geteuid() != 0:
+        pytest.skip("debootstrap needs root")
+    if shutil.which("debootstrap") is None:
+        pytest.skip("debootstrap is not installed here")
+    suite, mirror = _source()
+    base = Path(os.environ.get("OTA_TEST_CACHE") or scratch) / f"debian-{suite}"
+    found = Debian(base / "old", base / "new")
+    if (base / "complete").exists():
+        return found
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True)
+    _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(found.old), mirror)
+    _run("cp", "-a", str(found.old), str(found.new))
+    _run(
+        "unshare", "--mount", "--propagation", "private",
+        "bash", "-c", _UPGRADE, "upgrade", str(found.new), suite,
+    )  # fmt: skip
+    (base / "complete").touch()
+    return found
+
+
+def _source() -> tuple[str, str]:
+    """Suite and mirror of this machine's own packages."""
+    suite = ""
+    for line in Path("/etc/os-release").read_text().splitlines():
+        if line.startswith("VERSION_CODENAME="):
+            suite = line.split("=")[1].strip('"')
+    listing = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)", "Created-By: Packages"],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    rows = [line.split() for line in listing.splitlines()]
+    mirrors = [row[1] for row in rows if row and row[0] == suite]
+    if not mirrors:
+        pytest.skip("this machine has no Debian package source to make a system from")
+    return suite, mirrors[0]
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, f"{argv[0]}: {done.stdout[-1500:]}{done.stderr[-1500:]}"

@@ -1,0 +1,101 @@
+"""The real nginx, serving a directory over TLS on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Optional, Type
+
+import pytest
+
+from ota_cli.image.keys import make_server_certificate
+
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin") is None,
+    reason="nginx is not installed here",
+)
+
+_CONFIG = """\
+daemon off;
+master_process off;
+pid {base}/pid;
+error_log {base}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log {base}/access.log;
+    client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
+    uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
+    default_type application/octet-stream;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {base}/cert.pem;
+        ssl_certificate_key {base}/key.pem;
+        root {root};
+    }}
+}}
+"""
+
+
+class Nginx:
+    """Serves `directory` while its `with` block runs; `url` and `cacert` as for clients."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> Nginx:
+        self._temporary = tempfile.TemporaryDirectory(prefix="ota-nginx-")
+        base = Path(self._temporary.name)
+        pair = make_server_certificate(["127.0.0.1"])
+        self.cacert = base / "cert.pem"
+        self.cacert.write_bytes(pair.certificate)
+        (base / "key.pem").write_bytes(pair.key)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        config = _CONFIG.format(base=base, port=port, root=self._directory)
+        if os.geteuid() == 0:
+            config = f"user root;\n{config}"
+        (base / "nginx.conf").write_text(config)
+        self.url = f"https://127.0.0.1:{port}/"
+        self._log = base / "access.log"
+        program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin") or "nginx"
+        self._process = subprocess.Popen(
+            [program, "-p", str(base), "-c", str(base / "nginx.conf"), "-e", str(base / "e")],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._wait(port)
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._temporary.cleanup()
+
+    def requests(self) -> int:
+        """How many requests were answered so far."""
+        return len(self._log.read_text().splitlines())
+
+    def _wait(self, port: int) -> None:
+        """Until it listens; it has no other way to say so in the foreground."""
+        deadline = time.monotonic() + 20
+        while True:
+            assert self._process.poll() is None, "nginx ended: " + str(
+                self._process.communicate()[1]
+            )
+            with socket.socket() as probe:
+                probe.settimeout(1)
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            assert time.monotonic() < deadline, "nginx does not listen"
+            time.sleep(0.02)
