@@ -128,7 +128,7 @@ def _make_parents(carrier: _Carrier, path: str) -> None:
         if os.path.isdir(f"{carrier.standby}{target}"):
             continue
         source = resolve(carrier.running, parent)
-        os.mkdir(f"{carrier.standby}{target}", 0o700)
+        os.makedirs(f"{carrier.standby}{target}", 0o755)  # a dangling link may lead deep
         _dress(carrier, source, target, os.lstat(f"{carrier.running}{source}"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import List, NoReturn, Optional
 
 import click
@@ -18,7 +19,9 @@ from .options import CONTEXT, Globals, global_options
 _EPILOG = "`ota VERB --help` tells more; `man ota` all. Exit codes are in `man ota`."
 
 
-@click.command(cls=LazyGroup, verbs=VERBS, context_settings=CONTEXT, epilog=_EPILOG)
+@click.command(
+    cls=LazyGroup, verbs=VERBS, context_settings=CONTEXT, epilog=_EPILOG, no_args_is_help=False
+)  # fmt: skip
 @click.version_option(__version__, prog_name="ota", message="%(prog)s %(version)s")
 @global_options
 @click.pass_context
@@ -30,11 +33,10 @@ def cli(context: click.Context, given: Globals) -> None:
 def main(argv: Optional[List[str]] = None) -> NoReturn:
     """Runs the program and exits with its documented code."""
     words = sys.argv[1:] if argv is None else argv
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries warn developers, not technicians
     try:
         cli.main(words, prog_name="ota", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        sys.exit(UsageProblem.exit_code)
     except click.ClickException as error:
         _usage(error, words)
     except click.Abort:

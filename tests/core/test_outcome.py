@@ -1,0 +1,96 @@
+"""What the record, the boot loader and the running system say together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+import pytest
+
+from ota_cli.core import record as phases
+from ota_cli.core.outcome import settle, verdict
+from ota_cli.core.record import Record, Transaction, format_record, parse_record
+from ota_cli.errors import ConfigError
+from ota_cli.model import BootState, SlotBoot, SlotName
+
+NOW = "2026-11-24T00:00:00Z"
+READY = SlotBoot(ready=True, good=True)
+
+
+def boot(default: SlotName, trial: Optional[SlotName] = None) -> BootState:
+    return BootState(default, trial, {"a": READY, "b": READY})
+
+
+def armed(phase: str = phases.ARMED, attempts: int = 0) -> Record:
+    """An update from slot a to b that was armed."""
+    last = Transaction("t1", "update", phase, "a", "b", "id2", "v2", NOW, attempts=attempts)
+    record = Record(transaction=last).with_slot("a", state="good", version="v1")
+    return record.with_slot("b", state="armed", version="v2", image_id="id2")
+
+
+def test_an_armed_trial_that_was_not_booted_yet_stays_armed() -> None:
+    record = armed()
+    assert settle(record, boot("a", "b"), "a", False, NOW) == record
+    assert verdict(record, boot("a", "b"), "a", False).code == "armed"
+
+
+def test_a_running_trial_is_on_trial() -> None:
+    record = armed()
+    assert settle(record, boot("a"), "b", True, NOW) == record
+    assert verdict(record, boot("a"), "b", True).code == "trial"
+
+
+def test_a_trial_lost_before_user_space_leaves_the_slot_staged() -> None:
+    settled = settle(armed(), boot("a"), "a", False, NOW)
+    assert settled.slots["b"].state == "staged"
+    assert settled.failed == ()
+    found = verdict(settled, boot("a"), "a", False)
+    assert found.code == "fell_back"
+    assert "activate" in found.hint
+
+
+def test_the_third_lost_trial_makes_the_slot_bad() -> None:
+    settled = settle(armed(attempts=2), boot("a"), "a", False, NOW)
+    assert settled.slots["b"].state == "bad"
+    assert settled.failed == ("id2",)
+
+
+def test_a_trial_that_reached_user_space_and_is_gone_has_failed() -> None:
+    settled = settle(armed(phases.TRIAL), boot("a"), "a", False, NOW)
+    assert settled.slots["b"].state == "bad"
+    assert settled.failed == ("id2",)
+
+
+def test_a_power_cut_between_commit_and_record_counts_as_committed() -> None:
+    settled = settle(armed(phases.TRIAL), boot("b"), "b", True, NOW)
+    assert settled.transaction is not None
+    assert settled.transaction.phase == phases.COMMITTED
+    assert verdict(settled, boot("b"), "b", True).code == "confirmed"
+
+
+def test_a_default_that_does_not_run_is_a_disagreement() -> None:
+    assert verdict(armed(phases.COMMITTED), boot("b"), "a", False).code == "disagree"
+    assert verdict(Record(), None, "a", False).code == "disagree"
+    assert verdict(Record(), boot("a"), None, False).code == "disagree"
+
+
+def test_a_device_without_history_was_never_updated() -> None:
+    assert verdict(Record(), boot("a"), "a", False).code == "never_updated"
+
+
+def test_an_interrupted_update_is_told() -> None:
+    found = verdict(armed(phases.STAGING), boot("a"), "a", False)
+    assert found.code == "confirmed"
+    assert "interrupted" in found.text
+
+
+def test_a_record_survives_the_round_trip_and_keeps_what_it_does_not_know() -> None:
+    record = replace(armed(), unknown={"fleet": {"decided": True}}, failed=("x",))
+    assert parse_record(format_record(record), "state.json") == record
+
+
+def test_a_torn_or_rotten_record_is_refused() -> None:
+    data = format_record(armed())
+    for broken in (b"", data[:-20], data.replace(b'"v2"', b'"v3"'), b"[]", b"{}"):
+        with pytest.raises(ConfigError, match=r"state\.json is damaged"):
+            parse_record(broken, "state.json")

@@ -1,0 +1,130 @@
+"""Tables are read strictly and written in the field's form."""
+
+from __future__ import annotations
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ota_cli.core import tables
+from ota_cli.errors import ImageDamaged
+from ota_cli.model import Attributes, Digest, DirEntry, FileEntry, LinkEntry, NodeEntry
+
+DIGEST = Digest(bytes(range(32)))
+HEX = DIGEST.hex()
+NAMES = st.text(
+    st.characters(blacklist_characters="/\0\n", blacklist_categories=("Cs",)),
+    min_size=1,
+    max_size=40,
+).filter(lambda name: name not in (".", "..", ".ota"))
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda names: "/" + "/".join(names))
+
+
+@given(st.lists(PATHS, unique=True, max_size=5))
+def test_whatever_is_written_is_read_back(paths: list[str]) -> None:
+    directories = [DirEntry(path, 0o1777, 0, 65534) for path in paths]
+    assert tables.parse_directories(tables.format_directories(directories)) == directories
+    links = [LinkEntry(path, path[1:], 1, 2) for path in paths]
+    assert tables.parse_symlinks(tables.format_symlinks(links)) == links
+    files = [FileEntry(path, 0o4755, 1, 2, DIGEST, 7, "3", True) for path in paths]
+    assert tables.parse_regulars(tables.format_regulars(files, {"3": len(paths)})) == files
+    assert tables.parse_persistents(tables.format_persistents(paths)) == paths
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    for parse in (tables.parse_directories, tables.parse_symlinks, tables.parse_regulars):
+        try:
+            parse(data)
+        except ImageDamaged as refusal:
+            assert "line" in refusal.message
+    try:
+        tables.parse_attributes(data)
+    except ImageDamaged:
+        return
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "inode", "compressed"),
+    [
+        ("", None, None, False),
+        (",", None, None, False),
+        (",12", 12, None, False),
+        (",12,", 12, None, False),
+        (",12,34", 12, "34", False),
+        (",12,34,", 12, "34", False),
+        (",,,zst", None, None, True),
+        (",12,34,zst", 12, "34", True),
+    ],
+)
+def test_each_optional_field_may_be_missing(
+    fields: str, size: int | None, inode: str | None, compressed: bool
+) -> None:
+    line = f"0644,0,0,1,{HEX},'/a'{fields}"
+    (entry,) = tables.parse_regulars(line.encode())
+    assert (entry.size, entry.inode, entry.compressed) == (size, inode, compressed)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0755,0,0,/a",
+        "0755,0,0,'/a",
+        "0755,0,0,'/a' ",
+        " 0755,0,0,'/a'",
+        "0755,0,0,'a'",
+        "0755,0,0,'/'",
+        "0755,0,0,''",
+        "0755,0,0,'/a/'",
+        "0755,0,0,'//a'",
+        "0755,0,0,'/a/./b'",
+        "0755,0,0,'/a/../b'",
+        "0755,0,0,'/..'",
+        "0755,0,0,'/a\0'",
+        "0755,0,0,'/.ota'",
+        "0755,0,0,'/.ota/x'",
+        "75,0,0,'/a'",
+        "0789,0,0,'/a'",
+        "0755,-1,0,'/a'",
+        "0755,0,0,'/a','/b'",
+        "0755,0,0,'/" + "n" * 256 + "'",
+        "0755,0,0,'" + "/n" * 2049 + "'",
+        "",
+    ],
+)
+def test_a_line_that_is_no_entry_is_refused_by_number(line: str) -> None:
+    with pytest.raises(ImageDamaged, match=r"dirs\.txt line 2"):
+        tables.parse_directories(f"0755,0,0,'/first'\n{line}\n".encode())
+
+
+def test_only_a_newline_ends_a_line() -> None:
+    odd = "/a\u2028b\x0bc\x85d\re"
+    assert tables.parse_persistents(f"'{odd}'\n'/x'".encode()) == [odd, "/x"]
+
+
+def test_a_quote_at_the_end_of_a_name_is_part_of_it() -> None:
+    (link,) = tables.parse_symlinks(rb"0777,0,0,'/a'\''','b'\'''")
+    assert (link.path, link.target) == ("/a'", "b'")
+
+
+def test_type_bits_are_not_part_of_a_mode() -> None:
+    (entry,) = tables.parse_directories(b"40755,0,0,'/a'")
+    assert entry.mode == 0o755
+
+
+def test_attributes_survive_the_round_trip() -> None:
+    attributes = Attributes(
+        {"/a": -1, "/b": 1_700_000_000_123_456_789},
+        {"/a": (("security.capability", b"\0\1"), ("user.it's", b""))},
+        (NodeEntry("/dev/null", "c", 0o666, 0, 0, 1, 3), NodeEntry("/p", "p", 0o600, 1, 2, 0, 0)),
+        {DIGEST: 99},
+    )
+    assert tables.parse_attributes(tables.format_attributes(attributes)) == attributes
+
+
+def test_a_bomb_of_attributes_ends_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MAX_TABLE_BYTES", 1 << 20)
+    bomb = zstandard.ZstdCompressor().compress(b"\n" * (4 << 20))
+    with pytest.raises(ImageDamaged, match="larger"):
+        tables.parse_attributes(bomb)

@@ -1,0 +1,143 @@
+"""Persistent files: merged, mapped by name, and never outside of the slot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import List, Tuple
+
+import pytest
+
+from ota_cli.core.accounts import owner_map
+from ota_cli.errors import DoesNotFit
+from ota_cli.events import Event, silent
+from ota_cli.host.inside import resolve, resolve_parent
+from ota_cli.persist import persist
+from tests.support.trees import snapshot
+
+
+@pytest.fixture
+def slots(tmp_path: Path) -> Tuple[Path, Path]:
+    """The running and the new slot, both merged-usr."""
+    for name in ("running", "new"):
+        (tmp_path / name / "usr/lib").mkdir(parents=True)
+        (tmp_path / name / "etc").mkdir()
+        (tmp_path / name / "lib").symlink_to("usr/lib")
+    return tmp_path / "running", tmp_path / "new"
+
+
+def test_a_directory_is_merged_and_the_running_files_win(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    for slot, name in ((running, "r"), (new, "n")):
+        (slot / "etc/app/sub").mkdir(parents=True)
+        (slot / "etc/app/both").write_text(name)
+        (slot / f"etc/app/sub/{name}").write_text(name)
+    assert persist(["/etc/app"], [], running, new, silent) == ["/etc/app"]
+    assert (new / "etc/app/both").read_text() == "r"
+    assert sorted(path.name for path in (new / "etc/app/sub").iterdir()) == ["n", "r"]
+
+
+def test_a_symlinked_parent_leads_to_the_same_place_inside_the_slot(
+    slots: Tuple[Path, Path],
+) -> None:
+    running, new = slots
+    (running / "lib/firmware").mkdir()
+    (running / "lib/firmware/blob").write_text("b")
+    persist(["/lib/firmware/blob"], [], running, new, silent)
+    assert (new / "lib").is_symlink()
+    assert (new / "usr/lib/firmware/blob").read_text() == "b"
+
+
+def test_an_absolute_symlink_of_the_slot_never_leads_outside(
+    slots: Tuple[Path, Path], tmp_path: Path
+) -> None:
+    running, new = slots
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (new / "srv").symlink_to(outside)
+    (running / "srv").mkdir()
+    (running / "srv/file").write_text("x")
+    persist(["/srv/file"], [], running, new, silent)
+    assert list(outside.iterdir()) == []
+
+
+def test_what_is_absent_is_skipped_and_swap_files_too(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    (running / "swapfile").write_text("swap")
+    assert persist(["/no/such", "/swapfile", "/etc/file/below"], [], running, new, silent) == []
+
+
+def test_a_hard_linked_file_of_the_image_is_replaced_not_written_through(
+    slots: Tuple[Path, Path],
+) -> None:
+    running, new = slots
+    (new / "etc/one").write_text("image")
+    os.link(new / "etc/one", new / "etc/two")
+    (running / "etc/one").write_text("device")
+    persist(["/etc/one"], [], running, new, silent)
+    assert (new / "etc/two").read_text() == "image"
+
+
+def test_a_dangling_symlink_is_carried_as_it_is(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    (running / "etc/resolv.conf").symlink_to("/run/no/such")
+    (new / "etc/resolv.conf").write_text("image")
+    persist(["/etc/resolv.conf"], [], running, new, silent)
+    assert os.readlink(new / "etc/resolv.conf") == "/run/no/such"
+
+
+def test_a_directory_in_one_system_only_is_an_error(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    (running / "etc/x").write_text("file")
+    (new / "etc/x").mkdir()
+    with pytest.raises(DoesNotFit):
+        persist(["/etc/x"], [], running, new, silent)
+
+
+def test_sockets_and_fifos_are_left_with_a_note(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    (running / "etc/app").mkdir()
+    os.mkfifo(running / "etc/app/fifo")
+    events: List[Event] = []
+    persist(["/etc/app"], [], running, new, events.append)
+    assert not (new / "etc/app/fifo").exists()
+    assert "fifo" in str(events)
+
+
+def test_globs_match_inside_the_running_slot(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    (running / "etc/ssh").mkdir()
+    for name in ("ssh_host_rsa", "ssh_host_ed25519", "sshd_config"):
+        (running / "etc/ssh" / name).write_text(name)
+    carried = persist([], ["/etc/ssh/ssh_host_*", "/none/*"], running, new, silent)
+    assert carried == ["/etc/ssh/ssh_host_ed25519", "/etc/ssh/ssh_host_rsa"]
+
+
+def test_the_running_slot_is_only_read(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    (running / "etc/app").mkdir()
+    (running / "etc/app/file").write_text("x")
+    before = snapshot(running, mtimes=True)
+    persist(["/etc/app"], [], running, new, silent)
+    assert snapshot(running, mtimes=True) == before
+
+
+def test_owners_are_mapped_by_name() -> None:
+    old = ("root:x:0:0::/:\nsvc:x:1000:1000::/:\n", "root:x:0:\nsvc:x:1000:\n")
+    new = ("root:x:0:0::/:\nother:x:1000:1::/:\nsvc:x:990:990::/:\n", "svc:x:980:\nbroken\n")
+    mapped = owner_map(old, new)
+    assert mapped(1000, 1000) == (990, 980)
+    assert mapped(0, 0) == (0, 0)
+    assert mapped(4242, 4242) == (4242, 4242)
+
+
+def test_links_are_followed_inside_the_root_only(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/up").symlink_to("../../../../a/b")
+    (tmp_path / "abs").symlink_to("/a")
+    (tmp_path / "loop").symlink_to("loop")
+    assert resolve(tmp_path, "/a/up") == "/a/b"
+    assert resolve(tmp_path, "/abs/up/x") == "/a/b/x"
+    assert resolve_parent(tmp_path, "/abs/up") == "/a/up"
+    with pytest.raises(OSError, match="loop"):
+        resolve(tmp_path, "/loop/x")
