@@ -1,0 +1,308 @@
+"""Fetching from real servers on loopback: what is checked, retried, refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Iterator, List
+
+import pytest
+import zstandard
+
+from ota_cli.core.urls import base_url, compressed_location, plain_location
+from ota_cli.errors import (
+    AccessDenied,
+    ConfigError,
+    ImageDamaged,
+    OtaError,
+    SlotUnusable,
+    Unreachable,
+    UsageProblem,
+)
+from ota_cli.host.net import Blob, Fetcher, NetSettings
+from ota_cli.host.net_rate import Bucket
+from ota_cli.image.keys import make_image_keys
+from ota_cli.model import Digest
+from tests.support.webserver import Answer, WebServer
+
+BODY = b"content " * 1000
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[WebServer]:
+    with WebServer(tmp_path) as server:
+        yield server
+
+
+def settings(web: WebServer) -> NetSettings:
+    return NetSettings(cacert=web.cacert, first_backoff_s=0.01, no_progress_timeout_s=0.5)
+
+
+def blob(data: bytes = BODY, location: str = "x", *, compressed: bool = False) -> Blob:
+    return Blob(Digest(hashlib.sha256(data).digest()), len(data), location, compressed)
+
+
+def fetch(web: WebServer, directory: Path, *blobs: Blob) -> List[Blob]:
+    directory.mkdir(exist_ok=True)
+    with Fetcher(web.url, settings(web)) as fetcher:
+        return list(fetcher.blobs(blobs, directory, lambda count: None))
+
+
+def fails(web: WebServer, kind: type, slug: str = "") -> OtaError:
+    with Fetcher(web.url, settings(web)) as fetcher, pytest.raises(kind) as raised:
+        fetcher.metadata("x", 100_000)
+    error = raised.value
+    assert isinstance(error, OtaError)
+    assert error.hint
+    assert not slug or error.slug == slug
+    return error
+
+
+def test_a_file_is_fetched_and_connections_are_used_again(web: WebServer, tmp_path: Path) -> None:
+    blobs = []
+    for number in range(50):
+        data = b"%d" % number * 100
+        web.script[f"/{number}"] = [Answer(data)]
+        blobs.append(blob(data, str(number)))
+    done = fetch(web, tmp_path / "out", *blobs)
+    assert sorted(done) == sorted(blobs)
+    for each in blobs:
+        data = (tmp_path / "out" / each.digest.hex()).read_bytes()
+        assert hashlib.sha256(data).digest() == each.digest
+    assert len({seen.connection for seen in web.seen}) <= 32
+    assert len(list((tmp_path / "out").iterdir())) == 50, "nothing else is left"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "slug"),
+    [
+        (404, ImageDamaged, "missing"),
+        (410, ImageDamaged, "missing"),
+        (401, AccessDenied, ""),
+        (403, AccessDenied, ""),
+    ],
+)
+def test_some_answers_are_final(web: WebServer, status: int, kind: type, slug: str) -> None:
+    web.script["/x"] = [Answer(status=status)]
+    fails(web, kind, slug)
+    assert len(web.seen) == 1
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_some_answers_pass(web: WebServer, status: int) -> None:
+    web.script["/x"] = [Answer(status=status), Answer(status=status), Answer(BODY)]
+    with Fetcher(web.url, settings(web)) as fetcher:
+        assert fetcher.metadata("x", 100_000) == BODY
+
+
+def test_a_server_that_only_fails_is_given_up(web: WebServer) -> None:
+    web.script["/x"] = [Answer(status=503)]
+    fails(web, Unreachable)
+    assert len(web.seen) > 1
+
+
+def test_nobody_there_is_told_soon(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        with Fetcher(f"https://127.0.0.1:{port}/", NetSettings(first_backoff_s=0.01)) as fetcher:
+            with pytest.raises(Unreachable) as raised:
+                fetcher.metadata("x", 10)
+    assert str(port) in raised.value.message
+
+
+def test_a_body_over_the_limit_is_refused(web: WebServer) -> None:
+    web.script["/x"] = [Answer(b"x" * 200_000)]
+    fails(web, ImageDamaged, "too-large")
+
+
+def test_a_truncated_file_is_tried_again_then_damaged(web: WebServer, tmp_path: Path) -> None:
+    web.script["/x"] = [Answer(BODY, cut=100), Answer(BODY)]
+    assert fetch(web, tmp_path / "one", blob()) == [blob()]
+    web.script["/x"] = [Answer(BODY, cut=100)]
+    with pytest.raises(ImageDamaged):
+        fetch(web, tmp_path / "two", blob())
+    assert list((tmp_path / "two").iterdir()) == []
+
+
+def test_wrong_content_is_tried_a_bounded_number_of_times(web: WebServer, tmp_path: Path) -> None:
+    web.script["/x"] = [Answer(BODY[:-1] + b"!")]
+    with pytest.raises(ImageDamaged, match="sha256"):
+        fetch(web, tmp_path / "out", blob())
+    assert 2 <= len(web.seen) <= 4
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("body", [BODY + b"more", BODY[:-1], b""])
+def test_a_size_other_than_the_signed_one_is_refused(
+    web: WebServer, tmp_path: Path, body: bytes
+) -> None:
+    web.script["/x"] = [Answer(body)]
+    with pytest.raises(ImageDamaged):
+        fetch(web, tmp_path / "out", blob())
+
+
+def test_compressed_content_is_decompressed(web: WebServer, tmp_path: Path) -> None:
+    web.script["/x"] = [Answer(zstandard.ZstdCompressor().compress(BODY))]
+    fetch(web, tmp_path / "out", blob(compressed=True))
+    assert (tmp_path / "out" / blob().digest.hex()).read_bytes() == BODY
+
+
+def test_a_bomb_ends_at_the_declared_size(web: WebServer, tmp_path: Path) -> None:
+    web.script["/x"] = [Answer(zstandard.ZstdCompressor().compress(b"\0" * (256 << 20)))]
+    with pytest.raises(ImageDamaged):
+        fetch(web, tmp_path / "out", blob(compressed=True))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("body", [b"no zstd at all", b""])
+def test_what_does_not_decompress_is_refused(web: WebServer, tmp_path: Path, body: bytes) -> None:
+    web.script["/x"] = [Answer(body)]
+    with pytest.raises(ImageDamaged):
+        fetch(web, tmp_path / "out", blob(compressed=True))
+
+
+def test_content_encoding_is_refused(web: WebServer) -> None:
+    web.script["/x"] = [Answer(BODY, headers={"Content-Encoding": "gzip"})]
+    fails(web, ImageDamaged)
+
+
+def test_redirects_stay_on_the_host(web: WebServer, tmp_path: Path) -> None:
+    web.script["/x"] = [Answer(status=302, headers={"Location": "/y"})]
+    web.script["/y"] = [Answer(BODY)]
+    with Fetcher(web.url, settings(web)) as fetcher:
+        assert fetcher.metadata("x", 100_000) == BODY
+    with WebServer(tmp_path) as other:
+        web.script["/x"] = [Answer(status=302, headers={"Location": f"{other.url}x"})]
+        fails(web, ImageDamaged)
+        assert other.seen == []
+    web.script["/x"] = [Answer(status=302, headers={"Location": "/x"})]
+    fails(web, ImageDamaged)
+
+
+def test_cookies_are_sent_and_never_shown(web: WebServer) -> None:
+    web.script["/x"] = [Answer(BODY)]
+    own = replace(settings(web), cookies={"CloudFront-Key": "s3cret", "b": "c"})
+    with Fetcher(web.url, own) as fetcher:
+        fetcher.metadata("x", 100_000)
+    assert web.seen[0].headers["cookie"] == "CloudFront-Key=s3cret; b=c"
+    assert "s3cret" not in repr(own)
+
+
+def test_the_environment_does_not_choose_a_proxy(
+    web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    web.script["/x"] = [Answer(BODY)]
+    with Fetcher(web.url, settings(web)) as fetcher:
+        assert fetcher.metadata("x", 100_000) == BODY
+
+
+def test_through_a_proxy_requests_are_plain_and_absolute(tmp_path: Path) -> None:
+    with WebServer(tmp_path, tls=False) as proxy:
+        proxy.script["http://images.example:8443/v2/metadata.jwt"] = [Answer(BODY)]
+        proxy.script["http://images.example:8443/v2/x"] = [
+            Answer(b"wrong"), Answer(b"wrong"), Answer(BODY),
+        ]  # fmt: skip
+        own = NetSettings(proxy=proxy.url, first_backoff_s=0.01)
+        with Fetcher("https://images.example:8443/v2", own) as fetcher:
+            assert fetcher.metadata("metadata.jwt", 100_000) == BODY
+            list(fetcher.blobs([blob()], tmp_path, lambda count: None))
+    directives = [seen.headers.get("ota-file-cache-control", "") for seen in proxy.seen]
+    digest = blob().digest.hex()
+    assert directives[0] == "no_cache"
+    assert directives[1] == f"file_sha256={digest}"
+    assert "retry_caching" in directives[2]
+    assert directives[3] == "no_cache"
+
+
+def test_an_unknown_server_certificate_is_not_retried(web: WebServer, tmp_path: Path) -> None:
+    with WebServer(tmp_path) as other:
+        own = replace(settings(web), cacert=other.cacert)
+        with Fetcher(web.url, own) as fetcher, pytest.raises(Unreachable) as raised:
+            fetcher.metadata("x", 10)
+    assert raised.value.slug == "server-certificate"
+    assert "--cacert" in raised.value.hint
+
+
+def test_mutual_tls(tmp_path: Path) -> None:
+    chain = make_image_keys()
+    for name, data in (("ca.pem", chain.anchor), ("crt", chain.signer.certificate)):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "key").write_bytes(chain.signer.key)
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", str(tmp_path / "client.key"), "-out", str(tmp_path / "client.crt"),
+         "-subj", "/CN=device"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with WebServer(tmp_path, client_ca=tmp_path / "client.crt") as web:
+        web.script["/x"] = [Answer(BODY)]
+        own = settings(web)
+        with Fetcher(web.url, own) as fetcher, pytest.raises(OtaError):
+            fetcher.metadata("x", 100_000)
+        own = replace(own, cert=tmp_path / "client.crt", key=tmp_path / "client.key")
+        with Fetcher(web.url, own) as fetcher:
+            assert fetcher.metadata("x", 100_000) == BODY
+
+
+def test_files_that_are_no_certificates_are_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("nothing")
+    for own in (
+        NetSettings(cacert=tmp_path / "no.pem"),
+        NetSettings(cacert=tmp_path / "missing.pem"),
+        NetSettings(cert=tmp_path / "no.pem", key=tmp_path / "no.pem"),
+    ):
+        with pytest.raises(ConfigError), Fetcher("https://127.0.0.1/", own):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_can_not_be_written(web: WebServer, tmp_path: Path) -> None:
+    web.script["/x"] = [Answer(BODY)]
+    out = tmp_path / "out"
+    out.mkdir(mode=0o500)
+    with pytest.raises(SlotUnusable):
+        fetch(web, out, blob())
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("https://h/a", "https://h/a/"),
+        ("https://h", "https://h/"),
+        ("https://h:8443/a/?q=1#f", "https://h:8443/a/"),
+    ],
+)
+def test_a_base_url_ends_with_a_slash_and_has_no_query(given: str, base: str) -> None:
+    assert base_url(given) == base
+
+
+@pytest.mark.parametrize(
+    "given", ["ftp://h/", "https://u:p@h/", "https:///x", "h/x", "https://h:x/"]
+)
+def test_other_urls_are_usage_errors(given: str) -> None:
+    with pytest.raises(UsageProblem):
+        base_url(given)
+
+
+def test_paths_are_percent_encoded_once() -> None:
+    assert (
+        plain_location("rootfs", "/a b/%41?#;&+'~/ü")
+        == "rootfs/a%20b/%2541%3F%23%3B%26%2B%27~/%C3%BC"
+    )
+    digest = Digest(bytes(32))
+    assert compressed_location("rootfs.zst", digest) == f"rootfs.zst/{'00' * 32}.zst"
+
+
+def test_the_rate_is_exact_over_time() -> None:
+    bucket, now, total = Bucket(100_000, 0.0), 0.0, 0
+    while now < 20:
+        total += 16_384
+        now += 0.001 + bucket.take(16_384, now)
+    assert total / now == pytest.approx(100_000, rel=0.05)
