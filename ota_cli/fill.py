@@ -215,7 +215,9 @@ def _duplicate(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> N
         if step.source is not Source.DUPLICATED:
             continue
         source = f"{standby}{step.origin}"
-        if not _write_copy(standby, step, source, finisher, meter):
+        with content.made_readable(source):
+            made = _write_copy(standby, step, source, finisher, meter)
+        if not made:
             raise SlotUnusable(
                 f"{source} does not read back as it was verified",
                 hint="the slot's storage is failing; see the kernel log",

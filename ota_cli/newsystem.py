@@ -11,7 +11,7 @@ from .core.delta import Plan
 from .core.kernels import newest_kernel
 from .errors import DoesNotFit, SlotUnusable
 from .events import Emit, Phase, PhaseStarted
-from .host.content import digest_of
+from .host.content import digest_of, made_readable
 from .host.files import syncfs
 from .host.inside import resolve, resolve_parent
 from .host.run import run
@@ -117,8 +117,10 @@ def flush_and_read_back(
     for path, entry in wanted.items():
         if path in left_out or path.startswith(tuple(f"{each}/" for each in left_out)):
             continue
-        _drop_cache(f"{standby}{path}")
-        if digest_of(f"{standby}{path}") != entry.digest:
+        with made_readable(f"{standby}{path}"):
+            _drop_cache(f"{standby}{path}")
+            digest = digest_of(f"{standby}{path}")
+        if digest != entry.digest:
             raise SlotUnusable(
                 f"{path} does not read back as it was written",
                 hint="the slot's storage is failing; see the kernel log",

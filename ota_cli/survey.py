@@ -15,7 +15,7 @@ from typing import Dict, FrozenSet, Iterable, Optional
 from .core import delta
 from .core.delta import Content, LocalTree
 from .events import Emit, Meter, Phase, PhaseStarted
-from .host.content import digest_files, digest_of
+from .host.content import digest_files, digest_of, made_readable
 from .host.tree import scan
 from .model import Digest, Tables
 
@@ -43,9 +43,10 @@ def survey(
     staged = staged_digests(standby) if standby else frozenset()
     known: Dict[str, Digest] = {}
     if standby:
-        known = _hash(standby, delta.keep_candidates(tables, local), local, emit)
+        known = _hash(standby, delta.keep_candidates(tables, local), local, emit, unlock)
         missing = delta.missing_files(tables, {*known.values(), *staged})
-        known.update(_hash(standby, delta.size_candidates(missing, local, known), local, emit))
+        others = delta.size_candidates(missing, local, known)
+        known.update(_hash(standby, others, local, emit, unlock))
     found: Dict[Digest, str] = {}
     if running:
         missing = delta.missing_files(tables, {*known.values(), *staged})
@@ -63,10 +64,17 @@ def staged_digests(standby: Path) -> FrozenSet[Digest]:
         return frozenset()
     candidates = (name for name in names if len(name) == 64 and _HEX_DIGITS.issuperset(name))
     return frozenset(
-        Digest(bytes.fromhex(name))
-        for name in candidates
-        if digest_of(str(directory / name)).hex() == name
+        Digest(bytes.fromhex(name)) for name in candidates if _holds(directory / name, name)
     )
+
+
+def _holds(path: Path, wanted: str) -> bool:
+    """Whether a staged file is what its name says; one that can not be read is not."""
+    try:
+        with made_readable(str(path)):
+            return digest_of(str(path)).hex() == wanted
+    except OSError:
+        return False
 
 
 def _search(
@@ -86,7 +94,9 @@ def _search(
     return found
 
 
-def _hash(root: Path, paths: Iterable[str], local: LocalTree, emit: Emit) -> Dict[str, Digest]:
+def _hash(
+    root: Path, paths: Iterable[str], local: LocalTree, emit: Emit, unlock: bool = False
+) -> Dict[str, Digest]:
     chosen = list(paths)
     meter = Meter(emit, Phase.COMPARE, sum(local.files[path].size for path in chosen))
-    return digest_files(root, chosen, emit, meter.add)
+    return digest_files(root, chosen, emit, meter.add, unlock=unlock)

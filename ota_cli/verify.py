@@ -95,7 +95,7 @@ def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[D
     entries = {entry.path: entry for entry in image.tables.regulars}
     there = [path for path in entries if path in local.files]
     meter = Meter(emit, Phase.VERIFY, sum(local.files[path].size for path in there))
-    digests = digest_files(slot, there, emit, meter.add)
+    digests = digest_files(slot, there, emit, meter.add, unlock=True)
     owners = os.geteuid() == 0
     for path, entry in entries.items():
         file = local.files.get(path)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ota_cli.core.delta import Source
-from tests.support.plain_images import bring
+from tests.support.plain_images import bring, tables_of
 from tests.support.trees import random_tree, snapshot
 
 
@@ -131,6 +132,23 @@ def test_what_an_interrupted_fill_fetched_is_not_fetched_again(tmp_path: Path) -
     assert brought.plan.files(Source.STAGED) == 1
     assert snapshot(standby) == snapshot(image)
     assert not staging.exists()
+
+
+def test_files_nobody_may_read_are_copied_within_the_slot(tmp_path: Path) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    image.mkdir()
+    standby.mkdir()
+    for name in ("one", "two"):
+        (image / name).write_bytes(b"same content")
+    tables = tables_of(image)
+    closed = tables.regulars[0]._replace(mode=0o000)
+    tables = replace(tables, regulars=[closed, tables.regulars[1]])
+
+    for _ in range(2):
+        brought = bring(image, standby, tables=tables)
+
+    assert brought.fetched == []
+    assert (standby / closed.path[1:]).stat().st_mode & 0o7777 == 0
 
 
 def test_a_directory_nobody_may_enter_is_filled_all_the_same(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..events import Emit, Warned
 from ..model import Digest
@@ -24,10 +26,31 @@ def digest_of(path: str) -> Digest:
     return _read(path, None)[0]
 
 
+@contextmanager
+def made_readable(path: str) -> Iterator[None]:
+    """Lets its owner read a file whose mode denies it, for the time of the block."""
+    if os.geteuid() == 0:
+        yield
+        return
+    status = os.lstat(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o400 or status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
+        yield
+        return
+    os.chmod(path, mode | 0o400)
+    try:
+        yield
+    finally:
+        os.chmod(path, mode)
+
+
 def digest_files(
-    root: Path, paths: Iterable[str], emit: Emit, arrived: Arrived
+    root: Path, paths: Iterable[str], emit: Emit, arrived: Arrived, *, unlock: bool = False
 ) -> Dict[str, Digest]:
     """sha256 of each of `paths` below `root`, on all cores.
+
+    `unlock`: also of files whose mode denies reading to their owner, who runs this; never for
+    the running slot, which is only read.
 
     A file that can not be read is reported and left out: content we can not read is content we
     do not have. `arrived` is called with the number of bytes read.
@@ -36,7 +59,8 @@ def digest_files(
     batches = [ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH)]
     digests: Dict[str, Digest] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for known, size, failures in pool.map(lambda batch: _digest_batch(root, batch), batches):
+        done = pool.map(lambda batch: _digest_batch(root, batch, unlock), batches)
+        for known, size, failures in done:
             digests.update(known)
             arrived(size)
             for failure in failures:
@@ -44,13 +68,16 @@ def digest_files(
     return digests
 
 
-def _digest_batch(root: Path, paths: List[str]) -> Tuple[Dict[str, Digest], int, List[str]]:
+def _digest_batch(
+    root: Path, paths: List[str], unlock: bool
+) -> Tuple[Dict[str, Digest], int, List[str]]:
     known: Dict[str, Digest] = {}
     failures: List[str] = []
     total = 0
     for path in paths:
         try:
-            known[path], size = _read(f"{root}{path}", None)
+            with made_readable(f"{root}{path}") if unlock else nullcontext():
+                known[path], size = _read(f"{root}{path}", None)
             total += size
         except OSError as error:
             failures.append(f"{root}{path} can not be read ({error.strerror}); taken as missing")

@@ -121,11 +121,13 @@ def _entries(
     place = f"{root}{directory}"
     try:
         listing = _listing(place, unlock)
-    except PermissionError:
-        emit(Warned(f"{directory} can not be read without root; taken as empty"))
+        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in listing]
+    except OSError as error:
+        if unlock:
+            raise SlotUnusable(f"{place} can not be read: {error.strerror}") from None
+        emit(Warned(f"{place} can not be read ({error.strerror}); taken as empty"))
         return
-    for entry in listing:
-        yield entry.name, entry.stat(follow_symlinks=False)
+    yield from found
 
 
 def _listing(place: str, unlock: bool) -> List[os.DirEntry[str]]:

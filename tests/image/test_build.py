@@ -22,7 +22,6 @@ from tests.support.bench import ota
 from tests.support.systems import make_system
 from tests.support.trees import snapshot
 
-
 PLAIN = BuildOptions("v")
 
 
@@ -68,6 +67,8 @@ def test_the_fields_images_rebuilt_have_the_same_tables(
     legacy: Path, tmp_path: Path, version: str, images: Images
 ) -> None:
     owners = os.geteuid() == 0
+    if not owners:
+        pytest.skip("the field's image holds files that only root can read")
     independent_reader.materialise(legacy / version, tmp_path / "tree", owners=owners)
     assert ota("image", "build", tmp_path / "tree", tmp_path / "image", "--version", "x").code == 0
     signed = ota(

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Callable, Iterator, List, Sequence
+from typing import Callable, Iterator, List, Optional, Sequence
 
 from ota_cli.core.delta import FileStep, Plan, make_plan
 from ota_cli.events import silent
@@ -53,9 +53,14 @@ def fetch_from(tree: Path, fetched: List[str]) -> Fetch:
     return fetch
 
 
-def bring(tree: Path, standby: Path, running: Path = Path("/nonexistent")) -> Brought:
-    """Plans and fills `standby` with the image of `tree`."""
-    tables = tables_of(tree)
+def bring(
+    tree: Path,
+    standby: Path,
+    running: Path = Path("/nonexistent"),
+    tables: Optional[Tables] = None,
+) -> Brought:
+    """Plans and fills `standby` with the image of `tree`, or with `tables` for its contents."""
+    tables = tables or tables_of(tree)
     source = running if running.is_dir() else None
     seen = survey(tables, standby, source, silent, unlock=True)
     plan = make_plan(tables, seen.standby, seen.content)
