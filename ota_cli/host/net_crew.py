@@ -76,8 +76,11 @@ def work_through(
             results.put(_Made(work(taken[0])))
 
     pool = ThreadPoolExecutor(threads)
-    crew = [pool.submit(loop) for _ in range(min(threads, len(items)))]
+    crew: List[Future[None]] = []
     try:
+        # Inside: a pool that is not shut down keeps a thread whose start was interrupted.
+        for _ in range(min(threads, len(items))):
+            crew.append(pool.submit(loop))
         for member in crew:
             member.add_done_callback(results.put)
         yield from _collect(results, len(crew))
