@@ -11,20 +11,20 @@ import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Sequence
+from typing import Iterator, List
 
 from .core.certs import CertStore, SignerPolicy
-from .core.delta import FileStep, Plan, make_plan
+from .core.delta import Plan, make_plan
 from .errors import Footprint, SlotUnusable, leaving
 from .events import Emit
 from .fill import fill, slot_errors
 from .fit import require_room, wire_bytes
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher
-from .model import DeviceSlot, Digest, DirectorySlot, FileSlot, Image, SlotLocation
+from .model import DeviceSlot, DirectorySlot, FileSlot, Image, SlotLocation
 from .newsystem import flush_and_read_back
 from .slots import mounted_for_filling
-from .source import blobs, obtain
+from .source import fetching, obtain
 from .survey import survey
 from .verify import write_metadata
 
@@ -58,11 +58,7 @@ def unpack(
     Raises SlotUnusable for a directory that holds something no unpack began.
     """
     image = obtain(fetcher, store, policy, emit)
-
-    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
-        for blob in fetcher.blobs(blobs(image, steps), directory, lambda count: None):
-            yield blob.digest
-
+    fetch = fetching(fetcher, image, lambda count: None)
     with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
         seen = survey(image.tables, root, None, emit, unlock=True)
         plan = make_plan(image.tables, seen.standby, seen.content)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
-from typing import Iterable, List, Mapping
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, List, Mapping, Sequence
 
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
@@ -13,8 +13,9 @@ from .core.tables import MAX_TABLE_BYTES
 from .core.trust import SignedClaims, verify_claims, verify_image
 from .errors import UsageProblem
 from .events import Emit, Phase, PhaseStarted
+from .fill import Fetch
 from .host.net import Blob, Fetcher, compressed_location, plain_location
-from .model import Claims, Image, Settings
+from .model import Digest, Image, Settings
 
 MAX_JWT_BYTES = 256 * 1024
 MAX_CERTIFICATE_BYTES = 64 * 1024
@@ -53,19 +54,23 @@ def obtain(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit)
     envelope = jwt.parse_envelope(token)
     certificate = fetcher.metadata(envelope.certificate.name, MAX_CERTIFICATE_BYTES)
     signed = verify_claims(envelope, certificate, store, policy)
-    files = _tables(fetcher, signed.claims)
+    names = [ref.name for ref in signed.claims.table_refs]
+    files = fetcher.metadata_files(names, MAX_TABLE_BYTES)
     return verify_image(signed, {**files, **_signed_parts(signed, token, certificate)})
-
-
-def _tables(fetcher: Fetcher, claims: Claims) -> Mapping[str, bytes]:
-    names = [ref.name for ref in claims.table_refs]
-    with ThreadPoolExecutor(len(names)) as pool:
-        bodies = pool.map(lambda name: fetcher.metadata(name, MAX_TABLE_BYTES), names)
-        return dict(zip(names, bodies))
 
 
 def _signed_parts(signed: SignedClaims, token: bytes, certificate: bytes) -> Mapping[str, bytes]:
     return {ENTRY_POINT: token, signed.certificate.name: certificate}
+
+
+def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None]) -> Fetch:
+    """How a fill gets content of `image`; `arrived` is told of bytes from the wire."""
+
+    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+        for blob in fetcher.blobs(blobs(image, steps), directory, arrived):
+            yield blob.digest
+
+    return fetch
 
 
 def blobs(image: Image, steps: Iterable[FileStep]) -> List[Blob]:

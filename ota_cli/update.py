@@ -19,11 +19,11 @@ import uuid
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence
+from typing import List, Optional
 
 from .confirmable import require_confirmable
 from .core import record as phases
-from .core.delta import FileStep, Plan, make_plan
+from .core.delta import Plan, make_plan
 from .core.record import Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
 from .events import Emit
@@ -32,12 +32,12 @@ from .fit import require_fit, require_space, space_bytes, wire_bytes
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher, NetSettings
-from .model import Checked, Device, Digest, Image, SlotName, other_slot
+from .model import Checked, Device, Image, SlotName, other_slot
 from .newsystem import adapt, boot_files, flush_and_read_back
 from .policy import signer_policy, trust
 from .probe import require_running
 from .slots import needs_mounts, readable, running_root, standby_root, will_format
-from .source import blobs, obtain, version_name
+from .source import fetching, obtain, version_name
 from .survey import Survey, survey
 from .trial import Session, arm, open_session
 from .verify import write_metadata
@@ -236,10 +236,7 @@ class _Staging:
         self, standby: Path, running: Optional[Path], plan: Plan, seen: Survey,
         fetcher: Fetcher, emit: Emit,
     ) -> None:  # fmt: skip
-        def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
-            for blob in fetcher.blobs(blobs(self.image, steps), directory, self.wire.add):
-                yield blob.digest
-
+        fetch = fetching(fetcher, self.image, self.wire.add)
         attributes = self.image.tables.attributes
         fill(standby, running, plan, seen.standby, attributes, fetch, emit)
 
