@@ -27,7 +27,7 @@ from ..model import (
 from .yamlfile import Item, first_line, optional, parse_mapping, refuse_unknown
 
 _DEVICE_SPEC = re.compile(r"(PARTUUID|UUID|LABEL)=[^\s,]+|/dev/\S+")
-_SIZE = re.compile(r"(\d+)([KMG]?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)", re.IGNORECASE | re.ASCII)
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
 _LOADERS = {
     "auto": "auto", "grub": "grub", "cboot": "cboot", "jetson-cboot": "cboot",
@@ -43,7 +43,7 @@ def parse_ecu_info(text: str, name: str) -> EcuInfo:
     keys = parse_mapping(text, name)
     if "ecu_id" not in keys:
         raise first_line(name, "ecu_id is missing", "every ECU with a file needs its name in it")
-    if "format_version" in keys and str(keys["format_version"].value) != "1":
+    if "format_version" in keys and keys["format_version"].value != "1":
         raise keys["format_version"].wrong("format_version is not 1")
     ecu_id = keys["ecu_id"].text()
     return EcuInfo(

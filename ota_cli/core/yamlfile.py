@@ -1,13 +1,22 @@
-"""YAML mappings whose errors name file and line. Pure: text in, values out."""
+"""YAML mappings whose errors name file and line. Pure: text in, values out.
+
+Only null and booleans get a type from how they look. All else is text as it was written: an ECU
+named `007` or `1:30` must not become 7 or 90.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Optional, TypeVar
 
 from ..errors import ConfigError
 
 Value = TypeVar("Value")
+
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_CORE = "tag:yaml.org,2002:"
+_AS_WRITTEN = tuple(_CORE + kind for kind in ("str", "int", "float", "timestamp"))
 
 
 @dataclass(frozen=True)
@@ -23,16 +32,15 @@ class Item:
         return ConfigError(f"{self.name}:{self.line}: {why}", hint=hint, slug="bad-value")
 
     def text(self) -> str:
-        """A string; numbers are taken as they were written."""
-        is_text = isinstance(self.value, (str, int)) and not isinstance(self.value, bool)
-        if is_text and str(self.value):
-            return str(self.value)
+        """A string that is not empty; numbers and dates are taken as they were written."""
+        if isinstance(self.value, str) and self.value:
+            return self.value
         raise self.wrong("expected text")
 
     def whole_number(self, least: int, most: int) -> int:
         """A whole number within bounds."""
-        text = str(self.value)
-        if isinstance(self.value, bool) or not text.isdigit() or not least <= int(text) <= most:
+        text = self.value if isinstance(self.value, str) else ""
+        if not _DIGITS.fullmatch(text) or not least <= int(text) <= most:
             raise self.wrong(f"expected a whole number from {least} to {most}")
         return int(text)
 
@@ -73,35 +81,56 @@ def parse_mapping(text: str, name: str) -> Dict[str, Item]:
 
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return _Reader(name).item(node).mapping() if node is not None else {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{name}:{line}: not YAML: {error.problem}", slug="bad-yaml") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not YAML: {error}", slug="bad-yaml") from None
-    return _item(node, name).mapping() if node is not None else {}
+        raise ConfigError(f"{name}:1: not YAML: {error}", slug="bad-yaml") from None
+    except RecursionError:
+        raise ConfigError(f"{name}:1: it is nested too deeply", slug="bad-yaml") from None
 
 
-def _item(node: Any, name: str) -> Item:
-    import yaml
+class _Reader:
+    """Makes items of nodes; what several aliases stand for is read once and shared."""
 
-    line = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        return Item(_mapping(node, name), name, line)
-    if isinstance(node, yaml.SequenceNode):
-        return Item([_item(each, name) for each in node.value], name, line)
-    return Item(yaml.SafeLoader("").construct_object(node), name, line)
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._known: Dict[int, Item] = {}
 
+    def item(self, node: Any) -> Item:
+        if id(node) not in self._known:
+            value = self._value(node)
+            self._known[id(node)] = Item(value, self.name, node.start_mark.line + 1)
+        return self._known[id(node)]
 
-def _mapping(node: Any, name: str) -> Dict[str, Item]:
-    found: Dict[str, Item] = {}
-    for key_node, value_node in node.value:
-        key = _item(key_node, name)
-        if not isinstance(key.value, str):
-            raise key.wrong("keys must be text")
-        if key.value in found:
-            raise key.wrong(f"{key.value} is there twice")
-        found[key.value] = _item(value_node, name)
-    return found
+    def _value(self, node: Any) -> Any:
+        import yaml
+
+        if isinstance(node, yaml.MappingNode) and node.tag == _CORE + "map":
+            return self._mapping(node)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _CORE + "seq":
+            return [self.item(each) for each in node.value]
+        if isinstance(node, yaml.ScalarNode) and node.tag in _AS_WRITTEN:
+            return node.value
+        if node.tag == _CORE + "null":
+            return None
+        words = yaml.SafeLoader.bool_values
+        if node.tag == _CORE + "bool" and str(node.value).lower() in words:
+            return words[node.value.lower()]
+        line = node.start_mark.line + 1
+        raise Item(None, self.name, line).wrong(f"{node.tag} can not be used here")
+
+    def _mapping(self, node: Any) -> Dict[str, Item]:
+        found: Dict[str, Item] = {}
+        for key_node, value_node in node.value:
+            key = self.item(key_node)
+            if not isinstance(key.value, str):
+                raise key.wrong("keys must be text")
+            if key.value in found:
+                raise key.wrong(f"{key.value} is there twice")
+            found[key.value] = self.item(value_node)
+        return found
 
 
 def optional(

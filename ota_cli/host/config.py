@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from ..core.config import parse_ecu_info, parse_proxy_info, parse_settings
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageDamaged
 from ..model import EcuInfo, ProxyInfo, Settings
 from .files import read_limited
 
@@ -34,12 +34,21 @@ def load_settings(root: Path) -> Settings:
 
 def _find(directory: Path, stem: str) -> Optional[Tuple[str, str]]:
     """Text and path of `stem`.yml or `stem`.yaml; both at once would be two truths."""
-    there = [
-        path for path in (directory / f"{stem}.yml", directory / f"{stem}.yaml") if path.exists()
-    ]
+    there = [path for path in (directory / f"{stem}.yml", directory / f"{stem}.yaml") if _is(path)]
     if len(there) > 1:
         raise ConfigError(f"{there[0]} and {there[1]} are both there", hint="remove one of them")
     return (_text(there[0]), str(there[0])) if there else None
+
+
+def _is(path: Path) -> bool:
+    """Whether something is there; a dangling link counts, or it would mean the defaults."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigError(f"{path} can not be read: {error.strerror}") from None
+    return True
 
 
 def _text(path: Path) -> str:
@@ -47,5 +56,7 @@ def _text(path: Path) -> str:
         return read_limited(path, MAX_CONFIG_BYTES).decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
+    except ImageDamaged as error:
+        raise ConfigError(error.message) from None
     except OSError as error:
         raise ConfigError(f"{path} can not be read: {error.strerror}") from None
