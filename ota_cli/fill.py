@@ -93,7 +93,7 @@ def slot_error(slot: Path, error: OSError) -> OtaError:
         )
     return SlotUnusable(
         f"the standby slot can not be written: {what}: {error.strerror}",
-        hint="`ota doctor` and the kernel log tell more about the device",
+        hint="the kernel log (`dmesg`) tells more about the device",
     )
 
 

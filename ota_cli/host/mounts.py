@@ -26,14 +26,21 @@ STANDBY_OPTIONS = ("nosuid", "nodev", "noexec", "noatime")
 def enter_private_namespace() -> None:
     """Gives this process its own mount table, from which nothing propagates.
 
-    Call it before threads are started. Raises NeedsRoot.
+    Call it before threads are started. Raises NeedsRoot, and SlotUnusable in a chroot whose root
+    is no mount point: mounts made there could propagate to the system outside.
     """
     if _libc.unshare(_CLONE_NEWNS) != 0:
         number = ctypes.get_errno()
         raise NeedsRoot(
             f"mounting a slot needs root ({os.strerror(number)})", hint="run it with sudo"
         )
-    run(["mount", "--make-rprivate", "/"])
+    try:
+        run(["mount", "--make-rprivate", "/"])
+    except CommandFailed:
+        raise SlotUnusable(
+            "slots can not be mounted here: `/` is not a mount point, as in a plain chroot",
+            hint="bind-mount the directory of the chroot onto itself before entering it",
+        ) from None
 
 
 @contextmanager

@@ -39,10 +39,12 @@ def loop_device(image: Path) -> Iterator[str]:
 
 
 @contextmanager
-def mounted(source: object, target: Path, options: str = "rw") -> Iterator[Path]:
+def mounted(
+    source: object, target: Path, options: str = "rw", kind: str = "auto"
+) -> Iterator[Path]:
     """`source` mounted on `target`."""
     target.mkdir(parents=True, exist_ok=True)
-    run("mount", "-o", options, source, target)
+    run("mount", "-t", kind, "-o", options, source, target)
     try:
         yield target
     finally:

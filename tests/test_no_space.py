@@ -1,0 +1,83 @@
+"""The standby slot runs full in the middle: nothing is lost but time."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Iterator, List
+
+import pytest
+
+from tests.conftest import Images, Server
+from tests.support.bench import Ran, ota, touched
+from tests.support.blocks import mounted, needs_root
+from tests.support.webserver import Answer, WebServer
+
+pytestmark = needs_root
+
+
+class CrowdedServer(WebServer):
+    """Serves an image; while content is asked for, someone else fills the slot to its end."""
+
+    def __init__(self, directory: Path, image: Path, crowded: Path) -> None:
+        super().__init__(directory)
+        self.filler = crowded / "filler"
+        for path in image.rglob("*"):
+            if path.is_file():
+                self.script[f"/{path.relative_to(image)}"] = [Answer(path.read_bytes())]
+
+    def answer(self, target: str) -> Answer:
+        if "/rootfs" in target and not self.filler.exists():
+            with suppress(OSError), open(self.filler, "wb", buffering=0) as filler:
+                while filler.write(b"\0" * 4096):
+                    pass
+        return super().answer(target)
+
+
+@pytest.fixture
+def small_slot(device: Path) -> Iterator[Path]:
+    """Slot b with room for the image and its spare, and little more."""
+    with mounted("slot-b", device / "slots/b", "size=12M", kind="tmpfs") as slot:
+        yield slot
+
+
+def at(url: str, cacert: Path) -> List[str]:
+    return ["--version", url, "--cacert", str(cacert)]
+
+
+def runs_out_of_space(done: Ran) -> None:
+    assert done.code == 13, done.err
+    assert "no space left" in done.err
+    assert "hint: " in done.err
+    assert "The running system and the boot order are untouched" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_slot_that_runs_full_during_the_download(
+    device: Path, small_slot: Path, images: Images, tmp_path: Path
+) -> None:
+    before = touched(device)
+    with CrowdedServer(tmp_path, images.directory / "v2", small_slot) as server:
+        runs_out_of_space(ota("update", "--root", device, *at(server.url, server.cacert)))
+        assert server.filler.stat().st_size > 0
+        assert touched(device) == before
+        assert ota("status", "--root", device, "--json").result["next"] == "a"
+        os.unlink(server.filler)
+        server.filler = tmp_path / "elsewhere"
+        server.filler.touch()
+        done = ota("update", "--root", device, *at(server.url, server.cacert))
+    assert done.code == 0, done.err
+    assert ota("status", "--root", device, "--json").result["next"] == "b"
+
+
+def test_persistent_files_that_do_not_fit(device: Path, small_slot: Path, server: Server) -> None:
+    kept = device / "slots/a/etc/ota/kept"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(os.urandom(14 * 1024 * 1024))
+    before = touched(device)
+    runs_out_of_space(ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert)))
+    assert touched(device) == before
+    kept.unlink()
+    done = ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert))
+    assert done.code == 0, done.err
