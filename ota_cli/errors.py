@@ -182,3 +182,7 @@ def leaving(footprint: Footprint) -> Iterator[None]:
         if error.footprint is None:
             error.footprint = footprint
         raise
+    except Exception as bug:
+        if getattr(bug, "footprint", None) is None:
+            bug.footprint = footprint  # type: ignore[attr-defined]
+        raise

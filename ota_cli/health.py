@@ -6,12 +6,10 @@ All must end with status 0 within their time limit; their output is kept in the 
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Tuple
 
-from .errors import ConfigError
 from .events import Emit, Note, Phase, PhaseStarted
 from .host.run import CommandFailed, run
 from .model import Device
@@ -40,9 +38,9 @@ class HealthReport:
 
 
 def run_checks(device: Device, emit: Emit) -> HealthReport:
-    """Runs every check, also after one failed. Raises ConfigError for a file that can not run."""
+    """Runs every check, also after one failed. One that can not be run has failed."""
     checks = []
-    for path in _executables(device.root / "etc" / "ota" / "health.d"):
+    for path in _installed(device.root / "etc" / "ota" / "health.d"):
         emit(PhaseStarted(Phase.HEALTH, f"health check {path.name}"))
         checks.append(_run(path, device.settings.health_timeout_s))
     if not checks:
@@ -50,24 +48,25 @@ def run_checks(device: Device, emit: Emit) -> HealthReport:
     return HealthReport(tuple(checks))
 
 
-def _executables(directory: Path) -> Iterator[Path]:
+def _installed(directory: Path) -> Iterator[Path]:
+    """What is meant as a check: all but hidden names and directories."""
     try:
         names = sorted(os.listdir(directory))
     except FileNotFoundError:
         return
-    for name in names:
-        path = directory / name
-        if name.startswith(".") or not stat.S_ISREG(path.stat().st_mode):
-            continue
-        if not os.access(path, os.X_OK):
-            raise ConfigError(
-                f"health check {path} is not executable",
-                hint=f"chmod +x {path}, or move it away",
-            )
-        yield path
+    except NotADirectoryError:
+        yield directory
+        return
+    yield from (
+        directory / name
+        for name in names
+        if not name.startswith(".") and not (directory / name).is_dir()
+    )
 
 
 def _run(path: Path, timeout_s: float) -> HealthCheck:
+    if not path.is_file() or not os.access(path, os.X_OK):
+        return HealthCheck(path.name, f"{path} is not an executable file", "")
     try:
         done = run([str(path)], timeout_s=timeout_s, ok=range(256))
     except CommandFailed as error:

@@ -325,13 +325,19 @@ class SlotBoot:
 @dataclass(frozen=True)
 class BootState:
     """What the boot loader will do. `default`: the slot of an ordinary boot; `trial`: the slot
-    that is tried once at the next boot."""
+    that is tried once at the next boot; `txn`: the transaction of the trial armed last."""
 
     default: Optional[SlotName]
     trial: Optional[SlotName]
     slots: Mapping[SlotName, SlotBoot]
+    txn: str = ""
 
     @property
     def next(self) -> Optional[SlotName]:
-        """The slot the next boot tries."""
-        return self.trial or self.default
+        """The slot the next boot tries, as the boot loader's rule has it; None: no slot boots."""
+        if self.trial is not None and self.slots[self.trial].ready:
+            return self.trial
+        if self.default is None or self.slots[self.default].ready:
+            return self.default
+        other = self.slots[other_slot(self.default)]
+        return other_slot(self.default) if other.ready and other.good else None

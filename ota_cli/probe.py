@@ -35,6 +35,7 @@ def probe(root: Path) -> Device:
         cmdline=cmdline, running=None, slots=_slots(root, ecu.slots), loader=None,
         warnings=tuple(warnings),
     )  # fmt: skip
+    _require_apart(device)
     device = replace(device, running=_running(device))
     return replace(device, loader=detect_loader(device))
 
@@ -55,6 +56,8 @@ def _cmdline(root: Path) -> str:
         return (root / "proc" / "cmdline").read_text("utf-8", "replace").strip()
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise ConfigError(f"{error.filename} can not be read: {error.strerror}") from None
 
 
 def _slots(
@@ -76,6 +79,30 @@ def _below(root: Path, location: SlotLocation) -> SlotLocation:
     if isinstance(location, FileSlot):
         return FileSlot(_joined(root, location.path))
     return location
+
+
+def _require_apart(device: Device) -> None:
+    """Raises ConfigError where filling one slot would write into the other, the boot partition
+    or all of the device."""
+    places = {name: _place(slot) for name, slot in device.slots.items()}
+    boot = Path(os.path.realpath(device.boot))
+    root = Path(os.path.realpath(device.root))
+    for name, place in places.items():
+        if place is None:
+            continue
+        others = [other for each, other in places.items() if each != name and other is not None]
+        around = [other for other in others if place == other or place in other.parents]
+        if around or place in (root, boot) or place in boot.parents or boot in place.parents:
+            raise ConfigError(
+                f"slot {name} at {place} overlaps {around[0] if around else boot}",
+                hint="correct `slots:` in ecu_info.yml: each slot has a place of its own",
+                slug="slots-overlap",
+            )
+
+
+def _place(location: SlotLocation) -> Optional[Path]:
+    """The real path of a directory or file slot."""
+    return None if isinstance(location, DeviceSlot) else Path(os.path.realpath(location.path))
 
 
 def _joined(root: Path, path: Path) -> Path:

@@ -11,6 +11,7 @@ from .core.certs import CertStore, SignerPolicy
 from .core.delta import FileStep
 from .core.tables import MAX_TABLE_BYTES
 from .core.trust import SignedClaims, verify_claims, verify_image
+from .core.urls import without_secrets
 from .errors import UsageProblem
 from .events import Emit, Phase, PhaseStarted
 from .fill import Fetch
@@ -32,7 +33,7 @@ def resolve_url(version: str, settings: Settings, ecu_id: str) -> str:
         return text
     if settings.server is None:
         raise UsageProblem(
-            f"{version} is no URL and no server is configured",
+            f"{without_secrets(version)} is no URL and no server is configured",
             hint="give a URL, or set `server:` in /etc/ota/ota.yml",
         )
     return f"{settings.server.rstrip('/')}/{text}/".replace("{ecu_id}", ecu_id)

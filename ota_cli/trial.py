@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Dict, Optional
 
 from .boot.base import Backend, backend_for
 from .core import record as phases
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import on_trial, settle
 from .core.record import Record, Transaction
-from .errors import Busy, Footprint, SlotUnusable, TrialFailed, leaving
-from .events import Emit
+from .errors import (
+    BootRefused,
+    Busy,
+    ConfigError,
+    Footprint,
+    NoSpace,
+    SlotUnusable,
+    TrialFailed,
+    leaving,
+)
+from .events import Emit, Warned
 from .health import HealthReport, run_checks
 from .host import ops, store
 from .host.mounts import enter_private_namespace
@@ -48,8 +57,9 @@ class Committed:
 
 
 @dataclass(frozen=True)
-class RolledBack:
-    """`done`: `disarmed`, `armed` (the other slot is tried next) or `reboot` (leave the trial)."""
+class Switched:
+    """`done`: `disarmed` and `nothing` (the running slot boots next), `armed` (`slot` is tried
+    next) or `reboot` (that leaves the trial)."""
 
     done: str
     slot: SlotName
@@ -81,36 +91,47 @@ class Session:
             )
 
 
-def open_session(device: Device) -> Session:
+def view_session(device: Device) -> Session:
+    """Reads the boot loader and settles the record in memory; writes nothing, needs no lock."""
+    running = require_running(device)
+    backend = backend_for(device)
+    boot = backend.read(device)
+    trial = parse_cmdline(device.cmdline).trial
+    record = settle(store.load_record(device), boot, running, trial, store.now())
+    return Session(device, backend, boot, record, running)
+
+
+def open_session(device: Device, emit: Emit) -> Session:
     """Reads the boot loader and settles the record; call it under the lock.
 
     Raises SlotUnusable when `/boot` is not the partition that setup recorded.
     """
-    running = require_running(device)
-    backend = backend_for(device)
+    backend_for(device)
     check_boot_partition(device)
-    boot = backend.read(device)
-    record = store.load_record(device)
-    trial = parse_cmdline(device.cmdline).trial
-    settled = settle(record, boot, running, trial, store.now())
-    if settled != record:
-        store.save_record(device, settled)
-        remember(device, settled)
-    return Session(device, backend, boot, settled, running)
+    session = view_session(device)
+    if session.record != store.load_record(device):
+        store.save_record(device, session.record)
+        _remember_end(device, session.record, emit)
+    return session
 
 
-def remember(device: Device, record: Record) -> None:
-    """One line of history for the transaction that `record` ends with."""
+def _remember_end(device: Device, record: Record, emit: Emit) -> None:
+    """One line of history, if the transaction of `record` has ended.
+
+    A history that can not be written is only warned of: what it tells of is done.
+    """
     last = record.transaction
-    if last is not None:
-        store.append_history(
-            device,
-            {
-                "txn": last.txn, "kind": last.kind, "outcome": last.phase,
-                "version": last.version, "from": last.from_slot, "to": last.to_slot,
-                "started": last.started, "ended": last.ended, "reason": last.reason,
-            },
-        )  # fmt: skip
+    if last is None or last.ended is None:
+        return
+    entry: Dict[str, object] = {
+        "txn": last.txn, "kind": last.kind, "outcome": last.phase,
+        "version": last.version, "from": last.from_slot, "to": last.to_slot,
+        "started": last.started, "ended": last.ended, "reason": last.reason,
+    }  # fmt: skip
+    try:
+        store.append_history(device, entry)
+    except (ConfigError, NoSpace) as error:
+        emit(Warned(f"this is missing from the history: {error.message}"))
 
 
 def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
@@ -119,12 +140,8 @@ def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
     slot = bootable.slot
     last = record.transaction
     assert last is not None
-    store.save_record(
-        device,
-        replace(
-            record.with_slot(slot, state="armed"), transaction=replace(last, phase=phases.ARMED)
-        ),
-    )
+    intended = _unless_good(record, slot, "armed")
+    store.save_record(device, replace(intended, transaction=replace(last, phase=phases.ARMED)))
     with leaving(Footprint.BOOT):
         ops.apply(backend.arm(device, backend.read(device), bootable))
 
@@ -132,7 +149,7 @@ def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
 def activate(device: Device, emit: Emit) -> Armed:
     """Arms what `--stage-only` prepared, or a trial that was lost, after re-hashing it."""
     with store.exclusive(device):
-        session = open_session(device)
+        session = open_session(device, emit)
         session.require_confirmed()
         slot = other_slot(session.running)
         known = session.record.slots[slot]
@@ -157,7 +174,7 @@ def commit(device: Device, emit: Emit) -> Committed:
     fell back. A confirmed system stays confirmed: then there is nothing to do.
     """
     with store.exclusive(device):
-        session = open_session(device)
+        session = open_session(device, emit)
         record, slot = session.record, session.running
         last = record.transaction
         if session.boot.default == slot and not session.on_trial:
@@ -167,7 +184,10 @@ def commit(device: Device, emit: Emit) -> Committed:
                     hint="`ota status` tells more",
                     slug="fell-back",
                 )
+            if session.boot.trial is None:
+                _finish_commit(session)
             return Committed(slot, record.slots[slot].version, False, HealthReport(()))
+        require_intact(session, slot)
         record = _trial_reached(session)
         health = run_checks(device, emit)
         if health.failed:
@@ -179,52 +199,80 @@ def commit(device: Device, emit: Emit) -> Committed:
             )
         with leaving(Footprint.BOOT):
             ops.apply(session.backend.commit(device, session.boot, slot))
-        ended = _ended(record, slot)
-        store.save_record(device, ended)
-        remember(device, ended)
+            ended = _ended(record, slot)
+            store.save_record(device, ended)
+        _remember_end(device, ended, emit)
     return Committed(slot, record.slots[slot].version, True, health)
 
 
-def rollback(device: Device, emit: Emit) -> RolledBack:
+def _finish_commit(session: Session) -> None:
+    """What a commit that was cut off may have left: the boot loader's twin and marks."""
+    with leaving(Footprint.BOOT):
+        ops.apply(session.backend.commit(session.device, session.boot, session.running))
+
+
+def rollback(device: Device, emit: Emit) -> Switched:
     """Takes back what is armed, else goes back to the previous good slot.
 
-    Raises SlotUnusable when there is no good slot to go back to.
+    A running trial is rejected: after a reboot its image counts as failed. Raises SlotUnusable
+    when there is no good slot to go back to.
     """
     with store.exclusive(device):
-        session = open_session(device)
+        session = open_session(device, emit)
         record, target = session.record, other_slot(session.running)
         if session.on_trial:
-            return RolledBack("reboot", target, record.slots[target].version)
+            require_intact(session, target)
+            _reject(session)
+            return Switched("reboot", target, record.slots[target].version)
         if session.boot.trial is not None:
-            with leaving(Footprint.BOOT):
-                ops.apply(session.backend.revert(device, session.boot))
-            _withdrawn(device, record, session.boot.trial)
-            return RolledBack("disarmed", session.running, record.slots[session.running].version)
+            return stay(session, emit)
         good = known_good(session, target)
         _begin(session, "rollback", target, good.txn)
         arm(device, session.backend, good)
-    return RolledBack("armed", target, record.slots[target].version)
+    return Switched("armed", target, record.slots[target].version)
+
+
+def stay(session: Session, emit: Emit) -> Switched:
+    """The running slot boots next: what is armed is taken back.
+
+    Raises BootRefused when the boot loader would boot another slot all the same.
+    """
+    running, armed_slot = session.running, session.boot.trial
+    if replace(session.boot, trial=None).next != running:
+        raise BootRefused(
+            f"slot {running} runs, but it is not what the boot loader would boot next",
+            hint="`ota status` tells what to do",
+            slug="running-not-next",
+        )
+    version = session.record.slots[running].version
+    if armed_slot is None:
+        return Switched("nothing", running, version)
+    with leaving(Footprint.BOOT):
+        ops.apply(session.backend.revert(session.device, session.boot))
+        _withdrawn(session.device, session.record, armed_slot, emit)
+    return Switched("disarmed", running, version)
 
 
 def switch_slot(
     device: Device, slot: Optional[SlotName], trust_record: bool, emit: Emit
-) -> Optional[Armed]:
-    """Boots `slot` (default: the other one) next; None when it runs already.
+) -> Switched:
+    """Boots `slot` (default: the other one) next.
 
-    It must hold a known good system, and is re-hashed unless `trust_record`.
+    Unless it is the running one it must hold a known good system, and is re-hashed unless
+    `trust_record`.
     """
     with store.exclusive(device):
-        session = open_session(device)
+        session = open_session(device, emit)
         session.require_confirmed()
         target = slot or other_slot(session.running)
         if target == session.running:
-            return None
+            return stay(session, emit)
         bootable: Bootable = known_good(session, target)
         if not trust_record and session.record.slots[target].image_id is not None:
             bootable = _checked(session, target, bootable.txn, emit)
         _begin(session, "switch-slot", target, bootable.txn)
         arm(device, session.backend, bootable)
-    return Armed(target, session.record.slots[target].version)
+    return Switched("armed", target, session.record.slots[target].version)
 
 
 def known_good(session: Session, slot: SlotName) -> KnownGood:
@@ -233,13 +281,13 @@ def known_good(session: Session, slot: SlotName) -> KnownGood:
     Raises SlotUnusable otherwise.
     """
     known, boot = session.record.slots[slot], session.boot.slots[slot]
-    if known.state not in ("good", "adopted") or not (boot.good and boot.ready):
+    if not known.is_good or not (boot.good and boot.ready):
         raise SlotUnusable(
             f"slot {slot} holds no system that is known to be good (it is {known.state})",
             hint="`ota update` brings one there",
             slug="not-good",
         )
-    _require_intact(session, slot)
+    require_intact(session, slot)
     return KnownGood(slot, known.txn)
 
 
@@ -251,15 +299,17 @@ def _checked(session: Session, slot: SlotName, txn: str, emit: Emit) -> Checked:
     with readable(device.slots[slot]) as root:
         image = stored_image(root, *trust(device))
         require_equal(slot, compare(root, image, emit))
-    _require_intact(session, slot)
+    require_intact(session, slot)
     return Checked(slot, txn)
 
 
-def _require_intact(session: Session, slot: SlotName) -> None:
+def require_intact(session: Session, slot: SlotName) -> None:
+    """Raises SlotUnusable unless the boot files of `slot` are what was installed."""
     if not session.backend.is_intact(session.device, slot):
+        mend = "setup --repair" if slot == session.running else "update"
         raise SlotUnusable(
             f"the boot files of slot {slot} are not what was installed",
-            hint="`ota update` installs them anew",
+            hint=f"`ota {mend}` installs them anew",
             slug="boot-files-damaged",
         )
 
@@ -281,11 +331,25 @@ def _trial_reached(session: Session) -> Record:
     if last is None or last.to_slot != session.running or last.phase != phases.ARMED:
         return record
     reached = replace(
-        record.with_slot(session.running, state="trial"),
+        _unless_good(record, session.running, "trial"),
         transaction=replace(last, phase=phases.TRIAL),
     )
     store.save_record(session.device, reached)
     return reached
+
+
+def _reject(session: Session) -> None:
+    """Records that the running trial is not wanted: settled as fallen back after a reboot."""
+    record = _trial_reached(session)
+    last = record.transaction
+    if last is not None and last.to_slot == session.running and last.phase == phases.TRIAL:
+        rejected = replace(last, reason="`ota rollback` rejected it")
+        store.save_record(session.device, replace(record, transaction=rejected))
+
+
+def _unless_good(record: Record, slot: SlotName, state: str) -> Record:
+    """`slot` in `state`; one that is known to be good stays so, whatever comes of its trial."""
+    return record if record.slots[slot].is_good else record.with_slot(slot, state=state)
 
 
 def _remember_failure(device: Device, record: Record, health: HealthReport) -> None:
@@ -305,11 +369,10 @@ def _ended(record: Record, slot: SlotName) -> Record:
     return replace(good.without_failed(last.image_id), transaction=ended)
 
 
-def _withdrawn(device: Device, record: Record, slot: SlotName) -> None:
+def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> None:
     last = record.transaction
-    is_new = last is None or last.kind == "update"
-    back = record.with_slot(slot, state="staged" if is_new else "good")
+    back = _unless_good(record, slot, "staged")
     if last is not None:
         back = replace(back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now()))
     store.save_record(device, back)
-    remember(device, back)
+    _remember_end(device, back, emit)

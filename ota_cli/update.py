@@ -39,7 +39,7 @@ from .probe import require_running
 from .slots import needs_mounts, readable, running_root, standby_root, will_format
 from .source import fetching, obtain, version_name
 from .survey import Survey, survey
-from .trial import Session, arm, open_session
+from .trial import Session, arm, open_session, require_intact, stay, view_session
 from .verify import write_metadata
 
 
@@ -59,7 +59,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Preview:
-    """What an update would do. `image_is_running`: there is nothing to update.
+    """What an update would do. `image_is_running`: nothing is to be filled. `armed`: what the
+    next boot tries until then.
 
     `wire_bytes`: bytes the server would send. `space_bytes`: new content for the standby slot.
     """
@@ -69,6 +70,7 @@ class Preview:
     slot: SlotName
     plan: Plan
     image_is_running: bool
+    armed: Optional[SlotName]
     wire_bytes: int
     wire_is_exact: bool
     space_bytes: int
@@ -77,7 +79,8 @@ class Preview:
 
 @dataclass(frozen=True)
 class Updated:
-    """What an update did. `plan` None: nothing was to do. `armed`: the next boot tries it."""
+    """What an update did. `plan` None: the image runs; `taken_back`: what was armed beside it.
+    `armed`: the next boot tries `slot`."""
 
     version: str
     slot: SlotName
@@ -87,6 +90,12 @@ class Updated:
     seconds: float
     armed: bool
     carried: List[str]
+    taken_back: Optional[SlotName] = None
+
+    @property
+    def up_to_date(self) -> bool:
+        """True when nothing was to be filled: the image runs."""
+        return self.plan is None
 
 
 def preview(device: Device, request: Request, emit: Emit) -> Preview:
@@ -94,16 +103,19 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
 
     Raises what fetching and verifying raise, and DoesNotFit for an image that can not be used.
     """
-    slot = other_slot(require_running(device))
-    record = store.load_record(device)
+    session = view_session(device)
+    session.require_confirmed()
+    slot, record = other_slot(session.running), session.record
     with Fetcher(request.url, request.net) as fetcher:
         image = obtain(fetcher, *trust(device), emit)
-    require_fit(device, record, image, request.allow_downgrade, request.retry_failed)
+    runs = _is_running(device, record, image)
+    if not runs:
+        require_fit(device, record, image, request.allow_downgrade, request.retry_failed)
     plan = _plan_without_touching(device, slot, image, emit)
     wire, exact = wire_bytes(image, plan)
     return Preview(
         version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
-        image_is_running=_is_running(device, record, image), wire_bytes=wire, wire_is_exact=exact,
+        image_is_running=runs, armed=session.boot.trial, wire_bytes=wire, wire_is_exact=exact,
         space_bytes=space_bytes(plan), will_format=will_format(device.slots[slot]),
     )  # fmt: skip
 
@@ -116,12 +128,16 @@ def update(device: Device, request: Request, emit: Emit) -> Updated:
     started = time.monotonic()
     require_running(device)
     with store.exclusive(device), Fetcher(request.url, request.net) as fetcher:
-        session = open_session(device)
+        session = open_session(device, emit)
         session.require_confirmed()
         image = obtain(fetcher, *trust(device), emit)
         version = version_name(image, request.name, request.url)
         if _is_running(device, session.record, image):
-            return Updated(version, session.running, image, None, 0, _since(started), False, [])
+            taken_back = session.boot.trial
+            stay(session, emit)
+            return Updated(
+                version, session.running, image, None, 0, _since(started), False, [], taken_back
+            )
         require_fit(device, session.record, image, request.allow_downgrade, request.retry_failed)
         staging = _Staging(session, request, image, version)
         staged = staging.stage(fetcher, emit)
@@ -198,8 +214,9 @@ class _Staging:
         if needs_mounts(self.device):
             enter_private_namespace()
         untouched = Footprint.NOTHING
+        withdrawal = self._withdrawal()
         if will_format(self.device.slots[self.slot]):
-            self._withdraw()  # before mkfs; a slot without a file system holds nothing to keep
+            self._withdraw(withdrawal)  # before mkfs; without a file system nothing is to keep
             untouched = Footprint.STANDBY
         with leaving(Footprint.STANDBY), ExitStack() as stack:
             with leaving(untouched):
@@ -208,19 +225,26 @@ class _Staging:
                 seen = survey(self.image.tables, standby, running, emit, unlock=True)
                 plan = make_plan(self.image.tables, seen.standby, seen.content)
                 require_space(self.device, standby, plan, seen.standby, self.image)
-            self._withdraw()
+            self._withdraw(withdrawal)
             self._fill(standby, running, plan, seen, fetcher, emit)
             carried = self._adapt(standby, running, emit)
             self._check(standby, plan, carried, emit)
             self._install(standby)
         checked = Checked(self.slot, self.txn)  # only now: the unmount wrote out the last of it
-        self._record_staged()
+        with leaving(Footprint.STANDBY):
+            self._record_staged()
         return _Staged(checked, plan, carried)
 
     def _standby(self, emit: Emit) -> AbstractContextManager[Path]:
         return standby_root(self.device, self.slot, emit, may_format=self.request.may_format)
 
-    def _withdraw(self) -> None:
+    def _withdrawal(self) -> List[ops.Op]:
+        """What takes the slot out of every choice. Raises where the running one would not boot."""
+        require_intact(self.session, self.session.running)
+        backend = self.session.backend
+        return backend.withdraw(self.device, backend.read(self.device), self.slot)
+
+    def _withdraw(self, withdrawal: List[ops.Op]) -> None:
         """Nobody boots this slot before it is `ready` again; the intent is recorded first."""
         record = self.session.record
         slots = {**record.slots, self.slot: SlotRecord("staging", self.version, txn=self.txn)}
@@ -229,8 +253,7 @@ class _Staging:
             self.image.image_id, self.version, store.now(),
         )  # fmt: skip
         store.save_record(self.device, replace(record, slots=slots, transaction=transaction))
-        backend = self.session.backend
-        ops.apply(backend.withdraw(self.device, backend.read(self.device), self.slot))
+        ops.apply(withdrawal)
 
     def _fill(
         self, standby: Path, running: Optional[Path], plan: Plan, seen: Survey,

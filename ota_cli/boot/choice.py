@@ -47,10 +47,11 @@ def withdrawn(state: BootState, slot: SlotName) -> BootVariables:
     """Neither default, trial nor good: `slot`. Raises BootRefused when nothing else boots."""
     default = other_slot(slot)
     other = state.slots[default]
-    if state.default == slot and not (other.ready and other.good):
+    if not other.ready or not (other.good or state.default == default):
         raise BootRefused(
-            f"slot {slot} is the only one that boots; it can not be replaced",
-            hint="boot the other slot and confirm it with `ota commit` first",
+            f"slot {default} would not boot, so slot {slot} can not be replaced",
+            hint="`ota setup --repair` mends the running slot's boot files; a slot on trial "
+            "becomes known to work by `ota commit`",
             slug="only-bootable-slot",
         )
     good = tuple(each for each in good_slots(state) if each != slot)

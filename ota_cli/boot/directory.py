@@ -51,7 +51,7 @@ def read(device: Device) -> BootState:
 def stored(device: Device) -> BootState:
     found = parse(_text(marker(device)))
     slots = {slot: SlotBoot(is_intact(device, slot), slot in found.good) for slot in SLOT_NAMES}
-    return BootState(found.default, found.trial, slots)
+    return BootState(found.default, found.trial, slots, found.txn)
 
 
 def salvage(device: Device) -> Optional[BootState]:

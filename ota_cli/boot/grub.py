@@ -8,6 +8,7 @@ twin follows only when the main block was read back, so one of them is always wh
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +146,7 @@ def install(device: Device, slot: SlotName, files: Optional[BootFiles]) -> List[
     text = grubcfg.arguments_file(grub_words(files.arguments), files.initrd is not None).encode()
     copies = _copies(device, slot, files)
     ready = layout.ready_mark(device, slot)
-    ready_text = "".join(f"{op.digest.hex()}  {op.target.name}\n" for op in copies).encode()
+    ready_text = _ready_text(copies, text)
     withdrawn: List[Op] = [MakeDirectory(directory), Remove(ready), Flush((directory,))]
     if files.initrd is None:
         withdrawn.append(Remove(layout.initrd(device, slot)))
@@ -183,9 +184,12 @@ def is_intact(device: Device, slot: SlotName) -> bool:
     """Whether the boot files are what `ready` says: sha256sum's format, relative names."""
     if not _is_ready(device, slot):
         return False
-    for line in _read(layout.ready_mark(device, slot)).decode("ascii", "replace").splitlines():
-        digest, _, name = line.partition("  ")
-        path = layout.slot_directory(device, slot) / Path(name).name
+    lines = _read(layout.ready_mark(device, slot)).decode("ascii", "replace").splitlines()
+    digests = {Path(line[66:]).name: line[:64] for line in lines}
+    if not digests.keys() >= {"kernel", "arguments.cfg"}:
+        return False
+    for name, digest in digests.items():
+        path = layout.slot_directory(device, slot) / name
         if not path.is_file() or digest_of(str(path)).hex() != digest:
             return False
     return True
@@ -214,7 +218,13 @@ def _surviving_variables(device: Device) -> Dict[str, str]:
 
 def _state(device: Device, found: BootVariables) -> BootState:
     slots = {slot: SlotBoot(_is_ready(device, slot), slot in found.good) for slot in SLOT_NAMES}
-    return BootState(found.default, found.trial, slots)
+    return BootState(found.default, found.trial, slots, found.txn)
+
+
+def _ready_text(copies: List[CopyVerified], arguments: bytes) -> bytes:
+    lines = [f"{op.digest.hex()}  {op.target.name}\n" for op in copies]
+    lines.append(f"{hashlib.sha256(arguments).hexdigest()}  arguments.cfg\n")
+    return "".join(lines).encode()
 
 
 def _copies(device: Device, slot: SlotName, files: BootFiles) -> List[CopyVerified]:

@@ -36,7 +36,7 @@ def recorded(device: Device) -> Optional[str]:
     """The identity `ota setup` recorded; None where there is no usable record."""
     try:
         identity = json.loads(record_path(device).read_bytes())["boot_partition"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return identity if isinstance(identity, str) else None
 

@@ -6,7 +6,6 @@ once, to stderr (with `--json` as the one document on stdout).
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -54,12 +53,7 @@ def run_verb(name: str, display: Display, body: Callable[[Call], Result]) -> NoR
     """Runs a verb, shows how it ended, and exits with its documented code."""
     signal.signal(signal.SIGTERM, _on_sigterm)
     output = open_output(display.output, display.verbosity, display.color)
-    try:
-        sys.exit(_attempt(name, display, body, output))
-    except BrokenPipeError:
-        # The reader of stdout is gone: nothing can be said there any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    sys.exit(_attempt(name, display, body, output))
 
 
 def _attempt(name: str, display: Display, body: Callable[[Call], Result], output: Output) -> int:
@@ -70,8 +64,6 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
         return _fail(name, error, output)
     except KeyboardInterrupt:
         return _fail(name, Interrupted(signal.SIGINT), output)
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001 (the one boundary: a bug gets its exit code here)
         if display.verbosity > 0:
             traceback.print_exc()

@@ -39,14 +39,15 @@ def check(call: Call, source: Source, allow_downgrade: bool, retry_failed: bool)
     return Result(
         document=preview_document(found),
         lines=preview_lines(found),
-        exit_code=0 if found.image_is_running else UPDATE_AVAILABLE,
+        exit_code=UPDATE_AVAILABLE if _available(found) else 0,
     )
 
 
 def preview_document(found: Preview) -> Document:
     """The document of `check` and of `update --dry-run`."""
     return {
-        "available": not found.image_is_running,
+        "available": _available(found),
+        "armed": found.armed,
         "version": found.version,
         "image_id": found.image.image_id,
         "slot": found.slot,
@@ -60,10 +61,18 @@ def preview_document(found: Preview) -> Document:
     }
 
 
+def _available(found: Preview) -> bool:
+    """Whether an update would change anything: also what boots next."""
+    return not found.image_is_running or found.armed is not None
+
+
 def preview_lines(found: Preview) -> tuple[str, ...]:
     """The same for people."""
-    if found.image_is_running:
+    if found.image_is_running and found.armed is None:
         return (f"{found.version} is what runs: nothing to update.",)
+    if found.image_is_running:
+        back = f"but slot {found.armed} boots next; `ota update` takes that back"
+        return (f"{found.version} is what runs, {back}.",)
     files = plan_files(found.plan)
     about = "" if found.wire_is_exact else "at most "
     rows = [

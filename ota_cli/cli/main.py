@@ -33,6 +33,7 @@ def cli(context: click.Context, given: Globals) -> None:
 def main(argv: Optional[List[str]] = None) -> NoReturn:
     """Runs the program and exits with its documented code."""
     words = sys.argv[1:] if argv is None else argv
+    _occupy_standard_streams()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers, not technicians
     try:
@@ -42,6 +43,15 @@ def main(argv: Optional[List[str]] = None) -> NoReturn:
     except click.Abort:
         sys.exit(130)
     sys.exit(0)
+
+
+def _occupy_standard_streams() -> None:
+    """Where one is closed, the next file opened would take its number and get what is printed."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _usage(error: click.ClickException, words: List[str]) -> NoReturn:

@@ -59,8 +59,20 @@ def global_options(body: Decorated) -> Decorated:
     return wrapped  # type: ignore[return-value]
 
 
+def _not_empty(
+    context: click.Context, option: click.Parameter, value: Optional[str]
+) -> Optional[str]:
+    """An unset variable in a script must not mean this machine."""
+    if value == "":
+        raise click.BadParameter("it is empty")
+    return value
+
+
 _GLOBALS = (
-    click.option("--root", metavar="DIR", help="Operate on the device whose root is DIR."),
+    click.option(
+        "--root", metavar="DIR", callback=_not_empty,
+        help="Operate on the device whose root is DIR.",
+    ),
     click.option(
         "--output", type=click.Choice(["auto", "rich", "plain", "json", "jsonl"]),
         help="How to show progress and the result (env OTA_OUTPUT).",

@@ -150,6 +150,8 @@ def _cookie_file(name: Optional[str]) -> Dict[str, str]:
     if name is None:
         return {}
     try:
+        if name == "-" and sys.stdin is None:
+            raise ConfigError("the cookies can not be read: stdin is closed")
         if name == "-":
             data = sys.stdin.buffer.read(_MAX_COOKIE_BYTES + 1)
         else:
@@ -159,7 +161,7 @@ def _cookie_file(name: Optional[str]) -> Dict[str, str]:
         raise ConfigError(f"cookie file {name} can not be read: {error.strerror}") from None
     try:
         cookies = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         cookies = None
     if not isinstance(cookies, dict) or not all(isinstance(v, str) for v in cookies.values()):
         raise ConfigError(f"cookie file {name} is not a JSON object of names and values")

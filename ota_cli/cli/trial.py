@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, cast
+from typing import TYPE_CHECKING, Optional, cast
 
 import click
 
@@ -10,6 +10,9 @@ from ..events import Note
 from ..model import SlotName
 from ..probe import probe
 from .options import Call, Result, command
+
+if TYPE_CHECKING:
+    from ..trial import Switched
 
 
 @command("activate")
@@ -55,7 +58,6 @@ def rollback(call: Call) -> Result:
     done = story(device, call.emit)
     what = _named(done.version)
     lines = {
-        "disarmed": f"Disarmed: slot {done.slot} ({what}) boots next, as before.",
         "armed": f"{what} in slot {done.slot} boots next, on trial. Reboot to go back.",
         "reboot": f"A reboot returns to {what} in slot {done.slot}.",
     }
@@ -64,7 +66,7 @@ def rollback(call: Call) -> Result:
         reboot_machine()
     return Result(
         document={"done": done.done, "slot": done.slot, "version": done.version},
-        lines=(lines[done.done],),
+        lines=(lines.get(done.done) or _stayed(done),),
     )
 
 
@@ -76,15 +78,21 @@ def switch_slot(call: Call, slot: Optional[str], trust_record: bool) -> Result:
     from ..trial import switch_slot as story
 
     device = probe(call.root)
-    armed = story(device, cast(Optional[SlotName], slot), trust_record, call.emit)
-    if armed is None:
-        return Result(
-            document={"slot": slot, "armed": False}, lines=(f"Slot {slot} runs: nothing to do.",)
-        )
+    done = story(device, cast(Optional[SlotName], slot), trust_record, call.emit)
+    trial = f"{_named(done.version)} in slot {done.slot} boots next, on trial."
     return Result(
-        document={"slot": armed.slot, "version": armed.version, "armed": True},
-        lines=(f"{_named(armed.version)} in slot {armed.slot} boots next, on trial.",),
-    )
+        document={
+            "done": done.done, "slot": done.slot, "version": done.version,
+            "armed": done.done == "armed",
+        },
+        lines=(trial if done.done == "armed" else _stayed(done),),
+    )  # fmt: skip
+
+
+def _stayed(done: Switched) -> str:
+    if done.done == "disarmed":
+        return f"Disarmed: slot {done.slot} ({_named(done.version)}) boots next, as before."
+    return f"Slot {done.slot} runs and boots next: nothing to do."
 
 
 def _named(version: Optional[str]) -> str:

@@ -81,7 +81,8 @@ def _document(done: Updated) -> Document:
         "version": done.version,
         "image_id": done.image.image_id,
         "slot": done.slot,
-        "up_to_date": done.plan is None,
+        "up_to_date": done.up_to_date,
+        "taken_back": done.taken_back,
         "armed": done.armed,
         "files": plan_files(done.plan),
         "bytes": plan_bytes(done.plan, done.downloaded_bytes),
@@ -94,7 +95,9 @@ def _document(done: Updated) -> Document:
 
 def _lines(done: Updated, reboot: bool) -> List[str]:
     if done.plan is None:
-        return [f"{done.version} runs already: nothing to do."]
+        if done.taken_back is None:
+            return [f"{done.version} runs already: nothing to do."]
+        return [f"{done.version} runs already; slot {done.taken_back} is not tried any more."]
     files, counts = plan_files(done.plan), plan_bytes(done.plan, done.downloaded_bytes)
     lines = [
         f"{done.version} is {'armed' if done.armed else 'staged'} in slot {done.slot}.",

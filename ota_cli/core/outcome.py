@@ -37,7 +37,9 @@ def settle(
     """The record with the end of an armed transaction that the boot loader already decided.
 
     A trial that reached user space and yet is not running has failed: its image is remembered.
-    One that never did may have been a power cut: the slot stays staged, up to three times.
+    One that never did may have been a power cut: the slot stays staged, up to three times. A
+    slot that was known to be good stays so. Where the boot loader was never told, cut off
+    before that, nothing was tried.
     """
     last = record.transaction
     if last is None or last.phase not in (phases.ARMED, phases.TRIAL):
@@ -46,12 +48,25 @@ def settle(
         return _committed(record, last, now)
     if on_trial(running, trial, boot) or boot.trial == last.to_slot or running is None:
         return record
+    if last.phase == phases.ARMED and boot.txn != last.txn:
+        return _never_armed(record, last, now)
     return _fell_back(record, last, now)
 
 
 def _committed(record: Record, last: Transaction, now: str) -> Record:
-    ended = replace(last, phase=phases.COMMITTED, ended=now)
-    return replace(record.with_slot(last.to_slot, state="good"), transaction=ended)
+    ended = replace(last, phase=phases.COMMITTED, ended=now, reason="")
+    good = record.with_slot(last.to_slot, state="good", since=now)
+    return replace(good.without_failed(last.image_id), transaction=ended)
+
+
+def _never_armed(record: Record, last: Transaction, now: str) -> Record:
+    if last.kind == "update":
+        staged = replace(last, phase=phases.STAGED)
+        return replace(record.with_slot(last.to_slot, state="staged"), transaction=staged)
+    reason = "it was interrupted before the boot loader was told"
+    return replace(
+        record, transaction=replace(last, phase=phases.WITHDRAWN, ended=now, reason=reason)
+    )
 
 
 def _fell_back(record: Record, last: Transaction, now: str) -> Record:
@@ -63,6 +78,8 @@ def _fell_back(record: Record, last: Transaction, now: str) -> Record:
     )
     ended = replace(last, phase=phases.FELL_BACK, ended=now, reason=reason, attempts=attempts)
     settled = replace(record, transaction=ended)
+    if record.slots[last.to_slot].is_good:
+        return settled
     settled = settled.with_slot(last.to_slot, state="bad" if bad else "staged")
     return settled.with_failed(last.image_id) if bad else settled
 
@@ -93,6 +110,12 @@ def verdict(
             f"Slot {running} runs, but slot {boot.default or '?'} is the boot loader's default.",
             "`ota commit` makes the running system the default",
         )
+    if boot.next != running:
+        what = f"slot {boot.next} boots next" if boot.next else "no slot would boot"
+        return Verdict(
+            "disagree", f"Slot {running} runs, but its boot files are not complete: {what}.",
+            "`ota setup --repair` installs them anew",
+        )  # fmt: skip
     return _at_rest(record, last, running)
 
 
@@ -101,14 +124,20 @@ def _at_rest(record: Record, last: Optional[Transaction], running: SlotName) -> 
     if last is None:
         return Verdict("never_updated", f"Slot {running} runs; this device was never updated.")
     if last.phase == phases.FELL_BACK:
-        again = record.slots[last.to_slot].state == "staged"
-        hint = "`ota activate` tries it again" if again else "update to another image"
+        slot = record.slots[last.to_slot]
+        hint = "`ota activate` tries it again" if slot.state == "staged" else ""
+        hint = hint or ("`ota switch-slot` tries it again" if slot.is_good else "")
         return Verdict(
             "fell_back",
             f"{_named(last)} in slot {last.to_slot} fell back: {last.reason}. "
             f"Slot {running} runs as before.",
-            hint,
+            hint or "update to another image",
         )
+    if last.phase == phases.STAGED and last.kind != "update":
+        return _confirmed(
+            record, running, f"The {last.kind} to {_named(last)} was interrupted.",
+            f"run `ota {last.kind}` again",
+        )  # fmt: skip
     if last.phase == phases.STAGING:
         return _confirmed(
             record, running, f"The update to {_named(last)} was interrupted.",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from ..errors import ConfigError
 from ..model import SLOT_NAMES, SlotName
@@ -39,6 +39,12 @@ class SlotRecord:
     created: Optional[str] = None
     since: Optional[str] = None
     txn: str = ""
+    unknown: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def is_good(self) -> bool:
+        """True for a system that was committed or adopted: a lost trial does not change that."""
+        return self.state in ("good", "adopted")
 
 
 @dataclass(frozen=True)
@@ -59,17 +65,21 @@ class Transaction:
     ended: Optional[str] = None
     reason: str = ""
     attempts: int = 0
+    unknown: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Record:
-    """All of the state file. `unknown`: keys of a newer schema, kept as they are."""
+    """All of the state file. `unknown`, at each level: keys of a newer schema, kept as they
+    are for as long as what they are about stays."""
 
     slots: Mapping[SlotName, SlotRecord] = field(
         default_factory=lambda: {name: SlotRecord() for name in SLOT_NAMES}
     )
     transaction: Optional[Transaction] = None
     failed: Tuple[str, ...] = ()
+    schema: int = SCHEMA
+    more_slots: Mapping[str, object] = field(default_factory=dict)
     unknown: Mapping[str, object] = field(default_factory=dict)
 
     def with_slot(self, slot: SlotName, **changes: Any) -> Record:
@@ -91,11 +101,13 @@ class Record:
 
 def format_record(record: Record) -> bytes:
     """The bytes of the state file."""
+    slots: Dict[str, object] = dict(record.more_slots)
+    slots.update({name: _as_written(slot) for name, slot in record.slots.items()})
     document: Dict[str, object] = {
         **record.unknown,
-        "schema": SCHEMA,
-        "slots": {name: asdict(slot) for name, slot in record.slots.items()},
-        "transaction": asdict(record.transaction) if record.transaction else None,
+        "schema": record.schema,
+        "slots": slots,
+        "transaction": _as_written(record.transaction) if record.transaction else None,
         "failed": list(record.failed),
     }
     document["checksum"] = checksum(document)
@@ -110,7 +122,7 @@ def parse_record(data: bytes, name: str) -> Record:
         if stored != checksum(document):
             raise ValueError("its checksum is wrong")
         return _record(document)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{name} is damaged: {error}",
             hint="`ota setup --repair` writes a new one from what the boot loader knows",
@@ -130,8 +142,9 @@ def _record(document: Dict[str, Any]) -> Record:
     slots = document.pop("slots")
     transaction = document.pop("transaction")
     failed = tuple(str(image_id) for image_id in document.pop("failed"))
-    document.pop("schema")
     return Record(
+        schema=max(SCHEMA, int(document.pop("schema"))),
+        more_slots={name: slot for name, slot in slots.items() if name not in SLOT_NAMES},
         slots={name: _known(SlotRecord, slots.get(name, {})) for name in SLOT_NAMES},
         transaction=_known(Transaction, transaction) if transaction else None,
         failed=failed,
@@ -143,6 +156,14 @@ Value = TypeVar("Value")
 
 
 def _known(kind: Type[Value], values: Mapping[str, Any]) -> Value:
-    """A `kind` from those of `values` that this version knows."""
-    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in values.items() if name in names})
+    """A `kind` of `values`; those this version does not know become its `unknown`."""
+    names = {each.name for each in fields(kind)} - {"unknown"}  # type: ignore[arg-type]
+    known = {name: value for name, value in values.items() if name in names}
+    unknown = {name: value for name, value in values.items() if name not in names}
+    return kind(**{**known, "unknown": unknown})
+
+
+def _as_written(value: Union[SlotRecord, Transaction]) -> Dict[str, object]:
+    known = asdict(value)
+    unknown: Dict[str, object] = known.pop("unknown")
+    return {**unknown, **known}

@@ -22,7 +22,7 @@ def base_url(text: str) -> str:
     parts = split_url(text)
     if parts is None:
         raise UsageProblem(
-            f"{_shown(text)} is not a usable URL",
+            f"{without_secrets(text)} is not a usable URL",
             hint="give https://HOST[:PORT]/PATH/, without a user name or password",
         )
     slash = "" if parts.path.endswith("/") else "/"
@@ -59,7 +59,9 @@ def _is_host(host: Optional[str]) -> bool:
     return _HOST.fullmatch(host.encode("idna").decode("ascii")) is not None
 
 
-def _shown(text: str) -> str:
-    """`text` without what may be a password."""
-    before, at, after = text.partition("@")
-    return printable(f"{before.partition('://')[0]}://...@{after}" if at and before else text)
+def without_secrets(text: str) -> str:
+    """`text`, meant as a URL, without what may be a password or a token, safe to print."""
+    scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    _, at, after = rest.rpartition("@")
+    return printable(f"{scheme}{mark}{'...@' if at else ''}{after}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Optional, TypeVar
 
 from ..errors import ConfigError
+from .text import printable
 
 Value = TypeVar("Value")
 
@@ -33,9 +34,11 @@ class Item:
 
     def text(self) -> str:
         """A string that is not empty; numbers and dates are taken as they were written."""
-        if isinstance(self.value, str) and self.value:
-            return self.value
-        raise self.wrong("expected text")
+        if not isinstance(self.value, str) or not self.value:
+            raise self.wrong("expected text")
+        if printable(self.value) != self.value:
+            raise self.wrong("expected text without control characters")
+        return self.value
 
     def whole_number(self, least: int, most: int) -> int:
         """A whole number within bounds."""

@@ -2,7 +2,8 @@
 
 Connections are reused, several downloads are in flight, every body is bounded and checked while
 it is written. Environment variables for proxies are ignored: an update must not go where a shell
-happened to point. Cookies go to the image's host only and never into a message.
+happened to point. Cookies go to the image's host only, through the configured proxy if there is
+one, and never into a message.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ..core.text import printable
-from ..core.urls import base_url, compressed_location, plain_location, split_url
+from ..core.urls import base_url, compressed_location, plain_location, split_url, without_secrets
 from ..errors import ConfigError, ImageDamaged, Unreachable, UsageProblem
 from .net_answer import (
     MAX_REDIRECTS,
@@ -82,6 +83,7 @@ class Fetcher:
                 f"{printable(self.base)} is plain http",
                 hint="use https, or allow it with --insecure-http",
             )
+        _require_speakable(self.base)
         self._headers = _headers(settings.cookies)
         self._peer = f"the proxy {self._proxy}" if self._proxy else urlsplit(self.base).netloc
         self._halt = Halt()
@@ -246,10 +248,22 @@ def _ignore(_: object) -> None:
     return None
 
 
+def _require_speakable(url: str) -> None:
+    """Raises UsageProblem for a URL that the HTTP library does not take: length, IDNA."""
+    try:
+        httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise UsageProblem(
+            f"{printable(url[:200])} is not a usable URL: {printable(str(error))}"
+        ) from None
+
+
 def _proxy_url(text: str) -> str:
     parts = split_url(text)
     if parts is None or parts.scheme != "http" or parts.path not in ("", "/"):
-        raise ConfigError(f"{printable(text)} is not a usable proxy", hint="give http://HOST:PORT")
+        raise ConfigError(
+            f"{without_secrets(text)} is not a usable proxy", hint="give http://HOST:PORT"
+        )
     return f"http://{parts.netloc}"
 
 

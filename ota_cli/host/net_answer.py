@@ -80,7 +80,7 @@ def redirected(url: str, location: str) -> str:
     """
     try:
         origin, target = httpx.URL(url), httpx.URL(url).join(location)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, ValueError):
         raise _redirect_failure(url, "a place that is no URL") from None
     same = (target.scheme, target.port) == (origin.scheme, origin.port)
     upgrade = (target.scheme, target.port) == ("https", None)

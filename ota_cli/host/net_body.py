@@ -17,6 +17,8 @@ from .net_retry import Again
 
 WINDOW_BYTES = 128 * 1024 * 1024
 _OUTPUT_BYTES = 128 * 1024
+#: More of a body than this, beyond its content, is no zstd of it (RFC 8878: blocks of 128 KiB).
+_OVERHEAD_BYTES = 1024 * 1024
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -56,6 +58,8 @@ class BlobFile:
             self._take(chunk)
         except zstandard.ZstdError as error:
             raise self._wrong(f"it can not be decompressed ({error})") from None
+        if self.received > self._written + self._written // 64 + _OVERHEAD_BYTES:
+            raise self._wrong(f"{self.received} bytes hold only {self._written} of content")
 
     def finish(self) -> None:
         """Gives the file its name. Raises Again (wrong), NoSpace, SlotUnusable."""

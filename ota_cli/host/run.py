@@ -46,7 +46,7 @@ def run(
         )  # fmt: skip
     except FileNotFoundError:
         raise CommandFailed(argv, "is not installed") from None
-    except PermissionError as error:
+    except OSError as error:
         raise CommandFailed(argv, f"can not be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise CommandFailed(argv, f"took longer than {timeout_s:.0f} s") from None

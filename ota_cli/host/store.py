@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List
 
 from ..core.record import Record, format_record, parse_record
-from ..errors import Busy, ConfigError, NeedsRoot, NoSpace
+from ..errors import Busy, ConfigError, ImageDamaged, NeedsRoot, NoSpace
 from ..model import Device
 from .files import make_directory_durably, read_limited, write_durably
 
@@ -35,6 +35,10 @@ def load_record(device: Device) -> Record:
         return parse_record(read_limited(path, MAX_STATE_BYTES), str(path))
     except FileNotFoundError:
         return Record()
+    except ImageDamaged as error:
+        raise ConfigError(
+            error.message, hint="`ota setup --repair` writes a new one", slug="state-damaged"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} can not be read: {error.strerror}") from None
 
@@ -45,7 +49,10 @@ def save_record(device: Device, record: Record) -> None:
 
 
 def append_history(device: Device, entry: Dict[str, object]) -> None:
-    """Adds one line to the bounded history."""
+    """Adds one line to the bounded history; one that is damaged is begun anew.
+
+    Raises NoSpace, ConfigError.
+    """
     lines = [*_history_lines(device), json.dumps(entry, sort_keys=True)][-MAX_HISTORY_LINES:]
     _write(
         device.state_directory / "history.jsonl", "".join(f"{line}\n" for line in lines).encode()
@@ -56,8 +63,8 @@ def _history_lines(device: Device) -> List[str]:
     path = device.state_directory / "history.jsonl"
     try:
         return read_limited(path, MAX_STATE_BYTES).decode("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return []
+    except (OSError, ImageDamaged):
+        return []  # writing tells what is wrong with it, if it matters
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -90,6 +97,8 @@ def exclusive(device: Device) -> Iterator[None]:
         raise NeedsRoot(
             f"{path} can not be opened: this changes the device", hint="run it with sudo"
         ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} can not be opened: {error.strerror}") from None
     try:
         _take(descriptor, path)
         yield

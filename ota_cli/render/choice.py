@@ -9,6 +9,7 @@ from typing import Mapping, Optional, Protocol, Tuple, Type
 
 from ..errors import OtaError
 from ..events import Event
+from .stream import Stream
 
 
 class Output(Protocol):
@@ -38,28 +39,30 @@ class Output(Protocol):
 
 def open_output(kind: str, verbosity: int, color: str) -> Output:
     """The output for `kind` (auto, rich, plain, json, jsonl). Cheap: rich is imported last."""
+    err = Stream(sys.stderr, "stderr")
+    out = Stream(sys.stdout, "stdout", complain=err)
     if kind in ("json", "jsonl"):
         from .json import JsonOutput
 
-        return JsonOutput(sys.stdout, sys.stderr, with_events=kind == "jsonl", verbosity=verbosity)
+        return JsonOutput(out, err, with_events=kind == "jsonl", verbosity=verbosity)
     from .plain import PlainOutput
 
-    if kind == "rich" or (kind == "auto" and _is_lively(verbosity)):
+    if kind == "rich" or (kind == "auto" and _is_lively(err, verbosity)):
         from .live import LiveOutput
 
-        return LiveOutput(sys.stdout, sys.stderr, verbosity, colored(color))
-    return PlainOutput(sys.stdout, sys.stderr, verbosity, colored(color))
+        return LiveOutput(out, err, verbosity, colored(err, color))
+    return PlainOutput(out, err, verbosity, colored(err, color))
 
 
-def colored(color: str) -> bool:
+def colored(err: Stream, color: str) -> bool:
     """Whether to colour what goes to stderr (https://no-color.org)."""
     if color != "auto":
         return color == "always"
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and _terminal() != "dumb"
+    return err.isatty() and not os.environ.get("NO_COLOR") and _terminal() != "dumb"
 
 
-def _is_lively(verbosity: int) -> bool:
-    return sys.stderr.isatty() and _terminal() != "dumb" and verbosity >= 0
+def _is_lively(err: Stream, verbosity: int) -> bool:
+    return err.isatty() and _terminal() != "dumb" and verbosity >= 0
 
 
 def _terminal() -> str:

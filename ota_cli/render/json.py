@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from types import TracebackType
-from typing import Dict, Mapping, Optional, TextIO, Tuple, Type
+from typing import Dict, Mapping, Optional, Tuple, Type
 
 from ..errors import OtaError
 from ..events import Event, Note, PhaseStarted, Progress, Warned
+from .stream import Stream
 from .words import event_line
 
 
@@ -29,7 +30,7 @@ def event_object(event: Event) -> Dict[str, object]:
 class JsonOutput:
     """Without events, warnings still go to stderr as lines."""
 
-    def __init__(self, out: TextIO, err: TextIO, *, with_events: bool, verbosity: int) -> None:
+    def __init__(self, out: Stream, err: Stream, *, with_events: bool, verbosity: int) -> None:
         self._out = out
         self._err = err
         self._with_events = with_events

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import Mapping, Optional, TextIO, Tuple, Type
+from typing import IO, Mapping, Optional, Tuple, Type, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -24,15 +24,18 @@ from ..core.text import printable
 from ..errors import OtaError
 from ..events import Event, Phase, PhaseStarted, Progress, Warned
 from .plain import PlainOutput
+from .stream import Stream
 from .words import event_line
 
 
 class LiveOutput:
     """Bars vanish when the work is done; results and failures are the plain ones."""
 
-    def __init__(self, out: TextIO, err: TextIO, verbosity: int, color: bool) -> None:
+    def __init__(self, out: Stream, err: Stream, verbosity: int, color: bool) -> None:
         self._plain = PlainOutput(out, err, verbosity, color)
-        console = Console(file=err, no_color=not color, highlight=False, soft_wrap=True)
+        console = Console(
+            file=cast("IO[str]", err), no_color=not color, highlight=False, soft_wrap=True
+        )
         self._console = console
         self._verbosity = verbosity
         self._color = color

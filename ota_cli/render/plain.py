@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
-from typing import Callable, Mapping, Optional, TextIO, Tuple, Type
+from typing import Callable, Mapping, Optional, Tuple, Type
 
 from ..core.text import printable
 from ..errors import OtaError
 from ..events import Event, Phase, Progress, Warned
+from .stream import Stream
 from .words import event_line, failure_lines
 
 
@@ -37,7 +38,7 @@ class Cadence:
 class PlainOutput:
     """Results to stdout; events, warnings and failures to stderr."""
 
-    def __init__(self, out: TextIO, err: TextIO, verbosity: int, color: bool) -> None:
+    def __init__(self, out: Stream, err: Stream, verbosity: int, color: bool) -> None:
         self._out = out
         self._err = err
         self._verbosity = verbosity

@@ -16,7 +16,7 @@ from ota_cli.model import BootState, Checked, Device, EcuInfo, KnownGood, SlotBo
 from ota_cli.probe import probe
 from tests.support.boot import bare_device, boot_files, files_below, ready_device
 
-ARMED = BootState("a", "b", {"a": SlotBoot(True, True), "b": SlotBoot(True, False)})
+ARMED = BootState("a", "b", {"a": SlotBoot(True, True), "b": SlotBoot(True, False)}, "t1")
 SETTLED = BootState("a", None, {"a": SlotBoot(True, True), "b": SlotBoot(False, False)})
 COMMITTED = BootState("b", None, {"a": SlotBoot(True, True), "b": SlotBoot(True, True)})
 
@@ -79,7 +79,7 @@ def test_the_trial_tells_its_system_slot_and_transaction(device: Device) -> None
 def test_revert_disarms(device: Device, backend: Backend) -> None:
     stage(device)
     apply(backend.revert(device, backend.read(device)))
-    assert backend.read(device) == replace(ARMED, trial=None)
+    assert backend.read(device) == replace(ARMED, trial=None, txn="")
     assert next_boot(device).slot == "a"
 
 

@@ -134,6 +134,8 @@ def test_a_name_that_looks_like_a_number_or_a_date_is_taken_as_written(text: str
         "ecu_id:",
         "ecu_id: ''",
         "ecu_id: yes",
+        'ecu_id: "a\\0b"',
+        'ecu_id: "a\\eb"',
         "ecu_id: [main]",
         "ecu_id: main\nformat_version: 2",
         "ecu_id: main\nbootloader: uboot",

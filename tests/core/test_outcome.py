@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Optional
 
@@ -9,7 +10,14 @@ import pytest
 
 from ota_cli.core import record as phases
 from ota_cli.core.outcome import settle, verdict
-from ota_cli.core.record import Record, Transaction, format_record, parse_record
+from ota_cli.core.record import (
+    Record,
+    SlotRecord,
+    Transaction,
+    checksum,
+    format_record,
+    parse_record,
+)
 from ota_cli.errors import ConfigError
 from ota_cli.model import BootState, SlotBoot, SlotName
 
@@ -18,7 +26,7 @@ READY = SlotBoot(ready=True, good=True)
 
 
 def boot(default: SlotName, trial: Optional[SlotName] = None) -> BootState:
-    return BootState(default, trial, {"a": READY, "b": READY})
+    return BootState(default, trial, {"a": READY, "b": READY}, "t1")
 
 
 def armed(phase: str = phases.ARMED, attempts: int = 0) -> Record:
@@ -55,6 +63,31 @@ def test_the_third_lost_trial_makes_the_slot_bad() -> None:
     assert settled.failed == ("id2",)
 
 
+def test_a_boot_loader_that_was_never_told_has_tried_nothing() -> None:
+    untold = replace(boot("a"), txn="t0")
+    settled = settle(armed(), untold, "a", False, NOW)
+    assert settled.slots["b"].state == "staged"
+    assert verdict(settled, untold, "a", False).code == "confirmed"
+    assert "activate" in verdict(settled, untold, "a", False).hint
+
+
+@pytest.mark.parametrize("phase", [phases.ARMED, phases.TRIAL])
+@pytest.mark.parametrize("state", ["good", "adopted"])
+def test_a_slot_known_to_be_good_stays_so_when_its_trial_ends(phase: str, state: str) -> None:
+    record = armed(phase, attempts=9).with_slot("b", state=state)
+    settled = settle(record, boot("a"), "a", False, NOW)
+    assert settled.slots["b"].state == state
+    assert settled.failed == ()
+    assert verdict(settled, boot("a"), "a", False).code == "fell_back"
+
+
+def test_a_default_that_is_not_ready_is_told_with_what_boots_instead() -> None:
+    half = replace(boot("b"), slots={"a": READY, "b": SlotBoot(ready=False, good=True)})
+    found = verdict(Record(), half, "b", False)
+    assert half.next == "a"
+    assert (found.code, "slot a boots next" in found.text) == ("disagree", True)
+
+
 def test_a_trial_that_reached_user_space_and_is_gone_has_failed() -> None:
     settled = settle(armed(phases.TRIAL), boot("a"), "a", False, NOW)
     assert settled.slots["b"].state == "bad"
@@ -89,8 +122,27 @@ def test_a_record_survives_the_round_trip_and_keeps_what_it_does_not_know() -> N
     assert parse_record(format_record(record), "state.json") == record
 
 
+def test_an_older_ota_keeps_what_a_newer_one_wrote_as_long_as_it_is_about_the_same() -> None:
+    document = json.loads(format_record(armed()))
+    document["schema"] = 2
+    document["slots"]["b"]["patches"] = [1]
+    document["slots"]["c"] = {"state": "good"}
+    document["transaction"]["decided"] = True
+    document["checksum"] = checksum({k: v for k, v in document.items() if k != "checksum"})
+    record = parse_record(json.dumps(document).encode(), "state.json")
+
+    kept = json.loads(format_record(record.with_slot("a", state="bad")))
+    assert kept["schema"] == 2
+    assert kept["slots"]["b"]["patches"] == [1]
+    assert kept["slots"]["c"] == {"state": "good"}
+    assert kept["transaction"]["decided"] is True
+
+    anew = replace(record, slots={**record.slots, "b": SlotRecord("staging")}, transaction=None)
+    assert "patches" not in json.loads(format_record(anew))["slots"]["b"]
+
+
 def test_a_torn_or_rotten_record_is_refused() -> None:
     data = format_record(armed())
-    for broken in (b"", data[:-20], data.replace(b'"v2"', b'"v3"'), b"[]", b"{}"):
+    for broken in (b"", data[:-20], data.replace(b'"v2"', b'"v3"'), b"[]", b"{}", b"[" * 200_000):
         with pytest.raises(ConfigError, match=r"state\.json is damaged"):
             parse_record(broken, "state.json")

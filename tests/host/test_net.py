@@ -163,6 +163,15 @@ def test_a_bomb_ends_at_the_declared_size(web: WebServer, tmp_path: Path) -> Non
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_body_that_does_not_end_with_its_content_is_refused(
+    web: WebServer, tmp_path: Path
+) -> None:
+    skippable = b"\x50\x2a\x4d\x18" + (2**20).to_bytes(4, "little") + b"\0" * 2**20
+    web.script["/x"] = [Answer(zstandard.compress(BODY) + skippable * 4)]
+    with pytest.raises(ImageDamaged, match="of content"):
+        fetch(web, tmp_path / "d", blob(compressed=True))
+
+
 @pytest.mark.parametrize("body", [b"no zstd at all", b""])
 def test_what_does_not_decompress_is_refused(web: WebServer, tmp_path: Path, body: bytes) -> None:
     web.script["/x"] = [Answer(body)]

@@ -140,7 +140,8 @@ def test_files_and_functions_stay_small() -> None:
 
 
 def test_only_the_boundaries_catch_everything() -> None:
-    allowed = {"cli/boundary.py", "host/net.py", "host/files.py"}
+    # errors.py passes on what it caught, with the footprint it knows.
+    allowed = {"cli/boundary.py", "errors.py", "host/net.py", "host/files.py"}
     wrong: List[str] = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -1,0 +1,59 @@
+"""Standard streams whose listener may be gone: that must not stop an update or a confirmation."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Optional, TextIO
+
+
+class Stream:
+    """What sinks print to: `inner`, or nothing once that is closed, full or has no reader.
+
+    `complain` is told, in a sentence, of a loss that is not just a reader who had enough.
+    Characters that the encoding lacks are written as escapes.
+    """
+
+    def __init__(
+        self, inner: Optional[TextIO], name: str, complain: Optional[Stream] = None
+    ) -> None:
+        self._inner = inner
+        self._name = name
+        self._complain = complain
+        if inner is not None and hasattr(inner, "reconfigure"):
+            inner.reconfigure(errors="backslashreplace")
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self._inner, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        return self._inner is not None and not self._inner.closed and self._inner.isatty()
+
+    def write(self, text: str) -> int:
+        if self._inner is not None:
+            try:
+                self._inner.write(text)
+            except (OSError, ValueError) as error:
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._inner is not None:
+            try:
+                self._inner.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        """What is still buffered goes nowhere, or the interpreter would fail with it at exit."""
+        inner, self._inner = self._inner, None
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if inner is not None:
+                os.dup2(nowhere, inner.fileno())
+            os.close(nowhere)
+        if self._complain is not None and not isinstance(error, BrokenPipeError):
+            why = getattr(error, "strerror", None) or str(error)
+            self._complain.write(f"ota: warning: {self._name} can not be written: {why}\n")
+            self._complain.flush()
