@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import pytest
 
@@ -35,25 +35,35 @@ class Debian(NamedTuple):
     new: Path
 
 
-def make_debian(scratch: Path) -> Debian:
-    """Both trees; skips, saying why, where they can not be made."""
+def make_debian(
+    scratch: Path,
+    packages: str = PACKAGES,
+    name: str = "debian",
+    finish: Callable[[Path, Path], None] = lambda tree, scratch: None,
+) -> Debian:
+    """Both trees; skips, saying why, where they can not be made.
+
+    `finish(tree, scratch)` is done to both, once; the name keeps different ones apart.
+    """
     if os.geteuid() != 0:
         pytest.skip("debootstrap needs root")
     if shutil.which("debootstrap") is None:
         pytest.skip("debootstrap is not installed here")
     suite, mirror = _source()
-    base = Path(os.environ.get("OTA_TEST_CACHE") or scratch) / f"debian-{suite}"
+    base = Path(os.environ.get("OTA_TEST_CACHE") or scratch) / f"{name}-{suite}"
     found = Debian(base / "old", base / "new")
     if (base / "complete").exists():
         return found
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir(parents=True)
-    _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(found.old), mirror)
+    _run("debootstrap", "--variant=minbase", f"--include={packages}", suite, str(found.old), mirror)
     _run("cp", "-a", str(found.old), str(found.new))
     _run(
         "unshare", "--mount", "--propagation", "private",
         "bash", "-c", _UPGRADE, "upgrade", str(found.new), suite,
     )  # fmt: skip
+    for tree in found:
+        finish(tree, scratch)
     (base / "complete").touch()
     return found
 

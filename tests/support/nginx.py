@@ -43,15 +43,19 @@ http {{
 
 
 class Nginx:
-    """Serves `directory` while its `with` block runs; `url` and `cacert` as for clients."""
+    """Serves `directory` while its `with` block runs; `url` and `cacert` as for clients.
 
-    def __init__(self, directory: Path) -> None:
+    `host`: the address clients know it by; it always listens on loopback.
+    """
+
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self._directory = directory
+        self._host = host
 
     def __enter__(self) -> Nginx:
         self._temporary = tempfile.TemporaryDirectory(prefix="ota-nginx-")
         base = Path(self._temporary.name)
-        pair = make_server_certificate(["127.0.0.1"])
+        pair = make_server_certificate([self._host])
         self.cacert = base / "cert.pem"
         self.cacert.write_bytes(pair.certificate)
         (base / "key.pem").write_bytes(pair.key)
@@ -62,7 +66,7 @@ class Nginx:
         if os.geteuid() == 0:
             config = f"user root;\n{config}"
         (base / "nginx.conf").write_text(config)
-        self.url = f"https://127.0.0.1:{port}/"
+        self.url = f"https://{self._host}:{port}/"
         self._log = base / "access.log"
         program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin") or "nginx"
         self._process = subprocess.Popen(

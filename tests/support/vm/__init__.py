@@ -1,0 +1,1 @@
+"""A real machine: QEMU, GRUB from its disk, Debian, and `ota` inside."""

@@ -1,0 +1,114 @@
+"""A disk that boots by GRUB: MBR, a boot partition, slots a and b. Nothing is mounted for it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple, Tuple
+
+from ota_cli.core.kernels import kernels
+
+MIB = 1024 * 1024
+GRUB = Path("/usr/lib/grub/i386-pc")
+_MODULES = (
+    "biosdisk part_msdos ext2 normal configfile linux gzio loadenv serial terminal echo search "
+    "search_label search_fs_uuid test minicmd reboot"
+)
+#: What Debian's grub-mkconfig makes of such a disk, shortened; the serial console is ours.
+_GRUB_CFG = """\
+serial --unit=0 --speed=115200
+terminal_input serial
+terminal_output serial
+set timeout=1
+set default=0
+menuentry 'Debian GNU/Linux' {{
+  search --no-floppy --label --set=root boot
+  linux /{kernel} root=LABEL=slot-a ro console=ttyS0 panic=5
+  initrd /{initrd}
+}}
+if [ -f  ${{config_directory}}/custom.cfg ]; then
+  source ${{config_directory}}/custom.cfg
+elif [ -z "${{config_directory}}" -a -f  $prefix/custom.cfg ]; then
+  source $prefix/custom.cfg
+fi
+"""
+_ECU_INFO = "format_version: 1\necu_id: bench\n"
+
+
+class Partition(NamedTuple):
+    """`start` and `size` in bytes."""
+
+    label: str
+    start: int
+    size: int
+
+
+def layout(boot_mib: int = 256, slot_mib: int = 1280) -> Tuple[Partition, Partition, Partition]:
+    """Boot, a and b, one after the other from the first MiB."""
+    boot = Partition("boot", MIB, boot_mib * MIB)
+    a = Partition("slot-a", boot.start + boot.size, slot_mib * MIB)
+    return boot, a, Partition("slot-b", a.start + a.size, slot_mib * MIB)
+
+
+def make_disk(disk: Path, system: Path, scratch: Path) -> Path:
+    """A disk of an ordinary Debian: `system` in slot a, its kernel on the boot partition."""
+    boot, a, b = parts = layout()
+    _partition_table(disk, parts)
+    tree, files = scratch / "tree", scratch / "boot"
+    for path in (tree, files):
+        shutil.rmtree(path, ignore_errors=True)
+    _run("cp", "-a", "--reflink=auto", system, tree)
+    (tree / "boot").rename(files)
+    (tree / "boot").mkdir()
+    _fill_boot(files)
+    _format(disk, boot, files)
+    _format(disk, a, tree)
+    _format(disk, b, None)
+    _install_grub(disk, scratch)
+    for path in (tree, files):
+        shutil.rmtree(path)
+    return disk
+
+
+def _partition_table(disk: Path, parts: Tuple[Partition, ...]) -> None:
+    end = parts[-1].start + parts[-1].size
+    with open(disk, "wb") as file:
+        file.truncate(end + MIB)
+    lines = ["label: dos", "label-id: 0x07a07a01"]
+    lines += [f"start={p.start // 512}, size={p.size // 512}, type=83" for p in parts]
+    _run("sfdisk", "--quiet", disk, stdin="\n".join(lines) + "\n")
+
+
+def _fill_boot(files: Path) -> None:
+    newest = kernels([path.name for path in files.iterdir()])[0]
+    (files / "grub").mkdir(exist_ok=True)
+    text = _GRUB_CFG.format(kernel=newest.kernel, initrd=newest.initrd)
+    (files / "grub/grub.cfg").write_text(text)
+    shutil.copytree(GRUB, files / "grub/i386-pc")
+    (files / "ota").mkdir()
+    (files / "ota/ecu_info.yml").write_text(_ECU_INFO)
+
+
+def _format(disk: Path, part: Partition, tree: Path | None) -> None:
+    content = ["-d", tree] if tree else []
+    _run(
+        "mke2fs", "-q", "-t", "ext4", "-L", part.label, *content,
+        "-E", f"offset={part.start},lazy_itable_init=1", disk, f"{part.size // 1024}k",
+    )  # fmt: skip
+
+
+def _install_grub(disk: Path, scratch: Path) -> None:
+    core = scratch / "core.img"
+    _run("grub-mkimage", "-O", "i386-pc", "-p", "(hd0,msdos1)/grub", "-o", core, *_MODULES.split())
+    assert core.stat().st_size <= MIB - 512
+    with open(disk, "r+b") as file:
+        file.write((GRUB / "boot.img").read_bytes()[:440])
+        file.seek(512)
+        file.write(core.read_bytes())
+
+
+def _run(*argv: object, stdin: str = "") -> None:
+    words = [str(word) for word in argv]
+    done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words[0]}: {done.stderr[-2000:]}"

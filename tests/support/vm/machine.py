@@ -1,0 +1,179 @@
+"""One machine: switched on, driven over its serial ports, rebooted, and cut off from power."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Dict, List, Optional, Type
+
+import pytest
+
+from tests.support.bench import Ran
+
+QEMU = "qemu-system-x86_64"
+BOOT_S = 240.0
+COMMAND_S = 300.0
+#: The host's loopback as the machine sees it (QEMU's user-mode network).
+HOST = "10.0.2.2"
+
+needs_qemu = pytest.mark.skipif(
+    not (shutil.which(QEMU) and shutil.which("qemu-img") and shutil.which("sfdisk")),
+    reason="qemu-system-x86, qemu-utils or fdisk is not installed here",
+)
+
+
+class Machine:
+    """A machine with its own copy of a disk, at no cost; off when its `with` block ends."""
+
+    def __init__(self, disk: Path, scratch: Path) -> None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch = scratch
+        self.disk = scratch / "disk.qcow2"
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._agent: Optional[socket.socket] = None
+        self._unread = b""
+        self._count = 0
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, self.disk],
+            check=True,
+        )
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.cut()
+
+    def switch_on(self) -> None:
+        """Starts the machine; returns before it has booted."""
+        self.cut()
+        path = self._scratch / "agent.sock"
+        path.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            [
+                QEMU, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024", "-display", "none",
+                "-no-reboot", "-nodefaults",
+                "-drive", f"file={self.disk},format=qcow2,if=virtio",
+                "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n",
+                "-chardev", f"file,id=console,path={self.console_log},append=on",
+                "-serial", "chardev:console",
+                "-chardev", f"socket,id=agent,path={path},server=on,wait=off",
+                "-serial", "chardev:agent",
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._agent = self._connect(path)
+        self._unread = b""
+
+    def boot(self) -> None:
+        """Starts the machine and waits until its system answers."""
+        self.switch_on()
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        """Until the system answers. Fails with the end of the console when it does not."""
+        message = self._receive(time.monotonic() + BOOT_S)
+        assert message == {"ready": True}, message
+
+    def run(self, command: str, stdin: str = "", timeout_s: float = COMMAND_S) -> Ran:
+        """Runs a shell command as root in the machine, to its end."""
+        self._send(command, stdin)
+        return self._answer(timeout_s)
+
+    def must(self, command: str, stdin: str = "") -> str:
+        """Runs a command that must succeed; what it printed."""
+        done = self.run(command, stdin)
+        assert done.code == 0, f"{command}: {done.code}\n{done.out}{done.err}"
+        return done.out
+
+    def begin(self, command: str) -> None:
+        """Starts a command whose answer is not waited for: the power will be cut."""
+        self._send(command, "")
+
+    def wait_until_off(self, timeout_s: float = BOOT_S) -> None:
+        """Until the machine reset or switched itself off."""
+        assert self._process is not None
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the machine does not go off; its console:\n{self.console()[-3000:]}")
+
+    def reboot(self) -> None:
+        """An ordinary reboot, from inside."""
+        self.begin("systemctl reboot")
+        self.wait_until_off()
+        self.boot()
+
+    def cut(self) -> None:
+        """Cuts the power: what the system had not flushed is gone."""
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    @property
+    def console_log(self) -> Path:
+        return self._scratch / "console.log"
+
+    def console(self) -> str:
+        """All that GRUB, kernels and systems have printed."""
+        return self.console_log.read_text("utf-8", "replace") if self.console_log.exists() else ""
+
+    def _connect(self, path: Path) -> socket.socket:
+        assert self._process is not None
+        deadline = time.monotonic() + 30
+        while True:
+            agent = socket.socket(socket.AF_UNIX)
+            try:
+                agent.connect(str(path))
+                return agent
+            except OSError:
+                agent.close()
+            assert self._process.poll() is None, str(self._process.communicate()[1])
+            assert time.monotonic() < deadline, "QEMU does not open its socket"
+            time.sleep(0.02)
+
+    def _send(self, command: str, stdin: str) -> None:
+        assert self._agent is not None
+        self._count += 1
+        request = {"id": self._count, "command": command, "stdin": stdin}
+        self._agent.sendall(json.dumps(request).encode() + b"\n")
+
+    def _answer(self, timeout_s: float) -> Ran:
+        message = self._receive(time.monotonic() + timeout_s)
+        assert message.get("id") == self._count, message
+        return Ran(message["code"], message["out"], message["err"])
+
+    def _receive(self, deadline: float) -> Dict[str, Any]:
+        assert self._agent is not None
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            assert left > 0, f"no answer; the console ends with:\n{self.console()[-3000:]}"
+            self._agent.settimeout(left)
+            try:
+                data = self._agent.recv(65536)
+            except socket.timeout:
+                continue
+            assert data, f"the machine went off; its console:\n{self.console()[-3000:]}"
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        found: Dict[str, Any] = json.loads(line[line.index(b"{") :])
+        return found
+
+
+def lines_of(text: str) -> List[str]:
+    """`text` as lines without the serial port's line ends."""
+    return [line.rstrip("\r") for line in text.split("\n")]

@@ -1,0 +1,98 @@
+"""The systems a machine runs: Debian and its next version, with `ota` and the agent inside."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Sequence
+
+from tests.support import debian
+from tests.support.bench import BASE, ota
+
+PACKAGES = f"{debian.PACKAGES},python3,python3-distutils,iproute2,zstd,ca-certificates,grub-common"
+#: Not needed to boot and update, and large.
+_TRIMMED = (
+    "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/i18n",
+    "usr/share/common-licenses", "var/cache/apt", "var/lib/apt/lists",
+)  # fmt: skip
+_NETWORK = "[Match]\nName=e*\n\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n"
+_AGENT_UNIT = """\
+[Unit]
+Description=Answers the test bench on the second serial port
+After=basic.target
+
+[Service]
+ExecStart=/usr/bin/python3 -u /usr/local/sbin/bench-agent
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+"""
+_OTA = """\
+#!/usr/bin/python3
+from ota_cli.cli.main import main
+
+main()
+"""
+
+
+def make_systems(scratch: Path) -> debian.Debian:
+    """Both trees, bootable, without anchors; skips, saying why, where they can not be made."""
+    return debian.make_debian(scratch, PACKAGES, "machine", _finish)
+
+
+def prepare(tree: Path, anchor: Path) -> None:
+    """Makes a tree able to confirm itself, by the program's own means."""
+    done = ota("image", "prepare", tree, "--anchor", anchor)
+    assert done.code == 0, done.err
+
+
+def install_ota(tree: Path, scratch: Path) -> None:
+    """The program of this very checkout, with its dependencies, for the tree's Python."""
+    version = next((tree / "usr/bin").glob("python3.[0-9]*")).name[len("python") :]
+    wheels = scratch / "wheels"
+    _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(BASE))
+    wheel = next(wheels.glob("ota_cli-*.whl"))
+    target = tree / "usr/lib/python3/dist-packages"
+    _pip(
+        "install", "--target", str(target), "--upgrade", "--python-version", version,
+        "--only-binary=:all:", "--platform", "manylinux2014_x86_64",
+        "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_34_x86_64", str(wheel),
+    )  # fmt: skip
+    program = tree / "usr/bin/ota"
+    program.write_text(_OTA)
+    program.chmod(0o755)
+
+
+def _finish(tree: Path, scratch: Path) -> None:
+    """What turns a bare Debian into a system of the test bench."""
+    for path in _TRIMMED:
+        shutil.rmtree(tree / path, ignore_errors=True)
+    (tree / "etc/hostname").write_text("bench\n")
+    (tree / "etc/fstab").write_text(
+        "LABEL=slot-a / ext4 defaults 0 1\nLABEL=boot /boot ext4 defaults 0 2\n"
+    )
+    (tree / "etc/systemd/network").mkdir(parents=True, exist_ok=True)
+    (tree / "etc/systemd/network/bench.network").write_text(_NETWORK)
+    shutil.copy(Path(__file__).with_name("agent.py"), tree / "usr/local/sbin/bench-agent")
+    (tree / "etc/systemd/system/bench-agent.service").write_text(_AGENT_UNIT)
+    _enable(tree, "bench-agent.service", "/etc/systemd/system")
+    _enable(tree, "systemd-networkd.service", "/lib/systemd/system")
+    install_ota(tree, scratch)
+
+
+def _enable(tree: Path, unit: str, directory: str) -> None:
+    wants = tree / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    link = wants / unit
+    if not link.is_symlink():
+        link.symlink_to(f"{directory}/{unit}")
+
+
+def _pip(*words: str) -> None:
+    argv: Sequence[str] = [sys.executable, "-m", "pip", "--quiet", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
