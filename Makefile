@@ -4,13 +4,16 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint bench docs
+.PHONY: demo test soak lint bench docs
 
 demo: $(STAMP)
 	$(VENV)/bin/ota demo
 
 test: $(STAMP)
 	$(RUN) -m pytest -n auto --dist loadgroup $(TESTS)
+
+soak: $(STAMP)
+	$(RUN) -m pytest -v -m 'soak or not soak' tests/vm
 
 lint: $(STAMP)
 	$(RUN) -m pytest -q tests/lint

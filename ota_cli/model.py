@@ -230,6 +230,10 @@ class ProxyInfo:
     local_ota_proxy_listen_port: int = 8082
 
 
+#: Seconds given to a trial boot to confirm itself (FORMATS section 7, `commit_deadline`).
+DEFAULT_DEADLINE_S = 600
+
+
 @dataclass(frozen=True)
 class Settings:
     """`/etc/ota/ota.yml` with defaults (FORMATS section 7)."""
@@ -244,6 +248,7 @@ class Settings:
     persist: Tuple[str, ...] = DEFAULT_PERSIST
     allowed_signers: Optional[Tuple[str, ...]] = None
     health_timeout_s: float = 60.0
+    commit_deadline_s: int = DEFAULT_DEADLINE_S
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,9 @@ def boot_files(device: Device, slot: SlotName, image: Image, standby: Path, txn:
     """What the boot loader needs of the filled slot, by the digests of the signed image."""
     kernel, initrd, _ = kernel_entries(image)
     arguments = cmdline.build(
-        device.cmdline, _text(standby, "/etc/ota/cmdline"), slot, txn, root_spec(device, slot)
-    )
+        device.cmdline, _text(standby, "/etc/ota/cmdline"), slot, txn, root_spec(device, slot),
+        device.settings.commit_deadline_s,
+    )  # fmt: skip
     return BootFiles(
         _boot_file(standby, kernel), _boot_file(standby, initrd) if initrd else None, arguments
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import List, Optional, Sequence
 
 from ..errors import BootRefused
-from ..model import SlotName
+from ..model import DEFAULT_DEADLINE_S, SlotName
 
 #: A system on trial that panics, hangs in its initrd or loses PID 1 must reset by itself.
 FALL_BACK_ARGUMENTS = (
@@ -54,18 +54,21 @@ def build(
     slot: SlotName,
     txn: str,
     root_spec: Optional[str],
+    deadline_s: int = DEFAULT_DEADLINE_S,
 ) -> str:
     """The command line of `slot`'s system (DESIGN section 6), without `ota.trial`.
 
     `running`: the running system's line; `image`: content of the new slot's `/etc/ota/cmdline`,
     which replaces it, or None. `root_spec`: `PARTUUID=...` of the slot; None leaves `root=` out
-    (directory slots have no partition to name). What follows a `--` goes to init and stays last.
+    (directory slots have no partition to name). `deadline_s`: what the deadline unit gives a
+    trial boot, named where it is not the default. What follows a `--` goes to init and stays last.
     """
     own = running if image is None else _without_comments(image)
     base = [argument for argument in split(own) if not _is_replaced(argument)]
     cut = base.index("--") if "--" in base else len(base)
     root = [] if root_spec is None else [f"root={root_spec}"]
-    ours = [*root, f"ota.slot={slot}", f"ota.txn={txn}", *FALL_BACK_ARGUMENTS]
+    deadline = [] if deadline_s == DEFAULT_DEADLINE_S else [f"ota.deadline={deadline_s}"]
+    ours = [*root, f"ota.slot={slot}", f"ota.txn={txn}", *deadline, *FALL_BACK_ARGUMENTS]
     return join([*base[:cut], *ours, *base[cut:]])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from ..model import (
+    DEFAULT_DEADLINE_S,
     DEFAULT_PERSIST,
     SLOT_NAMES,
     DeviceSlot,
@@ -148,7 +149,7 @@ def _proxy_url(item: Item) -> Optional[str]:
 # --- ota.yml -----------------------------------------------------------------------------------
 
 #: Documented for later; a key that is read and then ignored would be a lie.
-_NOT_YET = ("verify_local", "fleet_deadline", "commit_deadline", "require_all")
+_NOT_YET = ("verify_local", "fleet_deadline", "require_all")
 
 
 def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Settings:
@@ -159,7 +160,7 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Sett
             raise keys[key].wrong(f"{key} is not supported by this version of ota")
     known = (
         "server", "cacert", "cert", "key", "limit_rate", "connections", "no_progress_timeout",
-        "persist", "allowed_signers", "health_timeout",
+        "persist", "allowed_signers", "health_timeout", "commit_deadline",
     )  # fmt: skip
     refuse_unknown(keys, known)
     for key in known:
@@ -177,6 +178,7 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Sett
         persist=optional(keys, "persist", _persist, DEFAULT_PERSIST),
         allowed_signers=optional(keys, "allowed_signers", _optional_texts, None),
         health_timeout_s=float(optional(keys, "health_timeout", _seconds, 60)),
+        commit_deadline_s=optional(keys, "commit_deadline", _seconds, DEFAULT_DEADLINE_S),
     )
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple, Tuple
 
+from ..model import DEFAULT_DEADLINE_S
+
 COMMIT_UNIT = "ota-commit.service"
 DEADLINE_UNIT = "ota-deadline.service"
 
-#: FORMATS section 7, `commit_deadline`.
-DEADLINE_S = 600
-
+# Failed health checks (18) end the trial at once; what may pass, like another `ota` at work, is
+# tried again until the deadline.
 _COMMIT = """\
 [Unit]
 Description=Confirm the updated system after its health checks
@@ -24,7 +25,10 @@ After=multi-user.target network-online.target
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/env ota commit
+ExecStart=/bin/sh -c 'ota commit; code=$$?; [ $$code != 18 ] || systemctl reboot; exit $$code'
+Restart=on-failure
+RestartSec=5
+RestartPreventExitStatus=18
 
 [Install]
 WantedBy=multi-user.target
@@ -44,10 +48,15 @@ IgnoreOnIsolate=yes
 [Service]
 Type=simple
 OOMScoreAdjust=-1000
-ExecStart=/bin/sh -c 'sleep {deadline_s}; \
+ExecStart=/bin/sh -c 'deadline={deadline_s}; \
   for word in $$(cat /proc/cmdline); do \
-    case $$word in ota.slot=?) slot=$${{word#ota.slot=}};; esac; \
+    case $$word in \
+      ota.slot=?) slot=$${{word#ota.slot=}};; \
+      ota.deadline=|ota.deadline=*[!0-9]*) ;; \
+      ota.deadline=*) deadline=$${{word#ota.deadline=}};; \
+    esac; \
   done; \
+  sleep $$deadline; \
   timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv || exec systemctl reboot -ff'
 
 [Install]
@@ -63,8 +72,9 @@ class Unit(NamedTuple):
     wanted_by: str
 
 
-def units(deadline_s: int = DEADLINE_S) -> Tuple[Unit, Unit]:
-    """The units every updatable system needs; `deadline_s`: seconds given to a trial boot."""
+def units(deadline_s: int = DEFAULT_DEADLINE_S) -> Tuple[Unit, Unit]:
+    """The units every updatable system needs; `deadline_s`: seconds given to a trial boot whose
+    command line has no `ota.deadline=`."""
     return (
         Unit(COMMIT_UNIT, _COMMIT, "multi-user.target"),
         Unit(DEADLINE_UNIT, _DEADLINE.format(deadline_s=int(deadline_s)), "sysinit.target"),

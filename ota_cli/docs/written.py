@@ -88,6 +88,8 @@ _OTA_YML = (
      "/etc/ssh/ssh_host_*`."),
     ("allowed_signers", "Common names or sha256 fingerprints; default: any under an anchor."),
     ("health_timeout", "Seconds for each health check; default 60."),
+    ("commit_deadline", "Seconds in which a trial boot must confirm itself; default 600. It "
+     "counts from when the update is armed on, not for a slot that is armed already."),
 )  # fmt: skip
 
 _IMAGE = (

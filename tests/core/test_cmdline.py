@@ -51,6 +51,12 @@ def test_arguments_of_the_image_replace_those_of_the_running_system() -> None:
     assert build("quiet", image, "a", "t", None) == f"isolcpus=1,2 ota.slot=a ota.txn=t {FALL_BACK}"
 
 
+def test_a_deadline_other_than_the_default_is_named_once() -> None:
+    once = build("quiet ota.deadline=1", None, "a", "t", None, 90)
+    assert once == f"quiet ota.slot=a ota.txn=t ota.deadline=90 {FALL_BACK}"
+    assert build(once, None, "a", "t", None) == f"quiet ota.slot=a ota.txn=t {FALL_BACK}"
+
+
 def test_what_goes_to_init_stays_behind_the_dashes() -> None:
     assert build("quiet -- single", None, "a", "t", None).endswith("rd.emergency=reboot -- single")
 

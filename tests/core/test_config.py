@@ -218,9 +218,11 @@ def test_settings_are_read_with_their_units() -> None:
     found = settings(
         "server: https://updates/\nlimit_rate: 2M\nconnections: 8\nno_progress_timeout: 30\n"
         "persist: [/etc/ota, /etc/ssh/ssh_host_*]\ncacert: /etc/ca.pem\nhealth_timeout: 5\n"
+        "commit_deadline: 90\n"
     )
     assert (found.server, found.limit_rate, found.connections) == ("https://updates/", 2_000_000, 8)
     assert (found.no_progress_timeout_s, found.health_timeout_s) == (30.0, 5.0)
+    assert found.commit_deadline_s == 90
     assert found.persist == ("/etc/ota", "/etc/ssh/ssh_host_*")
     assert found.cacert == Path("/etc/ca.pem")
 
@@ -254,7 +256,7 @@ def test_a_wrong_variable_is_named() -> None:
         "no_progress_timeout: 0",
         "allowed_signers: abc",
         "verify_local: stat",
-        "commit_deadline: 60",
+        "commit_deadline: 0",
     ],
 )
 def test_refuses_settings_that_would_be_ignored_or_misread(text: str) -> None:

@@ -23,7 +23,7 @@ def test_the_deadline_needs_neither_python_nor_other_units() -> None:
     assert deadline.wanted_by == "sysinit.target"
     assert "DefaultDependencies=no" in deadline.text
     assert "IgnoreOnIsolate=yes" in deadline.text
-    assert "-c 'sleep 90; " in deadline.text
+    assert "-c 'deadline=90; " in deadline.text
     assert "python" not in deadline.text
 
 
@@ -49,9 +49,47 @@ def test_after_the_deadline_only_a_confirmed_system_stays(
     assert (tmp_path / "called").exists() == reboots
 
 
-def deadline_script() -> str:
+@pytest.mark.parametrize(
+    ("cmdline", "slept"),
+    [
+        ("ota.slot=b ota.trial=1", "77"),
+        ("ota.deadline=5 ota.slot=b", "5"),
+        ("ota.deadline= ota.slot=b", "77"),
+        ("ota.deadline=5x", "77"),
+        ("ota.deadline=5;reboot", "77"),
+    ],
+)
+def test_the_command_line_says_how_long_a_trial_may_take(
+    tmp_path: Path, cmdline: str, slept: str
+) -> None:
+    for name in ("sleep", "systemctl"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/{name}-called\n')
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "cmdline").write_text(cmdline)
+    shell = deadline_script(77).replace("/proc/", f"{tmp_path}/")
+    shell = shell.replace("/boot/ota", str(tmp_path))
+    subprocess.run(["/bin/sh", "-c", shell], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+    assert (tmp_path / "sleep-called").read_text().strip() == slept
+    assert (tmp_path / "systemctl-called").read_text().strip() == "reboot -ff"
+
+
+@pytest.mark.parametrize(("code", "reboots"), [(0, False), (18, True), (75, False)])
+def test_only_failed_health_checks_reboot_at_once(tmp_path: Path, code: int, reboots: bool) -> None:
+    (tmp_path / "ota").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    for name in ("ota", "systemctl"):
+        (tmp_path / name).chmod(0o755)
+    text = next(unit.text for unit in units() if unit.name == COMMIT_UNIT)
+    shell = text.split("-c '")[1].split("'\n")[0].replace("$$", "$")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", "-c", shell], env=environment, check=False)
+    assert done.returncode == code
+    assert (tmp_path / "called").exists() == reboots
+
+
+def deadline_script(deadline_s: int = 0) -> str:
     """The shell text as systemd hands it to sh: lines joined, `$$` made `$`."""
-    text = next(unit.text for unit in units(0) if unit.name == DEADLINE_UNIT)
+    text = next(unit.text for unit in units(deadline_s) if unit.name == DEADLINE_UNIT)
     script = text.replace("\\\n", " ").split("-c '")[1].split("'\n")[0]
     return script.replace("$$", "$")
 

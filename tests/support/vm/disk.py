@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from ota_cli.core.kernels import kernels
 
@@ -90,7 +90,7 @@ def _fill_boot(files: Path) -> None:
     (files / "ota/ecu_info.yml").write_text(_ECU_INFO)
 
 
-def _format(disk: Path, part: Partition, tree: Path | None) -> None:
+def _format(disk: Path, part: Partition, tree: Optional[Path]) -> None:
     content = ["-d", tree] if tree else []
     _run(
         "mke2fs", "-q", "-t", "ext4", "-L", part.label, *content,
@@ -112,3 +112,56 @@ def _run(*argv: object, stdin: str = "") -> None:
     words = [str(word) for word in argv]
     done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words[0]}: {done.stderr[-2000:]}"
+
+
+class Surgery:
+    """Changes files on a raw disk that is switched off, with ext4's own debugger."""
+
+    def __init__(self, disk: Path, scratch: Path) -> None:
+        self._disk = disk
+        self._scratch = scratch
+
+    def read(self, part: Partition, path: str) -> str:
+        """The content of a file."""
+        return self._debugfs(part, f"cat {path}")
+
+    def remove(self, part: Partition, path: str) -> None:
+        """Removes a file that must be there."""
+        assert self._exists(part, path), path
+        self._debugfs(part, f"rm {path}", write=True)
+        assert not self._exists(part, path)
+
+    def write(self, part: Partition, path: str, content: str, mode: int) -> None:
+        """Makes or replaces a file of root's."""
+        self._put(part, path, content.encode(), mode)
+
+    def truncate(self, part: Partition, path: str, size: int) -> None:
+        """Keeps the first `size` bytes of a file."""
+        whole = self._scratch / "whole"
+        self._debugfs(part, f"dump {path} {whole}")
+        data = whole.read_bytes()
+        assert len(data) > size
+        self._put(part, path, data[:size], 0o644)
+
+    def erase(self, part: Partition, size: int) -> None:
+        """Zeroes the first `size` bytes of a partition."""
+        with open(self._disk, "r+b") as file:
+            file.seek(part.start)
+            file.write(b"\0" * size)
+
+    def _put(self, part: Partition, path: str, data: bytes, mode: int) -> None:
+        source = self._scratch / "source"
+        source.write_bytes(data)
+        if self._exists(part, path):
+            self._debugfs(part, f"rm {path}", write=True)
+        self._debugfs(part, f"write {source} {path}", write=True)
+        self._debugfs(part, f"set_inode_field {path} mode 0{0o100000 | mode:o}", write=True)
+        assert self._exists(part, path), path
+
+    def _exists(self, part: Partition, path: str) -> bool:
+        return "Type:" in self._debugfs(part, f"stat {path}")
+
+    def _debugfs(self, part: Partition, request: str, *, write: bool = False) -> str:
+        argv = ["debugfs", *(["-w"] if write else []), "-R", request]
+        argv.append(f"{self._disk}?offset={part.start}")
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout

@@ -7,9 +7,10 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Type
+from typing import Any, Dict, Optional, Type
 
 import pytest
 
@@ -38,6 +39,7 @@ class Machine:
         self._agent: Optional[socket.socket] = None
         self._unread = b""
         self._count = 0
+        self._said = 0
         subprocess.run(
             ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, self.disk],
             check=True,
@@ -58,7 +60,9 @@ class Machine:
         """Starts the machine; returns before it has booted."""
         self.cut()
         path = self._scratch / "agent.sock"
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            path.unlink()
+        self._said = len(self.console())
         self._process = subprocess.Popen(
             [
                 QEMU, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024", "-display", "none",
@@ -99,6 +103,13 @@ class Machine:
     def begin(self, command: str) -> None:
         """Starts a command whose answer is not waited for: the power will be cut."""
         self._send(command, "")
+
+    def wait_for_console(self, text: str, timeout_s: float = BOOT_S) -> None:
+        """Until `text` was printed since the machine was switched on."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.console()[self._said :]:
+            assert time.monotonic() < deadline, f"{text!r} is not on:\n{self.console()[-3000:]}"
+            time.sleep(0.05)
 
     def wait_until_off(self, timeout_s: float = BOOT_S) -> None:
         """Until the machine reset or switched itself off."""
@@ -172,8 +183,3 @@ class Machine:
         line, _, self._unread = self._unread.partition(b"\n")
         found: Dict[str, Any] = json.loads(line[line.index(b"{") :])
         return found
-
-
-def lines_of(text: str) -> List[str]:
-    """`text` as lines without the serial port's line ends."""
-    return [line.rstrip("\r") for line in text.split("\n")]

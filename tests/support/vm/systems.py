@@ -17,6 +17,7 @@ _TRIMMED = (
     "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/i18n",
     "usr/share/common-licenses", "var/cache/apt", "var/lib/apt/lists",
 )  # fmt: skip
+_PACKAGES = "usr/lib/python3/dist-packages"
 _NETWORK = "[Match]\nName=e*\n\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n"
 _AGENT_UNIT = """\
 [Unit]
@@ -45,18 +46,21 @@ def make_systems(scratch: Path) -> debian.Debian:
 
 
 def prepare(tree: Path, anchor: Path) -> None:
-    """Makes a tree able to confirm itself, by the program's own means."""
+    """Puts the program as it is now into a tree and makes that able to confirm itself."""
+    program = tree / _PACKAGES / "ota_cli"
+    shutil.rmtree(program, ignore_errors=True)
+    shutil.copytree(BASE / "ota_cli", program, ignore=shutil.ignore_patterns("__pycache__"))
     done = ota("image", "prepare", tree, "--anchor", anchor)
     assert done.code == 0, done.err
 
 
 def install_ota(tree: Path, scratch: Path) -> None:
-    """The program of this very checkout, with its dependencies, for the tree's Python."""
+    """The program with its dependencies, for the tree's Python."""
     version = next((tree / "usr/bin").glob("python3.[0-9]*")).name[len("python") :]
     wheels = scratch / "wheels"
     _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(BASE))
     wheel = next(wheels.glob("ota_cli-*.whl"))
-    target = tree / "usr/lib/python3/dist-packages"
+    target = tree / _PACKAGES
     _pip(
         "install", "--target", str(target), "--upgrade", "--python-version", version,
         "--only-binary=:all:", "--platform", "manylinux2014_x86_64",
