@@ -81,6 +81,13 @@ def test_a_slot_known_to_be_good_stays_so_when_its_trial_ends(phase: str, state:
     assert verdict(settled, boot("a"), "a", False).code == "fell_back"
 
 
+def test_an_armed_slot_that_is_not_ready_will_not_be_tried() -> None:
+    half = replace(boot("a", "b"), slots={"a": READY, "b": SlotBoot(ready=False, good=False)})
+    found = verdict(armed(), half, "a", False)
+    assert half.next == "a"
+    assert (found.code, "slot a boots next" in found.text) == ("disagree", True)
+
+
 def test_a_default_that_is_not_ready_is_told_with_what_boots_instead() -> None:
     half = replace(boot("b"), slots={"a": READY, "b": SlotBoot(ready=False, good=True)})
     found = verdict(Record(), half, "b", False)

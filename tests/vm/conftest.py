@@ -16,6 +16,7 @@ from tests.support.nginx import Nginx
 from tests.support.vm.disk import make_disk
 from tests.support.vm.machine import HOST, Machine
 from tests.support.vm.systems import make_systems, prepare
+from tests.support.vm.verbs import update_line
 
 #: Long enough for a machine on a busy host to confirm itself, short enough to wait for.
 DEADLINE_S = 150
@@ -59,8 +60,8 @@ def machine(bench: Bench, tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
-class ArmedDisk:
-    """A disk on which v1 runs, v2 is armed and the power is off; `copy` gives one to spoil."""
+class PreparedDisk:
+    """A disk in a machine that is switched off; `copy` gives one to spoil."""
 
     def __init__(self, disk: Path) -> None:
         self._disk = disk
@@ -71,17 +72,34 @@ class ArmedDisk:
 
 
 @pytest.fixture(scope="session")
-def armed_disk(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> ArmedDisk:
-    base = tmp_path_factory.mktemp("armed")
+def adopted_disk(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> PreparedDisk:
+    """v1 runs and was adopted by `ota setup`."""
+    base = tmp_path_factory.mktemp("adopted")
     with Machine(bench.disk, base / "machine") as machine:
         machine.boot()
         machine.must("cat > /etc/ota/cacert.pem", bench.server.cacert.read_text())
         machine.must("cat > /etc/ota/ota.yml", f"commit_deadline: {DEADLINE_S}\n")
         machine.must("ota setup")
-        machine.must(f"ota update --version {bench.server.url}v2/ --cacert /etc/ota/cacert.pem")
-        machine.begin("systemctl poweroff")
-        machine.wait_until_off()
-        argv = ["qemu-img", "convert", "-O", "raw", machine.disk, base / "disk.img"]
-        subprocess.run(argv, check=True)
+        return _switched_off(machine, base)
+
+
+@pytest.fixture(scope="session")
+def armed_disk(
+    bench: Bench, adopted_disk: PreparedDisk, tmp_path_factory: pytest.TempPathFactory
+) -> PreparedDisk:
+    """v1 runs and v2 is armed."""
+    base = tmp_path_factory.mktemp("armed")
+    with Machine(adopted_disk.copy(base / "adopted.img"), base / "machine") as machine:
+        machine.boot()
+        machine.must(update_line(bench.server, "v2"))
+        return _switched_off(machine, base)
+
+
+def _switched_off(machine: Machine, base: Path) -> PreparedDisk:
+    machine.begin("systemctl poweroff")
+    machine.wait_until_off()
+    argv = ["qemu-img", "convert", "-O", "raw", machine.disk, base / "disk.img"]
+    subprocess.run(argv, check=True)
+    machine.cut()
     shutil.rmtree(base / "machine")
-    return ArmedDisk(base / "disk.img")
+    return PreparedDisk(base / "disk.img")

@@ -111,6 +111,10 @@ class Machine:
             assert time.monotonic() < deadline, f"{text!r} is not on:\n{self.console()[-3000:]}"
             time.sleep(0.05)
 
+    def run_for(self, seconds: float) -> None:
+        """Lets the machine run on for a while: a cut comes at any moment, not at a sign."""
+        time.sleep(seconds)
+
     def wait_until_off(self, timeout_s: float = BOOT_S) -> None:
         """Until the machine reset or switched itself off."""
         assert self._process is not None

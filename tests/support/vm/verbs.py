@@ -9,11 +9,14 @@ from tests.support.nginx import Nginx
 from tests.support.vm.machine import Machine
 
 
+def update_line(server: Nginx, version: str) -> str:
+    """The command line that updates to a version."""
+    at = f"--version {server.url}{version}/ --cacert /etc/ota/cacert.pem"
+    return f"ota update {at} --allow-downgrade"
+
+
 def update(machine: Machine, server: Nginx, version: str) -> Dict[str, Any]:
-    said = machine.must(
-        f"ota update --version {server.url}{version}/ --cacert /etc/ota/cacert.pem "
-        "--allow-downgrade --json"
-    )
+    said = machine.must(f"{update_line(server, version)} --json")
     result: Dict[str, Any] = json.loads(said)["result"]
     return result
 
