@@ -41,7 +41,7 @@ POINTS = (
     Point("fill", "filling the standby slot", 6.0),
     Point("trial kernel", "Run /init as init process", 4.0, on_trial=True),
     Point("write out", "writing out and reading back", 4.0),
-    Point("commit", "Starting ota-commit", 6.0, on_trial=True),
+    Point("commit", "ota-commit.serv", 6.0, on_trial=True),
     Point("metadata", "fetching and verifying metadata", 1.5),
     Point("download", "downloading", 3.0),
     Point("carry over", "carrying over", 0.5),
