@@ -6,17 +6,17 @@ _ota() {
         word="${COMP_WORDS[index]}"
         index=$((index + 1))
         case "$path $word" in
-            "ota status"|"ota check"|"ota update"|"ota activate"|"ota commit"|"ota rollback"|"ota switch-slot"|"ota setup"|"ota image"|"ota image build"|"ota image sign"|"ota image prepare"|"ota image verify"|"ota image inspect"|"ota image unpack"|"ota image serve"|"ota demo") path="$path $word" ;;
+            "ota status"|"ota check"|"ota update"|"ota activate"|"ota commit"|"ota rollback"|"ota switch-slot"|"ota wait"|"ota setup"|"ota image"|"ota image build"|"ota image sign"|"ota image prepare"|"ota image verify"|"ota image inspect"|"ota image unpack"|"ota image serve"|"ota demo") path="$path $word" ;;
         esac
     done
     case "$previous" in
         --output) COMPREPLY=($(compgen -W "auto rich plain json jsonl" -- "$current")); return ;;
         --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         --root|--cacert|--cert|--key|--cookie-file|--persist|--ignore|--anchor|--anchors) COMPREPLY=($(compgen -f -- "$current")); return ;;
-        --version|--as|--cookie|--limit-rate|--proxy|--compatible|--expires|--address|--port) return ;;
+        --version|--as|--cookie|--limit-rate|--proxy|--timeout|--compatible|--expires|--address|--port) return ;;
     esac
     case "$path" in
-        "ota") word="status check update activate commit rollback switch-slot setup image demo --version --root --output --json -v --verbose -q --quiet --color --help" ;;
+        "ota") word="status check update activate commit rollback switch-slot wait setup image demo --version --root --output --json -v --verbose -q --quiet --color --help" ;;
         "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code --help" ;;
         "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed --help" ;;
         "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm --help" ;;
@@ -24,6 +24,7 @@ _ota() {
         "ota commit") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
         "ota rollback") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
         "ota switch-slot") word="a b --root --output --json -v --verbose -q --quiet --color --trust-record --help" ;;
+        "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout --help" ;;
         "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --help" ;;
         "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color --help" ;;
         "ota image build") word="--root --output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels --help" ;;

@@ -1,15 +1,17 @@
-"""What a device is and will do, for `ota status`: reads only, and works on half a device."""
+"""What a device is and will do, for `ota status` and `ota wait`: reads only, and works on half
+a device."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, Mapping, Optional
+import time
+from dataclasses import dataclass, replace
+from typing import Callable, Dict, Mapping, Optional
 
 from .boot.base import backend_for
 from .core.cmdline import parse as parse_cmdline
-from .core.outcome import Verdict, on_trial, settle, verdict
-from .core.record import Record, SlotRecord, Transaction
-from .errors import BootRefused
+from .core.outcome import Verdict, given_up, on_trial, settle, verdict
+from .core.record import COMMITTED, Record, SlotRecord, Transaction
+from .errors import BootRefused, Busy, TrialFailed
 from .host import store
 from .model import (
     SLOT_NAMES,
@@ -19,6 +21,9 @@ from .model import (
     SlotLocation,
     SlotName,
 )
+
+#: How often `wait_for_end` looks: a commit takes seconds, a boot more.
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def read_status(device: Device) -> Status:
     """The status of `device`. Raises ConfigError when its state file is damaged."""
     trial = parse_cmdline(device.cmdline).trial
     boot, problem = _boot(device)
-    record = store.load_record(device)
+    record = given_up(store.load_record(device), store.load_given_up(device))
     if boot is not None:
         record = settle(record, boot, device.running, trial, store.now())
     slots: Dict[SlotName, SlotStatus] = {
@@ -58,9 +63,54 @@ def read_status(device: Device) -> Status:
     }
     return Status(
         ecu_id=device.ecu.ecu_id, running=device.running, next=boot.next if boot else None,
-        slots=slots, verdict=verdict(record, boot, device.running, trial),
+        slots=slots,
+        verdict=_with_time_left(device, verdict(record, boot, device.running, trial)),
         last_update=record.transaction, boot_problem=problem,
     )  # fmt: skip
+
+
+def wait_for_end(look: Callable[[], Device], timeout_s: float) -> Status:
+    """The status once the armed update is confirmed; `look` reads the device anew.
+
+    Raises TrialFailed when it fell back, BootRefused when nothing is armed or on trial, and
+    Busy when `timeout_s` seconds brought no end.
+    """
+    give_up = time.monotonic() + timeout_s
+    while True:
+        found = read_status(look())
+        if found.verdict.code not in ("armed", "trial"):
+            return _require_confirmed(found)
+        left_s = give_up - time.monotonic()
+        if left_s <= 0:
+            raise Busy(
+                f"no end after {timeout_s:g} s: {found.verdict.text}",
+                hint=found.verdict.hint,
+                slug="not-ended",
+            )
+        time.sleep(min(_LOOK_EVERY_S, left_s))
+
+
+def _require_confirmed(found: Status) -> Status:
+    last, said = found.last_update, found.verdict
+    if said.code == "fell_back":
+        raise TrialFailed(said.text, hint=said.hint, slug="fell-back")
+    if said.code == "confirmed" and last is not None and last.phase == COMMITTED:
+        return found
+    raise BootRefused(
+        f"no update is armed or on trial: {said.text}",
+        hint=said.hint or "`ota update` arms one",
+        slug="nothing-armed",
+    )
+
+
+def _with_time_left(device: Device, found: Verdict) -> Verdict:
+    """A trial's verdict with the seconds until its deadline unit gives up, where that is known."""
+    uptime = device.root / "proc" / "uptime"
+    if found.code != "trial" or not uptime.is_file():
+        return found
+    up_s = int(float(uptime.read_text("ascii").split()[0]))
+    left_s = max(0, parse_cmdline(device.cmdline).deadline_s - up_s)
+    return replace(found, text=f"{found.text} It has about {left_s} s left for that.")
 
 
 def _boot(device: Device) -> tuple[Optional[BootState], str]:

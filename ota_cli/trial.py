@@ -14,7 +14,7 @@ from typing import Dict, Optional
 from .boot.base import Backend, backend_for
 from .core import record as phases
 from .core.cmdline import parse as parse_cmdline
-from .core.outcome import on_trial, settle
+from .core.outcome import given_up, on_trial, settle
 from .core.record import Record, Transaction
 from .errors import (
     BootRefused,
@@ -97,7 +97,8 @@ def view_session(device: Device) -> Session:
     backend = backend_for(device)
     boot = backend.read(device)
     trial = parse_cmdline(device.cmdline).trial
-    record = settle(store.load_record(device), boot, running, trial, store.now())
+    known = given_up(store.load_record(device), store.load_given_up(device))
+    record = settle(known, boot, running, trial, store.now())
     return Session(device, backend, boot, record, running)
 
 
@@ -141,6 +142,7 @@ def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
     last = record.transaction
     assert last is not None
     intended = _unless_good(record, slot, "armed")
+    ops.apply([ops.Remove(store.given_up_mark(device))])  # an earlier trial of this transaction
     store.save_record(device, replace(intended, transaction=replace(last, phase=phases.ARMED)))
     with leaving(Footprint.BOOT):
         ops.apply(backend.arm(device, backend.read(device), bootable))

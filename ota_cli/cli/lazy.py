@@ -23,6 +23,7 @@ VERBS: Dict[str, Verb] = {
     "commit": Verb("trial:commit", "Confirm the running trial boot after its health checks."),
     "rollback": Verb("trial:rollback", "Take back what is armed, or return to the old slot."),
     "switch-slot": Verb("trial:switch_slot", "Boot the other known good slot next."),
+    "wait": Verb("wait:wait", "For scripts: until the armed update is confirmed or fell back."),
     "setup": Verb("setup:setup", "Install or repair the boot integration of a device."),
     "image": Verb("image:image", "Make, sign, examine, unpack and serve images."),
     "demo": Verb("demo:demo", "A complete update on a throw-away device."),

@@ -6,6 +6,7 @@ not separate, as in the kernel's own parser (Documentation/admin-guide/kernel-pa
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import List, Optional, Sequence
 
@@ -33,6 +34,7 @@ class OtaArguments:
     slot: Optional[SlotName] = None
     txn: Optional[str] = None
     trial: bool = False
+    deadline_s: int = DEFAULT_DEADLINE_S
 
 
 def parse(line: str) -> OtaArguments:
@@ -45,6 +47,7 @@ def parse(line: str) -> OtaArguments:
         slot=_slot(values.get("ota.slot")),
         txn=values.get("ota.txn") or None,
         trial=values.get("ota.trial") == "1",
+        deadline_s=_seconds(values.get("ota.deadline", "")),
     )
 
 
@@ -123,6 +126,11 @@ def _is_replaced(argument: str) -> bool:
 
 def _without_comments(text: str) -> str:
     return "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("#"))
+
+
+def _seconds(value: str) -> int:
+    """As the deadline unit reads it."""
+    return int(value) if re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) else DEFAULT_DEADLINE_S
 
 
 def _slot(value: Optional[str]) -> Optional[SlotName]:

@@ -53,6 +53,20 @@ def settle(
     return _fell_back(record, last, now)
 
 
+def given_up(record: Record, txn: str) -> Record:
+    """The record of a device whose deadline unit ended the trial of `txn`, `""` if it never did.
+
+    Such a trial reached user space, whatever was recorded before.
+    """
+    last = record.transaction
+    if not txn or last is None or last.txn != txn:
+        return record
+    if last.phase not in (phases.ARMED, phases.TRIAL):
+        return record
+    reason = last.reason or "it was not confirmed before its deadline"
+    return replace(record, transaction=replace(last, phase=phases.TRIAL, reason=reason))
+
+
 def _committed(record: Record, last: Transaction, now: str) -> Record:
     ended = replace(last, phase=phases.COMMITTED, ended=now, reason="")
     good = record.with_slot(last.to_slot, state="good", since=now)

@@ -37,7 +37,8 @@ WantedBy=multi-user.target
 # No Python and no dependencies: emergency mode, a stuck job, memory pressure or a broken
 # interpreter must not keep this from running. `-ff` asks the kernel, not PID 1. What comes
 # after `sleep` runs however it ended. Confirmed is what the boot loader would boot again; a
-# boot partition that is missing or hangs confirms nothing. (`$$` is systemd's `$`.)
+# boot partition that is missing or hangs confirms nothing. `given-up` tells the old system which
+# transaction ended this way. (`$$` is systemd's `$`.)
 _DEADLINE = r"""[Unit]
 Description=Return to the previous system when this one is not confirmed in time
 Documentation=man:ota-commit(1)
@@ -52,12 +53,15 @@ ExecStart=/bin/sh -c 'deadline={deadline_s}; \
   for word in $$(cat /proc/cmdline); do \
     case $$word in \
       ota.slot=?) slot=$${{word#ota.slot=}};; \
+      ota.txn=*) txn=$${{word#ota.txn=}};; \
       ota.deadline=|ota.deadline=*[!0-9]*) ;; \
       ota.deadline=*) deadline=$${{word#ota.deadline=}};; \
     esac; \
   done; \
   sleep $$deadline; \
-  timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv || exec systemctl reboot -ff'
+  timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv && exit 0; \
+  timeout 10 sh -c "echo $$txn >/boot/ota/given-up && sync /boot/ota/given-up"; \
+  exec systemctl reboot -ff'
 
 [Install]
 WantedBy=sysinit.target

@@ -18,6 +18,7 @@ from .files import make_directory_durably, read_limited, write_durably
 
 MAX_STATE_BYTES = 1024 * 1024
 MAX_HISTORY_LINES = 200
+_MAX_TXN_BYTES = 256
 
 
 def now() -> str:
@@ -46,6 +47,20 @@ def load_record(device: Device) -> Record:
 def save_record(device: Device, record: Record) -> None:
     """Durably replaces the state file. Raises NoSpace, ConfigError."""
     _write(device.state_directory / "state.json", format_record(record))
+
+
+def given_up_mark(device: Device) -> Path:
+    """Where the deadline unit of a trial leaves the transaction it ended."""
+    return device.state_directory / "given-up"
+
+
+def load_given_up(device: Device) -> str:
+    """The transaction whose trial ended at its deadline; empty when none did, or not readable."""
+    try:
+        data = read_limited(given_up_mark(device), _MAX_TXN_BYTES)
+    except (OSError, ImageDamaged):
+        return ""
+    return data.decode("ascii", "replace").strip()
 
 
 def append_history(device: Device, entry: Dict[str, object]) -> None:

@@ -31,7 +31,7 @@ def test_the_deadline_needs_neither_python_nor_other_units() -> None:
     ("cmdline", "default", "reboots"),
     [
         ("quiet ota.slot=b ota.trial=1", "b", False),
-        ("quiet ota.slot=b ota.trial=1", "a", True),
+        ("quiet ota.slot=b ota.txn=t1 ota.trial=1", "a", True),
         ("quiet ota.trial=1", "a", True),
         ("quiet ota.slot=b ota.trial=1", None, True),
     ],
@@ -47,6 +47,7 @@ def test_after_the_deadline_only_a_confirmed_system_stays(
     shell = deadline_script().replace("/proc/", f"{tmp_path}/").replace("/boot/ota", str(tmp_path))
     subprocess.run(["/bin/sh", "-c", shell], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
     assert (tmp_path / "called").exists() == reboots
+    assert (tmp_path / "given-up").exists() == reboots
 
 
 @pytest.mark.parametrize(
