@@ -25,7 +25,7 @@ _ota() {
         "ota rollback") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
         "ota switch-slot") word="a b --root --output --json -v --verbose -q --quiet --color --trust-record --help" ;;
         "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout --help" ;;
-        "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --help" ;;
+        "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --refresh --help" ;;
         "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color --help" ;;
         "ota image build") word="--root --output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels --help" ;;
         "ota image sign") word="--root --output --json -v --verbose -q --quiet --color --key --cert --help" ;;

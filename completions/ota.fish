@@ -116,6 +116,7 @@ complete -c ota -n '__fish_seen_subcommand_from setup' -s v -l verbose -d 'More 
 complete -c ota -n '__fish_seen_subcommand_from setup' -s q -l quiet -d 'No progress, no notes.'
 complete -c ota -n '__fish_seen_subcommand_from setup' -l color -x -a 'auto always never' -d 'Colours.'
 complete -c ota -n '__fish_seen_subcommand_from setup' -l repair -d 'Also replace what is damaged.'
+complete -c ota -n '__fish_seen_subcommand_from setup' -l refresh -d 'Also boot the newest kernel that packages installed; their hooks run this.'
 complete -c ota -n '__fish_seen_subcommand_from setup' -l help -d 'Show this message and exit.'
 complete -c ota -f -n '__fish_seen_subcommand_from image; and not __fish_seen_subcommand_from build sign prepare verify inspect unpack serve' -a build -d 'Make an image of the root file system ROOTFS in DIRECTORY; sign it next'
 complete -c ota -f -n '__fish_seen_subcommand_from image; and not __fish_seen_subcommand_from build sign prepare verify inspect unpack serve' -a sign -d 'Sign the image in DIRECTORY; this also dates it'

@@ -5,7 +5,8 @@
     adopt      kernel and initrd of the running system become its slot's boot files
     settings   what boots: the running system, known to work
     integrate  last of all the boot loader is told to obey the settings
-    units      what ends a trial boot in the running system
+    refresh    on request: the newest kernel of the running system becomes what it boots
+    units      what ends a trial boot, and what follows the kernel packages
 
 Until `integrate` the device boots as it always did; each step is skipped where it was done.
 """
@@ -21,33 +22,27 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 from .boot import layout, partition
 from .boot.base import Backend, backend_for
 from .core import cmdline
-from .core.kernels import KernelNames, kernels
+from .core.hooks import hooks
 from .core.record import Record
 from .core.systemd import units
 from .errors import BootRefused, Busy, ConfigError, ImageDamaged, NotTrusted, SlotUnusable
 from .events import Emit, Warned
 from .host import ops, store
-from .host.content import digest_of
 from .host.mounts import enter_private_namespace
 from .host.ops import Link, MakeDirectory, Op, WriteFile
 from .model import (
     SLOT_NAMES,
-    BootFile,
-    BootFiles,
     BootState,
     Device,
     SlotBoot,
     SlotName,
     other_slot,
 )
-from .newsystem import root_spec
+from .ownkernel import ADOPTED_TXN, adopted_files, boot_file, newest
 from .policy import trust
 from .probe import require_running
 from .slots import needs_mounts, running_root
 from .verify import stored_image
-
-#: The transaction of a system that no update brought here.
-ADOPTED_TXN = "setup"
 
 
 @dataclass(frozen=True)
@@ -90,9 +85,9 @@ def check_boot_partition(device: Device) -> None:
         )
 
 
-def setup(device: Device, *, repair: bool, emit: Emit) -> SetupReport:
+def setup(device: Device, *, repair: bool, emit: Emit, refresh: bool = False) -> SetupReport:
     """Installs the boot integration, or completes what is missing of it; `repair` also replaces
-    what is damaged.
+    what is damaged, and `refresh` makes the running system boot its newest kernel.
 
     Raises BootRefused, SlotUnusable, ConfigError, Busy, NoSpace and NeedsRoot; the device then
     boots as before.
@@ -100,13 +95,15 @@ def setup(device: Device, *, repair: bool, emit: Emit) -> SetupReport:
     running = require_running(device)
     with store.exclusive(device):
         backend = backend_for(device)
-        integration = backend.integrate(device)
         found = _settings(device, backend, repair)
         trial = _require_confirmed(device, found, running, repair)
+        integration = _integration(device, backend, trial)
         work = _Setup(device, backend, found, running, trial, repair, emit)
         changes = [work.do(step) for step in work.steps()]
         if integration:
             changes.append(work.do(_Step("the boot loader obeys ota's settings", integration)))
+        if refresh:
+            changes += [work.do(step) for step in _refresh(device, backend, running)]
         changes += [work.do(step) for step in _unit_steps(device)]
         default = backend.read(device).default
     identity = partition.identify(device)
@@ -200,7 +197,7 @@ class _Setup:
         if needs_mounts(device):
             enter_private_namespace()
         with running_root(device) as tree:
-            files = _running_boot_files(device, running, tree)
+            files = adopted_files(device, running, tree)
             change = f"slot {running} boots a copy of {files.kernel.path.name}"
             yield _Step(change, backend.install(device, running, files))
 
@@ -274,35 +271,32 @@ class _Setup:
             return None
 
 
-def _running_boot_files(device: Device, slot: SlotName, tree: Optional[Path]) -> BootFiles:
-    """The running system's newest kernel, on this machine the very one that runs."""
-    places = [device.boot] if tree is None else [tree / "boot", device.boot]
-    for place in places:
-        names = _kernel_in(place, os.uname().release if device.is_this_machine else None)
-        if names is not None:
-            initrd = _boot_file(place / names.initrd) if names.initrd else None
-            arguments = cmdline.build(
-                device.cmdline, None, slot, ADOPTED_TXN, root_spec(device, slot)
-            )
-            return BootFiles(_boot_file(place / names.kernel), initrd, arguments)
-    raise BootRefused(
-        f"the kernel of the running system was found neither in "
-        f"{' nor in '.join(str(place) for place in places)}",
-        hint="install a kernel package; after a kernel upgrade reboot first",
-        slug="no-kernel",
-    )
+def _integration(device: Device, backend: Backend, trial: bool) -> List[Op]:
+    """What makes the boot loader obey; a system on trial only completes what is missing.
+
+    It may be the one that fails, and then the older system has to live with its rule.
+    """
+    ops_needed = backend.integrate(device)
+    with suppress(BootRefused):
+        backend.read(device)
+        return [] if trial else ops_needed
+    return ops_needed
 
 
-def _kernel_in(directory: Path, release: Optional[str]) -> Optional[KernelNames]:
-    if not directory.is_dir():
-        return None
-    names = [each.name for each in os.scandir(directory) if each.is_file(follow_symlinks=False)]
-    found = kernels(names)
-    return next((each for each in found if release in (None, each.version)), None)
-
-
-def _boot_file(path: Path) -> BootFile:
-    return BootFile(path, digest_of(str(path)))
+def _refresh(device: Device, backend: Backend, running: SlotName) -> Iterator[_Step]:
+    """The newest kernel that has its modules in the running system, beside the one that boots."""
+    if not backend.needs_boot_files:
+        return
+    if needs_mounts(device):
+        enter_private_namespace()
+    with running_root(device) as tree:
+        found = newest(device, tree or device.root)
+        if found is None:
+            return
+        initrd = boot_file(found.initrd) if found.initrd else None
+        needed = backend.refresh(device, running, boot_file(found.kernel), initrd)
+        if needed:
+            yield _Step(f"slot {running} boots a copy of {found.kernel.name}", needed)
 
 
 def _unit_steps(device: Device) -> Iterator[_Step]:
@@ -323,3 +317,13 @@ def _unit_steps(device: Device) -> Iterator[_Step]:
                 Link(link, f"../{unit.name}"),
             ],
         )
+    for hook in hooks():
+        path = device.root / hook.path[1:]
+        if not path.parent.parent.is_dir() or _is_hook(path, hook.text):
+            continue
+        written: List[Op] = [MakeDirectory(path.parent), WriteFile(path, hook.text.encode(), 0o755)]
+        yield _Step(f"{hook.path} follows the kernel packages", written)
+
+
+def _is_hook(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text("utf-8") == text and os.access(path, os.X_OK)

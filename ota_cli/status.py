@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, Mapping, Optional
+from typing import Callable, Dict, Mapping, Optional, Tuple
 
 from .boot.base import backend_for
 from .core.cmdline import parse as parse_cmdline
@@ -21,7 +21,11 @@ from .model import (
     SlotLocation,
     SlotName,
 )
+from .ownkernel import is_outdated
 
+_OUTDATED = (
+    "packages brought a kernel or initrd that this system does not boot: `ota setup --refresh`"
+)
 #: How often `wait_for_end` looks: a commit takes seconds, a boot more.
 _LOOK_EVERY_S = 0.5
 
@@ -47,6 +51,7 @@ class Status:
     verdict: Verdict
     last_update: Optional[Transaction]
     boot_problem: str
+    warnings: Tuple[str, ...] = ()
 
 
 def read_status(device: Device) -> Status:
@@ -66,6 +71,7 @@ def read_status(device: Device) -> Status:
         slots=slots,
         verdict=_with_time_left(device, verdict(record, boot, device.running, trial)),
         last_update=record.transaction, boot_problem=problem,
+        warnings=(_OUTDATED,) if is_outdated(device) else (),
     )  # fmt: skip
 
 

@@ -204,7 +204,19 @@ def commit(device: Device, emit: Emit) -> Committed:
             ended = _ended(record, slot)
             store.save_record(device, ended)
         _remember_end(device, ended, emit)
+        _bring_rule(session, emit)
     return Committed(slot, record.slots[slot].version, True, health)
+
+
+def _bring_rule(session: Session, emit: Emit) -> None:
+    """The rule of this `ota` replaces an older one, now that it is what stays.
+
+    The commit is done; a rule that can not be written is only warned of.
+    """
+    try:
+        ops.apply(session.backend.integrate(session.device))
+    except (BootRefused, NoSpace) as error:
+        emit(Warned(f"the boot loader keeps its older rule: {error.message}"))
 
 
 def _finish_commit(session: Session) -> None:

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Protocol
 
 from ..errors import BootRefused
 from ..host.ops import Op
-from ..model import Bootable, BootFiles, BootState, Device, SlotName
+from ..model import Bootable, BootFile, BootFiles, BootState, Device, SlotName
 from . import directory, grub
 
 
@@ -62,6 +62,12 @@ class Backend(Protocol):
 
     def initialize(self, device: Device, state: BootState) -> List[Op]:
         """New settings that say `state`, without a trial, in place of all there is."""
+
+    def refresh(
+        self, device: Device, slot: SlotName, kernel: BootFile, initrd: Optional[BootFile]
+    ) -> List[Op]:
+        """`slot`, which stays bootable at every instant, boots this kernel; nothing where it
+        does already."""
 
     def integrate(self, device: Device) -> List[Op]:
         """Makes the boot loader obey the settings; nothing where it does."""

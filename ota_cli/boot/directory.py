@@ -18,6 +18,7 @@ from ..host.ops import Flush, MakeDirectory, Op, ReadBackStart, Remove, WriteFil
 from ..model import (
     SLOT_NAMES,
     Bootable,
+    BootFile,
     BootFiles,
     BootState,
     Device,
@@ -88,6 +89,13 @@ def install(device: Device, slot: SlotName, files: Optional[BootFiles]) -> List[
         Flush((ready, ready.parent)),
         ReadBackStart(ready, _READY_TEXT),
     ]
+
+
+def refresh(
+    device: Device, slot: SlotName, kernel: BootFile, initrd: Optional[BootFile]
+) -> List[Op]:
+    """Nothing: no kernel is booted."""
+    return []
 
 
 def arm(device: Device, state: BootState, bootable: Bootable) -> List[Op]:

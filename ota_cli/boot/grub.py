@@ -8,7 +8,6 @@ twin follows only when the main block was read back, so one of them is always wh
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +17,10 @@ from ..core import grubcfg, grubenv
 from ..core.cmdline import grub_words
 from ..core.grubenv import BootVariables
 from ..errors import BootRefused
-from ..host.content import digest_of
 from ..host.ops import (
     CheckEnvironment,
-    CopyVerified,
     Flush,
-    MakeDirectory,
     Op,
-    ReadBack,
     ReadBackStart,
     Remove,
     Rename,
@@ -35,13 +30,14 @@ from ..host.ops import (
 from ..model import (
     SLOT_NAMES,
     Bootable,
+    BootFile,
     BootFiles,
     BootState,
     Device,
     SlotBoot,
     SlotName,
 )
-from . import layout
+from . import grub_files, layout
 from .choice import armed, committed, disarmed, withdrawn
 
 needs_boot_files = True
@@ -98,7 +94,7 @@ def integrate(device: Device) -> List[Op]:
     BootRefused when `grub.cfg` does not read `custom.cfg`.
     """
     grub_cfg = device.boot / "grub" / "grub.cfg"
-    if not grubcfg.sources_custom(_read(grub_cfg).decode("utf-8", "replace")):
+    if not grubcfg.sources_custom(grub_files.read(grub_cfg).decode("utf-8", "replace")):
         raise BootRefused(
             f"{grub_cfg} does not read custom.cfg",
             hint="install /etc/grub.d/41_custom of GRUB and run `update-grub`",
@@ -131,8 +127,7 @@ def initialize(device: Device, state: BootState) -> List[Op]:
 def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     return [
         *_switch(device, withdrawn(state, slot)),
-        MakeDirectory(layout.slot_directory(device, slot)),
-        Remove(layout.ready_mark(device, slot)),
+        *grub_files.withdraw(device, slot),
         Remove(layout.good_mark(device, slot)),
         Flush((layout.slot_directory(device, slot),)),
     ]
@@ -141,26 +136,20 @@ def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
 def install(device: Device, slot: SlotName, files: Optional[BootFiles]) -> List[Op]:
     if files is None:
         raise BootRefused(f"slot {slot} holds no kernel", slug="no-kernel")
-    directory = layout.slot_directory(device, slot)
-    arguments = layout.arguments(device, slot)
-    text = grubcfg.arguments_file(grub_words(files.arguments), files.initrd is not None).encode()
-    copies = _copies(device, slot, files)
-    ready = layout.ready_mark(device, slot)
-    ready_text = _ready_text(copies, text)
-    withdrawn: List[Op] = [MakeDirectory(directory), Remove(ready), Flush((directory,))]
-    if files.initrd is None:
-        withdrawn.append(Remove(layout.initrd(device, slot)))
+    words = grub_words(files.arguments)
     return [
-        *withdrawn,
-        *copies,
-        WriteFile(arguments, text),
-        Flush((directory, *(op.target for op in copies), arguments)),
-        *(ReadBack(op.target, op.digest) for op in copies),
-        ReadBackStart(arguments, text),
-        WriteFile(ready, ready_text),
-        Flush((ready, directory)),
-        ReadBackStart(ready, ready_text),
+        *grub_files.withdraw(device, slot),
+        *grub_files.fill(grub_files.first_set(device, slot), files.kernel, files.initrd, words),
     ]
+
+
+def refresh(
+    device: Device, slot: SlotName, kernel: BootFile, initrd: Optional[BootFile]
+) -> List[Op]:
+    rule = grubcfg.rule_of(_custom_text(device)) or 0
+    if rule < grubcfg.RULE_WITH_TWO_SETS:
+        raise _not_set_up(f"the rule in {custom_cfg(device)} is too old for a second set")
+    return grub_files.refresh(device, slot, kernel, initrd)
 
 
 def arm(device: Device, state: BootState, bootable: Bootable) -> List[Op]:
@@ -181,18 +170,7 @@ def revert(device: Device, state: BootState) -> List[Op]:
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:
-    """Whether the boot files are what `ready` says: sha256sum's format, relative names."""
-    if not _is_ready(device, slot):
-        return False
-    lines = _read(layout.ready_mark(device, slot)).decode("ascii", "replace").splitlines()
-    digests = {Path(line[66:]).name: line[:64] for line in lines}
-    if not digests.keys() >= {"kernel", "arguments.cfg"}:
-        return False
-    for name, digest in digests.items():
-        path = layout.slot_directory(device, slot) / name
-        if not path.is_file() or digest_of(str(path)).hex() != digest:
-            return False
-    return True
+    return grub_files.is_intact(device, slot)
 
 
 def _switch(device: Device, wanted: BootVariables) -> List[Op]:
@@ -217,55 +195,23 @@ def _surviving_variables(device: Device) -> Dict[str, str]:
 
 
 def _state(device: Device, found: BootVariables) -> BootState:
-    slots = {slot: SlotBoot(_is_ready(device, slot), slot in found.good) for slot in SLOT_NAMES}
+    slots = {
+        slot: SlotBoot(grub_files.booted_set(device, slot) is not None, slot in found.good)
+        for slot in SLOT_NAMES
+    }
     return BootState(found.default, found.trial, slots, found.txn)
-
-
-def _ready_text(copies: List[CopyVerified], arguments: bytes) -> bytes:
-    lines = [f"{op.digest.hex()}  {op.target.name}\n" for op in copies]
-    lines.append(f"{hashlib.sha256(arguments).hexdigest()}  arguments.cfg\n")
-    return "".join(lines).encode()
-
-
-def _copies(device: Device, slot: SlotName, files: BootFiles) -> List[CopyVerified]:
-    found = [CopyVerified(files.kernel.path, layout.kernel(device, slot), files.kernel.digest)]
-    if files.initrd is not None:
-        target = layout.initrd(device, slot)
-        found.append(CopyVerified(files.initrd.path, target, files.initrd.digest))
-    return found
-
-
-def _is_ready(device: Device, slot: SlotName) -> bool:
-    """What the script asks before it takes a slot."""
-    return all(
-        layout.holds_something(path)
-        for path in (
-            layout.ready_mark(device, slot),
-            layout.arguments(device, slot),
-            layout.kernel(device, slot),
-        )
-    )
 
 
 def _custom_text(device: Device) -> str:
     path = custom_cfg(device)
-    return _read(path).decode("utf-8", "surrogateescape") if path.exists() else ""
+    return grub_files.read(path).decode("utf-8", "surrogateescape") if path.exists() else ""
 
 
 def _block(path: Path) -> bytes:
     """The bytes of an environment block that should be there."""
     if not path.exists():
         raise BootRefused(f"{path} is missing", hint=grubenv.REPAIR_HINT, slug="env-damaged")
-    return _read(path)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BootRefused(
-            f"{path} can not be read: {error.strerror}", slug="boot-partition"
-        ) from None
+    return grub_files.read(path)
 
 
 def _not_set_up(why: str) -> BootRefused:

@@ -2,6 +2,7 @@
 
     /boot/ota/slot-X/kernel, initrd, arguments.cfg     what boots slot X (GRUB)
     /boot/ota/slot-X/ready                             it is complete: digests of the above
+    /boot/ota/slot-X/refreshed/...                     the same again: wins where it is ready
     /boot/ota/slot-X/good                              its system is known to work
 """
 

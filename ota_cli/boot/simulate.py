@@ -55,9 +55,10 @@ def _grub_boot(device: Device) -> SimulatedBoot:
         raise BootRefused("GRUB would boot its own first entry: there is no rule of ota")
     for _ in range(_ATTEMPTS):
         slot, mode = _grub_choice(home)
-        words = _loaded(home / f"slot-{slot}")
-        if words is not None:
-            kernel = f"BOOT_IMAGE=(hd0,gpt1)/grub/../ota/slot-{slot}/kernel"
+        files = _files(home, slot)
+        words = _loaded(files) if files else None
+        if files is not None and words is not None:
+            kernel = f"BOOT_IMAGE=(hd0,gpt1)/grub/../ota/{files.relative_to(home)}/kernel"
             line = " ".join([kernel, *(_as_grub_writes(word) for word in words), *mode])
             return SimulatedBoot(slot, bool(mode), line)
     raise BootRefused(f"GRUB would reboot for ever: slot {slot} does not load")
@@ -145,7 +146,16 @@ def _directory_boot(device: Device) -> SimulatedBoot:
 
 
 def _is_ready(home: Path, slot: SlotName) -> bool:
-    return all(_size(home / f"slot-{slot}" / name) for name in ("ready", "arguments.cfg", "kernel"))
+    return _files(home, slot) is not None
+
+
+def _files(home: Path, slot: SlotName) -> Optional[Path]:
+    """Where the rule finds the slot's boot files; None where no set is ready."""
+    first = home / f"slot-{slot}"
+    for directory in (first / "refreshed", first):
+        if all(_size(directory / name) for name in ("ready", "arguments.cfg", "kernel")):
+            return directory
+    return None
 
 
 def _size(path: Path) -> int:

@@ -24,7 +24,7 @@ def status(call: Call, no_ecus: bool, exit_code: bool) -> Result:
     found = read_status(device)
     fell_back = exit_code and found.verdict.code == "fell_back"
     ecus = [] if no_ecus else [_below(each) for each in device.ecu.secondaries]
-    for warning in device.warnings:
+    for warning in (*device.warnings, *found.warnings):
         call.emit(Warned(warning))
     return Result(
         document=_document(found, ecus),
@@ -45,6 +45,7 @@ def _document(found: Status, ecus: List[Document]) -> Document:
         "verdict": verdict_document(found.verdict),
         "last_update": transaction_document(found.last_update),
         "ecus": ecus,
+        "warnings": list(found.warnings),
     }
 
 

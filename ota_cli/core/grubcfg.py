@@ -20,7 +20,9 @@ from .cmdline import TRIAL_ARGUMENT
 from .grubenv import REPAIR_HINT
 
 #: Raised when the script changes; a newer one written by a newer `ota` is left alone.
-RULE = 1
+RULE = 2
+#: The first rule that takes a slot's `refreshed` boot files.
+RULE_WITH_TWO_SETS = 2
 
 _BEGIN = re.compile(r"^### BEGIN ota, rule ([0-9]+) ###\n", re.MULTILINE)
 _PART = re.compile(r"^### BEGIN ota, rule [0-9]+ ###\n.*?^### END ota ###(?:\n|\Z)", re.M | re.S)
@@ -50,10 +52,19 @@ if [ "$ota_default" != "a" -a "$ota_default" != "b" ]; then
 fi
 """
 
+# Two sets of boot files a slot: a kernel of the running system's own packages comes in beside
+# the one that boots, never in its place.
 _READY = """\
 set ota_ready_{slot}="0"
-if [ -s "$ota_home/slot-{slot}/ready" -a -s "$ota_home/slot-{slot}/arguments.cfg" ]; then
-  if [ -s "$ota_home/slot-{slot}/kernel" ]; then set ota_ready_{slot}="1"; fi
+set ota_files_{slot}="$ota_home/slot-{slot}"
+if [ -s "$ota_files_{slot}/ready" -a -s "$ota_files_{slot}/arguments.cfg" ]; then
+  if [ -s "$ota_files_{slot}/kernel" ]; then set ota_ready_{slot}="1"; fi
+fi
+if [ -s "$ota_files_{slot}/refreshed/ready" -a -s "$ota_files_{slot}/refreshed/kernel" ]; then
+  if [ -s "$ota_files_{slot}/refreshed/arguments.cfg" ]; then
+    set ota_ready_{slot}="1"
+    set ota_files_{slot}="$ota_home/slot-{slot}/refreshed"
+  fi
 fi
 """
 
@@ -96,10 +107,10 @@ _ENTRY = """\
 menuentry "ota: slot {slot}" --id ota-{slot} --unrestricted {{
   insmod gzio
   set ota_initrd=""
-  if source "$ota_home/slot-{slot}/arguments.cfg"; then
-    if linux "$ota_home/slot-{slot}/kernel" "$@" $ota_mode; then
+  if source "$ota_files_{slot}/arguments.cfg"; then
+    if linux "$ota_files_{slot}/kernel" "$@" $ota_mode; then
       if [ "$ota_initrd" = "no" ]; then boot
-      elif initrd "$ota_home/slot-{slot}/initrd"; then boot
+      elif initrd "$ota_files_{slot}/initrd"; then boot
       fi
     fi
   fi

@@ -1,7 +1,8 @@
 """Putting what a confirmed trial boot needs into an image's root file system.
 
-Units, their links, the anchors the next image is checked with, and the directory for health
-checks. Idempotent; symlinks of the tree are followed inside the tree only.
+Units, their links, hooks of the kernel packages, the anchors the next image is checked with,
+and the directory for health checks. Idempotent; symlinks of the tree are followed inside the
+tree only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
+from ..core.hooks import hooks
 from ..core.systemd import units
 from ..errors import ConfigError, SlotUnusable
 from ..events import Emit, Note
@@ -47,6 +49,10 @@ def prepare(rootfs: Path, anchors: Sequence[Path], emit: Emit) -> Prepared:
         _directory(rootfs, "/etc/ota/health.d")
         for path, data in wanted:
             (written if _write(rootfs, path, data) else unchanged).append(path)
+        for hook in hooks():
+            if os.path.isdir(f"{rootfs}{resolve(rootfs, hook.path.rsplit('/', 2)[0])}"):
+                done = _write(rootfs, hook.path, hook.text.encode(), 0o755)
+                (written if done else unchanged).append(hook.path)
         for unit in units():
             link = f"/etc/systemd/system/{unit.wanted_by}.wants/{unit.name}"
             done = _link(rootfs, link, f"../{unit.name}")
@@ -77,16 +83,18 @@ def _directory(rootfs: Path, path: str) -> str:
     return place
 
 
-def _write(rootfs: Path, path: str, data: bytes) -> bool:
+def _write(rootfs: Path, path: str, data: bytes, mode: int = 0o644) -> bool:
     """Puts `data` at `path`; False when it is there already."""
     directory, name = path.rsplit("/", 1)
     place = Path(_directory(rootfs, directory)) / name
-    if place.is_file() and not place.is_symlink() and place.read_bytes() == data:
-        return False
+    if place.is_file() and not place.is_symlink():
+        there = (place.read_bytes(), place.stat().st_mode & 0o777)
+        if there == (data, mode):
+            return False
     if os.path.lexists(place):
         place.unlink()
     place.write_bytes(data)
-    place.chmod(0o644)
+    place.chmod(mode)
     return True
 
 

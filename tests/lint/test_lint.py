@@ -23,6 +23,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("host",),
     ("slots", "boot", "metadata", "survey", "persist", "policy", "health"),
     ("fill", "probe", "source", "verify", "newsystem", "confirmable"),
+    ("ownkernel",),
     ("fit", "setup"),
     ("trial", "provision", "image", "status"),
     ("update",),

@@ -1,0 +1,112 @@
+"""The running system's own kernel and initrd: what the boot loader boots a copy of.
+
+Packages write them to `/boot`; in a slot that an update filled, the image's own lie in the
+slot's `/boot`, which the boot partition hides.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional
+
+from .boot import grub_files
+from .core import cmdline
+from .core.kernels import KernelNames, kernels, version_key
+from .errors import BootRefused
+from .host.content import digest_of
+from .model import BootFile, BootFiles, Device, SlotName
+from .newsystem import root_spec
+
+#: The transaction of a system that no update brought here.
+ADOPTED_TXN = "setup"
+
+
+class KernelPaths(NamedTuple):
+    """A kernel and the initrd made for it."""
+
+    kernel: Path
+    initrd: Optional[Path]
+
+
+def adopted_files(device: Device, slot: SlotName, tree: Optional[Path]) -> BootFiles:
+    """The running system's newest kernel, on this machine the very one that runs, and the
+    arguments it shall have. Raises BootRefused when there is none."""
+    places = [device.boot] if tree is None else [tree / "boot", device.boot]
+    release = os.uname().release if device.is_this_machine else None
+    for place in places:
+        found = next((k for k in _kernels_in(place) if release in (None, k.version)), None)
+        if found is not None:
+            initrd = boot_file(place / found.initrd) if found.initrd else None
+            arguments = cmdline.build(
+                device.cmdline, None, slot, ADOPTED_TXN, root_spec(device, slot)
+            )
+            return BootFiles(boot_file(place / found.kernel), initrd, arguments)
+    raise BootRefused(
+        f"the kernel of the running system was found neither in "
+        f"{' nor in '.join(str(place) for place in places)}",
+        hint="install a kernel package; after a kernel upgrade reboot first",
+        slug="no-kernel",
+    )
+
+
+def newest(device: Device, tree: Path) -> Optional[KernelPaths]:
+    """The newest kernel that has its modules in `tree`, the running system.
+
+    Where `/boot` and the slot both have a file, the one that came last counts. A system that
+    boots with an initrd never gets a kernel without. None when no kernel is left.
+    """
+    booted = grub_files.booted_set(device, device.running) if device.running else None
+    with_initrd = booted is not None and "initrd" in booted.digests()
+    places = [place for place in (device.boot, tree / "boot") if place.is_dir()]
+    there = [(place, names) for place in places for names in _kernels_in(place)]
+    versions = {names.version for _, names in there if names.version}
+    for version in sorted(versions, key=version_key, reverse=True):
+        if not (tree / "lib" / "modules" / version).is_dir():
+            continue
+        own = [(place, names) for place, names in there if names.version == version]
+        kernel = _latest([place / names.kernel for place, names in own])
+        initrd = _latest([place / names.initrd for place, names in own if names.initrd])
+        if kernel is not None and (initrd is not None or not with_initrd):
+            return KernelPaths(kernel, initrd)
+    return None
+
+
+def is_outdated(device: Device) -> bool:
+    """Whether packages brought the running GRUB system a kernel or initrd that it does not boot.
+
+    Cheap: only a file that came after the boot files is read. False where it can not be told.
+    """
+    booted = grub_files.booted_set(device, device.running) if device.running else None
+    if device.loader != "grub" or booted is None:
+        return False
+    with suppress(OSError, BootRefused):
+        digests = booted.digests()
+        found = newest(device, device.root)
+        installed_ns = booted.ready.stat().st_mtime_ns
+        for name, path in zip(("kernel", "initrd"), found or ()):
+            came_later = path is not None and path.stat().st_ctime_ns > installed_ns
+            if came_later and digest_of(str(path)).hex() != digests.get(name):
+                return True
+    return False
+
+
+def boot_file(path: Path) -> BootFile:
+    """`path` with the digest it has now."""
+    return BootFile(path, digest_of(str(path)))
+
+
+def _kernels_in(directory: Path) -> List[KernelNames]:
+    if not directory.is_dir():
+        return []
+    return kernels(_regular_files(directory))
+
+
+def _regular_files(directory: Path) -> Iterator[str]:
+    with os.scandir(directory) as entries:
+        yield from (each.name for each in entries if each.is_file(follow_symlinks=False))
+
+
+def _latest(paths: List[Path]) -> Optional[Path]:
+    return max(paths, key=lambda path: path.stat().st_ctime_ns, default=None)
