@@ -19,10 +19,10 @@ from .core.delta import FileStep, LocalTree, Plan, Source
 from .errors import NoSpace, OtaError, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted, Warned
 from .host import content
-from .host.tree import remove
+from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all
 from .metadata import Finisher
 from .model import Attributes, Digest
-from .survey import STAGING
+from .survey import METADATA, STAGING
 
 #: Fetches the content of `steps` into a directory, by hex digest, and yields each digest there.
 Fetch = Callable[[Sequence[FileStep], Path], Iterator[Digest]]
@@ -56,6 +56,7 @@ def fill(
     staging = standby / STAGING
     with slot_errors(standby):
         _open_staging(standby)
+        let_owner_write(standby, local)
         _stash(standby, plan.stash)
         _remove(standby, plan.removals)
         _make_directories(standby, plan)
@@ -98,9 +99,12 @@ def slot_error(slot: Path, error: OSError) -> OtaError:
 
 
 def _open_staging(standby: Path) -> None:
-    (standby / ".ota").mkdir(mode=0o700, exist_ok=True)
-    os.chmod(standby / ".ota", 0o700)
-    (standby / STAGING).mkdir(mode=0o700, exist_ok=True)
+    """Leaves only files there that nobody reaches by another name: they are written to."""
+    own_directory(standby / METADATA)
+    own_directory(standby / STAGING)
+    for leftover in list(os.scandir(standby / STAGING)):
+        if not is_own_file(Path(leftover.path)):
+            remove_all(leftover.path)
 
 
 def _stash(standby: Path, stash: Mapping[Digest, str]) -> None:

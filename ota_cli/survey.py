@@ -16,10 +16,11 @@ from .core import delta
 from .core.delta import Content, LocalTree
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, digest_of, made_readable
-from .host.tree import scan
+from .host.tree import is_own_file, scan
 from .model import Digest, Tables
 
-STAGING = ".ota/staging"
+METADATA = ".ota"
+STAGING = f"{METADATA}/staging"
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -58,9 +59,11 @@ def survey(
 def staged_digests(standby: Path) -> FrozenSet[Digest]:
     """Content an earlier, interrupted run left in the staging directory, verified again."""
     directory = standby / STAGING
+    if any((standby / path).is_symlink() for path in (METADATA, STAGING)):
+        return frozenset()
     try:
         names = os.listdir(directory)
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return frozenset()
     candidates = (name for name in names if len(name) == 64 and _HEX_DIGITS.issuperset(name))
     return frozenset(
@@ -69,8 +72,11 @@ def staged_digests(standby: Path) -> FrozenSet[Digest]:
 
 
 def _holds(path: Path, wanted: str) -> bool:
-    """Whether a staged file is what its name says; one that can not be read is not."""
+    """Whether a staged file is what its name says; one that can not be read, or that has another
+    name through which it may change, is not."""
     try:
+        if not is_own_file(path):
+            return False
         with made_readable(str(path)):
             return digest_of(str(path)).hex() == wanted
     except OSError:

@@ -22,10 +22,10 @@ from .errors import ImageDamaged, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files
 from .host.files import read_limited
-from .host.tree import scan
+from .host.tree import remove_all, scan
 from .model import EMPTY_DIGEST, FileEntry, Image
+from .survey import METADATA
 
-METADATA = ".ota"
 CARRIED = "carried.json"
 
 
@@ -48,8 +48,7 @@ def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:
     """Keeps the image's signed bytes, and what was carried over, in the slot's `/.ota`."""
     directory = slot / METADATA
     for old in list(os.scandir(directory)):
-        if old.is_file(follow_symlinks=False):
-            os.unlink(old.path)
+        remove_all(old.path)
     for name, data in image.metadata.items():
         _write(directory / name, data)
     _write(directory / CARRIED, json.dumps(sorted(carried)).encode())

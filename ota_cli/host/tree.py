@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
@@ -36,9 +37,10 @@ _FROZEN_FLAGS = 0x10 | 0x20
 def scan(root: Path, emit: Emit, *, unlock: bool = False) -> LocalTree:
     """All that lies below `root`, without crossing into other file systems.
 
-    `unlock`: give the owner access to directories whose mode denies it (only for a slot that is
-    about to be filled; the fill sets the modes of the image). Otherwise such directories are
-    reported and taken as empty. Names that are not UTF-8 are kept (surrogate escapes).
+    `unlock`: give an owner who is not root, as whom modes mean nothing, access to directories
+    whose mode denies reading (only for a slot that is about to be filled; the fill sets the modes
+    of the image). Otherwise such directories are reported and taken as empty. Names that are not
+    UTF-8 are kept (surrogate escapes).
     Raises SlotUnusable when `root` can not be read.
     """
     files: Dict[str, LocalFile] = {}
@@ -58,6 +60,38 @@ def scan(root: Path, emit: Emit, *, unlock: bool = False) -> LocalTree:
             if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
                 pending.append(path)
     return LocalTree(files, others)
+
+
+def let_owner_write(root: Path, local: LocalTree) -> None:
+    """Lets an owner who is not root change every directory; the fill sets their modes."""
+    for path, other in local.others.items():
+        if other.kind == "d":
+            _let_owner(f"{root}{path}", 0o700)
+
+
+def own_directory(place: Path) -> None:
+    """Makes `place` a directory of our own, mode 0700, whatever stood there. Raises OSError.
+
+    A symlink there would lead what is written and removed below it out of the slot.
+    """
+    if os.path.lexists(place) and not stat.S_ISDIR(os.lstat(place).st_mode):
+        os.unlink(place)
+    place.mkdir(mode=0o700, exist_ok=True)
+    os.chmod(place, 0o700)
+
+
+def remove_all(place: str) -> None:
+    """Removes a file, or a directory with all that is in it; symlinks are not followed."""
+    if stat.S_ISDIR(os.lstat(place).st_mode):
+        shutil.rmtree(place)
+    else:
+        os.unlink(place)
+
+
+def is_own_file(place: Path) -> bool:
+    """Whether `place` is a regular file that has no second name anywhere."""
+    status = os.lstat(place)
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def remove(root: Path, path: str) -> None:
@@ -132,14 +166,18 @@ def _entries(
 
 def _listing(place: str, unlock: bool) -> List[os.DirEntry[str]]:
     if unlock:
-        mode = os.lstat(place).st_mode
-        if mode & 0o700 != 0o700:
-            os.chmod(place, stat.S_IMODE(mode) | 0o700)
+        _let_owner(place, 0o500)
     with os.scandir(place) as listing:
         entries = list(listing)
     if entries and not os.access(place, os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
     return entries
+
+
+def _let_owner(place: str, wanted: int) -> None:
+    mode = os.lstat(place).st_mode
+    if os.geteuid() != 0 and mode & wanted != wanted:
+        os.chmod(place, stat.S_IMODE(mode) | 0o700)
 
 
 def _file(path: str, status: os.stat_result) -> LocalFile:

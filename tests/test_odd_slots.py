@@ -1,0 +1,133 @@
+"""What an inactive slot may hold by accident or malice: nothing outside of it is ever touched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from tests.conftest import Images, Server
+from tests.support.bench import Ran, ota
+from tests.support.blocks import needs_root
+from tests.support.trees import Snapshot, snapshot
+
+Spoil = Callable[[Path, Path], None]
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory whose files must survive whatever leads to it."""
+    directory = tmp_path / "outside"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "precious.txt").write_text("precious")
+    (directory / "metadata.jwt").write_text("mine")
+    return directory
+
+
+def update(device: Path, server: Server, version: str = "v2") -> Ran:
+    at = (f"{server.url}{version}/", "--cacert", server.cacert, "--allow-downgrade")
+    return ota("update", "--root", device, "--version", *at)
+
+
+def content(tree: Path) -> Snapshot:
+    """All of a slot that comes from the image and nothing else."""
+    own = ("/etc/hostname", "/etc/fstab", "/etc/ota", "/etc", "/.ota")
+    found = snapshot(tree, mtimes=False)
+    return {p: v for p, v in found.items() if p not in own and not p.startswith("/.ota/")}
+
+
+def staged(tree: Path, slot: Path) -> Path:
+    """Where the content of some file of an image that the device lacks would be staged."""
+    wanted = next(p for p in sorted((tree / "usr").rglob("*")) if p.is_file() and p.stat().st_size)
+    (slot / ".ota/staging").mkdir(parents=True, exist_ok=True)
+    return slot / ".ota/staging" / hashlib.sha256(wanted.read_bytes()).hexdigest()
+
+
+def metadata_elsewhere(slot: Path, outside: Path) -> None:
+    (slot / ".ota").symlink_to(outside)
+
+
+def staging_elsewhere(slot: Path, outside: Path) -> None:
+    (slot / ".ota").mkdir(parents=True)
+    (slot / ".ota/staging").symlink_to(outside)
+
+
+def metadata_is_a_file(slot: Path, outside: Path) -> None:
+    (slot / ".ota").write_text("a file")
+
+
+def odd_things_inside(slot: Path, outside: Path) -> None:
+    (slot / ".ota/staging/directory").mkdir(parents=True)
+    os.mkfifo(slot / ".ota/staging/fifo")
+    (slot / ".ota/metadata.jwt").mkdir()
+    (slot / ".ota/carried.json").symlink_to(outside / "precious.txt")
+    (slot / ".ota/evil").mkdir()
+    (slot / ".ota/evil/shell").write_text("#!/bin/sh\n")
+    (slot / ".ota/evil/shell").chmod(0o4755)
+
+
+@pytest.mark.parametrize(
+    "spoil", [metadata_elsewhere, staging_elsewhere, metadata_is_a_file, odd_things_inside]
+)
+def test_whatever_stands_where_ota_keeps_its_own_is_replaced(
+    device: Path, server: Server, images: Images, outside: Path, spoil: Spoil
+) -> None:
+    before = snapshot(outside, mtimes=True)
+    spoil(device / "slots/b", outside)
+    done = update(device, server)
+    assert done.code == 0, done.err
+    assert snapshot(outside, mtimes=True) == before
+    assert content(device / "slots/b") == content(images.trees / "v2")
+    kept = device / "slots/b/.ota"
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert all(path.is_file() and not path.is_symlink() for path in kept.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["", ".part"])
+def test_staged_content_with_a_second_name_is_not_used(
+    device: Path, server: Server, images: Images, outside: Path, suffix: str
+) -> None:
+    other = outside / "other-name"
+    place = staged(images.trees / "v2", device / "slots/b")
+    other.write_bytes(b"old content, or the very content that is wanted")
+    os.link(other, place.with_name(place.name + suffix))
+    before = other.read_bytes()
+    done = update(device, server)
+    assert done.code == 0, done.err
+    assert other.read_bytes() == before
+    assert other.stat().st_nlink == 1
+    assert content(device / "slots/b") == content(images.trees / "v2")
+
+
+@needs_root
+def test_what_is_mounted_inside_of_a_slot_directory_is_not_emptied(
+    device: Path, server: Server, outside: Path
+) -> None:
+    inside = device / "slots/b/home"
+    inside.mkdir(parents=True)
+    before = snapshot(outside, mtimes=True)
+    subprocess.run(["mount", "--bind", outside, inside], check=True)
+    try:
+        ran = update(device, server)
+    finally:
+        subprocess.run(["umount", inside], check=True)
+    assert ran.code == 14
+    assert f"{inside} is mounted inside" in ran.err
+    assert snapshot(outside, mtimes=True) == before
+    assert update(device, server).code == 0
+
+
+@needs_root
+def test_as_root_the_survey_changes_no_mode_before_the_slot_is_withdrawn(tmp_path: Path) -> None:
+    from ota_cli.events import silent
+    from ota_cli.host.tree import scan
+
+    (tmp_path / "slot/proc").mkdir(parents=True)
+    (tmp_path / "slot/proc").chmod(0o555)
+    before = snapshot(tmp_path / "slot", mtimes=True)
+    scan(tmp_path / "slot", silent, unlock=True)
+    assert snapshot(tmp_path / "slot", mtimes=True) == before
