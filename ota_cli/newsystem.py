@@ -143,12 +143,16 @@ def _boot_file(standby: Path, entry: FileEntry) -> BootFile:
 
 def _text(root: Path, path: str) -> Optional[str]:
     try:
+        # newline="": a lone carriage return in a comment ends no line for mount(8) either
         with open(
-            f"{root}{resolve(root, path)}", encoding="utf-8", errors="surrogateescape"
+            f"{root}{resolve(root, path)}", encoding="utf-8", errors="surrogateescape", newline=""
         ) as file:
-            return file.read(_MAX_TEXT_BYTES)
+            text = file.read(_MAX_TEXT_BYTES + 1)
     except FileNotFoundError:
         return None
+    if len(text) > _MAX_TEXT_BYTES:
+        raise DoesNotFit(f"{path} is larger than {_MAX_TEXT_BYTES} bytes", slug="text-too-large")
+    return text
 
 
 def _replace_text(root: Path, path: str, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Callable
@@ -131,3 +132,21 @@ def test_as_root_the_survey_changes_no_mode_before_the_slot_is_withdrawn(tmp_pat
     before = snapshot(tmp_path / "slot", mtimes=True)
     scan(tmp_path / "slot", silent, unlock=True)
     assert snapshot(tmp_path / "slot", mtimes=True) == before
+
+
+def test_lines_of_fstab_that_are_not_of_the_device_stay_byte_for_byte(
+    device: Path, server: Server, images: Images, tmp_path: Path
+) -> None:
+    tree, image = tmp_path / "tree", images.directory / "odd-fstab"
+    shutil.copytree(images.trees / "v2", tree, symlinks=True)
+    odd = b"# a comment\r/dev/evil /evil ext4\n/dev/sdy /data ext4\r\n\xff # not UTF-8\n"
+    (tree / "etc/fstab").write_bytes(b"LABEL=other / ext4 defaults 0 1\n" + odd)
+    keys = ("--key", images.keys / "sign.key", "--cert", images.keys / "sign.crt")
+    for words in (("build", tree, image, "--version", "odd"), ("sign", image, *keys)):
+        done = ota("image", *words)
+        assert done.code == 0, done.err
+    running = device / "slots/a/etc/fstab"
+    running.write_text("LABEL=slot-a / ext4 ro 0 1\n")
+    done = update(device, server, "odd-fstab")
+    assert done.code == 0, done.err
+    assert (device / "slots/b/etc/fstab").read_bytes() == running.read_bytes() + odd
