@@ -19,7 +19,7 @@ from .core.delta import FileStep, LocalTree, Plan, Source
 from .errors import NoSpace, OtaError, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted, Warned
 from .host import content
-from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all
+from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all, thaw_below
 from .metadata import Finisher
 from .model import Attributes, Digest
 from .survey import METADATA, STAGING
@@ -91,6 +91,13 @@ def slot_error(slot: Path, error: OSError) -> OtaError:
         return NoSpace(
             f"no space left on the standby slot while writing {what}",
             hint="use a smaller image or larger slots; `ota check` tells the space needed",
+        )
+    if error.errno == errno.EPERM and os.geteuid() == 0 and thaw_below(slot):
+        return SlotUnusable(
+            f"{what} of the standby slot, or something beside it, was immutable or append-only "
+            "(chattr); such flags were cleared there",
+            hint="run the same command again",
+            slug="slot-was-immutable",
         )
     return SlotUnusable(
         f"the standby slot can not be written: {what}: {error.strerror}",

@@ -150,3 +150,34 @@ def test_lines_of_fstab_that_are_not_of_the_device_stay_byte_for_byte(
     done = update(device, server, "odd-fstab")
     assert done.code == 0, done.err
     assert (device / "slots/b/etc/fstab").read_bytes() == running.read_bytes() + odd
+
+
+def freeze(path: Path, flag: str) -> None:
+    done = subprocess.run(["chattr", flag, path], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("this file system has no immutable files")
+
+
+@needs_root
+@pytest.mark.parametrize("flag", ["+i", "+a"])
+@pytest.mark.parametrize("name", ["a directory", "a file that is kept"])
+def test_what_was_frozen_in_the_slot_is_thawed_and_the_same_command_completes(
+    device: Path, server: Server, images: Images, name: str, flag: str
+) -> None:
+    slot = device / "slots/b"
+    assert update(device, server).code == 0
+    (slot / "usr").chmod(0o700)
+    place = next(p for p in sorted((slot / "usr").rglob("*")) if p.is_file() and not p.is_symlink())
+    place.chmod(0o600)
+    frozen = slot / "usr" if name == "a directory" else place
+    freeze(frozen, flag)
+    try:
+        first = update(device, server)
+        done = first if first.code == 0 else update(device, server)
+    finally:
+        subprocess.run(["chattr", "-R", "-ia", slot], check=False, capture_output=True)
+    if first.code:
+        assert first.code == 14
+        assert "run the same command again" in first.err
+    assert done.code == 0, done.err
+    assert content(slot) == content(images.trees / "v2")

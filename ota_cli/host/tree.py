@@ -122,9 +122,19 @@ def _unlink(target: str) -> None:
         os.rmdir(target)
 
 
+def thaw_below(root: Path) -> int:
+    """Clears immutable and append-only of everything below `root`; how many had them."""
+    thawed = 0
+    for directory, names, files in os.walk(root):
+        thawed += sum(_thaw(f"{directory}/{name}") for name in (*names, *files))
+    return thawed
+
+
 def _thaw(target: str) -> bool:
-    """Clears immutable and append-only of a regular file; False where that is impossible."""
-    if not stat.S_ISREG(os.lstat(target).st_mode):
+    """Clears immutable and append-only of a file or directory; False where it had neither, or
+    where that is impossible."""
+    mode = os.lstat(target).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return False
     descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
