@@ -29,6 +29,7 @@ from .yamlfile import Item, first_line, optional, parse_mapping, refuse_unknown
 
 _DEVICE_SPEC = re.compile(r"(PARTUUID|UUID|LABEL)=[^\s,]+|/dev/\S+")
 _SIZE = re.compile(r"([0-9]{1,15})([KMG]?)", re.IGNORECASE | re.ASCII)
+_WILDCARDS = frozenset("*?[")
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
 _LOADERS = {
     "auto": "auto", "grub": "grub", "cboot": "cboot", "jetson-cboot": "cboot",
@@ -208,6 +209,8 @@ def _persist(item: Item) -> Tuple[str, ...]:
         text = each.text()
         if not text.startswith("/") or any(part in ("", ".", "..") for part in text[1:].split("/")):
             raise each.wrong("expected an absolute path without `.` and `..`")
+        if _WILDCARDS.intersection(text[1:].split("/")[0]):
+            raise each.wrong("a wildcard here would carry the whole old system over the new one")
     return _texts(item)
 
 

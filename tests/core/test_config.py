@@ -253,6 +253,8 @@ def test_a_wrong_variable_is_named() -> None:
         "persist: [etc/ota]",
         "persist: [/etc/../root]",
         "persist: [/]",
+        "persist: ['/*']",
+        "persist: ['/[a-z]*/x']",
         "no_progress_timeout: 0",
         "allowed_signers: abc",
         "verify_local: stat",
