@@ -1,7 +1,8 @@
 """Owners, modes, times and extended attributes of a slot's files, as the image has them.
 
-Owner before mode: a change of owner clears suid and sgid. Symlinks are never followed. Without
-root, owners and privileged attributes are not applied; the report says so.
+Owner before all else: a change of owner clears suid, sgid and file capabilities. Symlinks are
+never followed. Without root, owners and privileged attributes are not applied; the report says
+so.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ class Finisher:
                 continue
             entry, have = step.entry, self._local.files[step.entry.path]
             target = f"{self._slot}{entry.path}"
-            changed = self._fit_xattrs(target, entry.path)
             wrong_owner = self._owners and (have.uid, have.gid) != (entry.uid, entry.gid)
             if wrong_owner:
                 self._own(target, entry.uid, entry.gid)
+            changed = self._fit_xattrs(target, entry.path)
             if wrong_owner or changed or have.mode != entry.mode:
                 os.chmod(target, entry.mode)
             mtime_ns = self._mtimes.get(entry.path)
@@ -84,10 +85,10 @@ class Finisher:
         for entry in sorted(entries, reverse=True):
             target = f"{self._slot}{entry.path}"
             have = os.lstat(target)
-            changed = self._fit_xattrs(target, entry.path)
             wrong_owner = self._owners and (have.st_uid, have.st_gid) != (entry.uid, entry.gid)
             if wrong_owner:
                 self._own(target, entry.uid, entry.gid)
+            changed = self._fit_xattrs(target, entry.path)
             if wrong_owner or changed or have.st_mode & 0o7777 != entry.mode:
                 os.chmod(target, entry.mode)
             mtime_ns = self._mtimes.get(entry.path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
 
@@ -27,19 +27,28 @@ IGNORED = ("/swapfile", "/swap.img")
 
 @dataclass(frozen=True)
 class _Carrier:
-    """What every copy needs. `owners`: apply owners and attributes (root only)."""
+    """What every copy needs. `owners`: apply owners and attributes (root only).
+
+    `places`: where something was put in the new slot, symlinks resolved; all below them counts.
+    """
 
     running: Path
     standby: Path
     owners: bool
     owner_map: OwnerMap
     emit: Emit
+    places: List[str] = field(default_factory=list)
+
+    def note(self, target: str) -> None:
+        """Remembers that `target` of the new slot is not the image's any more."""
+        if not any(target == place or target.startswith(f"{place}/") for place in self.places):
+            self.places.append(target)
 
 
 def persist(
     listed: Iterable[str], globs: Iterable[str], running: Path, standby: Path, emit: Emit
 ) -> List[str]:
-    """Copies what the image lists and what the device's globs match; returns what was there.
+    """Copies what the image lists and what the device's globs match; returns where it went.
 
     Raises OSError, and DoesNotFit where a path is a directory in only one of the systems.
     """
@@ -48,14 +57,10 @@ def persist(
         owner_map(_accounts(running), _accounts(standby)), emit,
     )  # fmt: skip
     wanted = [*listed, *(path for pattern in globs for path in expand(running, pattern))]
-    carried = []
     for path in dict.fromkeys(wanted):
-        if path in IGNORED or path in carried:
-            continue
-        if _present(running, path):
+        if path not in IGNORED and _present(running, path):
             _carry(carrier, resolve_parent(running, path), path)
-            carried.append(path)
-    return carried
+    return carrier.places
 
 
 def expand(root: Path, pattern: str) -> Iterator[str]:
@@ -95,10 +100,12 @@ def _carry(carrier: _Carrier, source: str, path: str) -> None:
     if stat.S_ISDIR(status.st_mode):
         _carry_directory(carrier, source, path, status)
     elif stat.S_ISLNK(status.st_mode):
+        carrier.note(target)
         _clear_place(carrier, target, path)
         os.symlink(os.readlink(f"{carrier.running}{source}"), f"{carrier.standby}{target}")
         _dress(carrier, source, target, status)
     elif stat.S_ISREG(status.st_mode):
+        carrier.note(target)
         _clear_place(carrier, target, path)
         _copy_file(carrier, source, target)
         _dress(carrier, source, target, status)
@@ -112,6 +119,7 @@ def _carry_directory(carrier: _Carrier, source: str, path: str, status: os.stat_
     existed = os.path.lexists(place)
     if existed and not stat.S_ISDIR(os.lstat(place).st_mode):
         raise _conflict(path)
+    carrier.note(target)
     if not existed:
         os.mkdir(place, 0o700)
     for name in sorted(os.listdir(f"{carrier.running}{source}")):

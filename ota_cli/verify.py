@@ -27,6 +27,7 @@ from .model import EMPTY_DIGEST, FileEntry, Image
 from .survey import METADATA
 
 CARRIED = "carried.json"
+_NOT_IN_THE_IMAGE = "not in the image"
 
 
 class Difference(NamedTuple):
@@ -75,7 +76,7 @@ def compare(slot: Path, image: Image, emit: Emit) -> List[Difference]:
     carried = _carried(slot)
     found = [*_files(slot, image, local, emit), *_others(image, local)]
     found += _extra(image, local)
-    return sorted(each for each in found if not _is_carried(each.path, carried))
+    return sorted(each for each in found if not _is_explained(each, carried))
 
 
 def require_equal(slot_name: str, differences: List[Difference]) -> None:
@@ -147,7 +148,7 @@ def _extra(image: Image, local: LocalTree) -> Iterator[Difference]:
     wanted |= {node.path for node in tables.attributes.nodes} if tables.attributes else set()
     for path in (*local.files, *local.others):
         if path not in wanted:
-            yield Difference(path, "not in the image")
+            yield Difference(path, _NOT_IN_THE_IMAGE)
 
 
 def _carried(slot: Path) -> FrozenSet[str]:
@@ -157,8 +158,11 @@ def _carried(slot: Path) -> FrozenSet[str]:
         raise SlotUnusable(f"{slot / METADATA / CARRIED} is damaged") from None
 
 
-def _is_carried(path: str, carried: FrozenSet[str]) -> bool:
-    """True for persistent paths, what is below them, and the directories that lead to them."""
+def _is_explained(found: Difference, carried: FrozenSet[str]) -> bool:
+    """True for persistent paths, what is below them, and the directories made to lead there."""
+    if found.what == _NOT_IN_THE_IMAGE and any(p.startswith(f"{found.path}/") for p in carried):
+        return True
+    path = found.path
     while path:
         if path in carried:
             return True

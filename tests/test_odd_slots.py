@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 from typing import Callable
@@ -181,3 +182,51 @@ def test_what_was_frozen_in_the_slot_is_thawed_and_the_same_command_completes(
         assert "run the same command again" in first.err
     assert done.code == 0, done.err
     assert content(slot) == content(images.trees / "v2")
+
+
+def test_directories_made_for_persistent_files_are_no_difference(
+    device: Path, server: Server
+) -> None:
+    (device / "etc/ota/ota.yml").write_text("persist: [/etc/ota, /opt/app/data/file]\n")
+    own = device / "slots/a/opt/app/data/file"
+    own.parent.mkdir(parents=True)
+    own.write_text("of this device")
+    at = ("--root", device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
+    done = ota("update", "--stage-only", *at)
+    assert done.code == 0, done.err
+    assert (device / "slots/b/opt/app/data/file").read_text() == "of this device"
+    stranger = device / "slots/b/opt/app/stranger"
+    stranger.write_text("x")
+    refused = ota("activate", "--root", device)
+    assert (refused.code, "/opt/app/stranger: not in the image" in refused.err) == (12, True)
+    stranger.unlink()
+    activated = ota("activate", "--root", device)
+    assert activated.code == 0, activated.err
+
+
+#: cap_net_bind_service=ep, revision 2 (linux/capability.h, struct vfs_cap_data).
+_CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
+
+
+@needs_root
+def test_a_kept_file_whose_owner_is_mended_keeps_its_capabilities(
+    device: Path, server: Server, images: Images, tmp_path: Path
+) -> None:
+    tree, image = tmp_path / "tree", images.directory / "capable"
+    shutil.copytree(images.trees / "v2", tree, symlinks=True)
+    name = next(p for p in sorted((tree / "usr").rglob("*")) if p.is_file() and not p.is_symlink())
+    try:
+        os.setxattr(name, "security.capability", _CAPABILITY)
+    except OSError:
+        pytest.skip("this file system keeps no capabilities")
+    keys = ("--key", images.keys / "sign.key", "--cert", images.keys / "sign.crt")
+    for words in (("build", tree, image, "--version", "capable"), ("sign", image, *keys)):
+        done = ota("image", *words)
+        assert done.code == 0, done.err
+    assert update(device, server, "capable").code == 0
+    place = device / "slots/b" / name.relative_to(tree)
+    assert os.getxattr(place, "security.capability") == _CAPABILITY
+    os.chown(place, 1234, 1234)
+    assert update(device, server, "capable").code == 0
+    assert place.stat().st_uid == name.stat().st_uid
+    assert os.getxattr(place, "security.capability") == _CAPABILITY
