@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import List, Sequence
 
 from tests.support import debian
 from tests.support.bench import BASE, ota
@@ -54,17 +55,15 @@ def prepare(tree: Path, anchor: Path) -> None:
     assert done.code == 0, done.err
 
 
-def install_ota(tree: Path, scratch: Path) -> None:
-    """The program with its dependencies, for the tree's Python."""
+def install_ota(tree: Path) -> None:
+    """What the program depends on, for the tree's Python, and its command; `prepare` puts in
+    the program itself."""
     version = next((tree / "usr/bin").glob("python3.[0-9]*")).name[len("python") :]
-    wheels = scratch / "wheels"
-    _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(BASE))
-    wheel = next(wheels.glob("ota_cli-*.whl"))
-    target = tree / _PACKAGES
     _pip(
-        "install", "--target", str(target), "--upgrade", "--python-version", version,
+        "install", "--target", str(tree / _PACKAGES), "--upgrade", "--python-version", version,
         "--only-binary=:all:", "--platform", "manylinux2014_x86_64",
-        "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_34_x86_64", str(wheel),
+        "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_34_x86_64",
+        *_dependencies(),
     )  # fmt: skip
     program = tree / "usr/bin/ota"
     program.write_text(_OTA)
@@ -85,7 +84,13 @@ def _finish(tree: Path, scratch: Path) -> None:
     (tree / "etc/systemd/system/bench-agent.service").write_text(_AGENT_UNIT)
     _enable(tree, "bench-agent.service", "/etc/systemd/system")
     _enable(tree, "systemd-networkd.service", "/lib/systemd/system")
-    install_ota(tree, scratch)
+    install_ota(tree)
+
+
+def _dependencies() -> List[str]:
+    setup = configparser.ConfigParser()
+    setup.read(BASE / "setup.cfg")
+    return setup["options"]["install_requires"].split()
 
 
 def _enable(tree: Path, unit: str, directory: str) -> None:
