@@ -1,9 +1,11 @@
-"""Where things lie on the boot partition, for every back-end.
+"""Where things lie on the boot partition, for every back-end:
 
     /boot/ota/slot-X/kernel, initrd, arguments.cfg     what boots slot X (GRUB)
     /boot/ota/slot-X/ready                             it is complete: digests of the above
     /boot/ota/slot-X/refreshed/...                     the same again: wins where it is ready
     /boot/ota/slot-X/good                              its system is known to work
+
+X is `a` or `b`.
 """
 
 from __future__ import annotations

@@ -13,15 +13,12 @@ from ota_cli.image.keys import make_image_keys
 from ota_cli.probe import probe
 from tests.conftest import write_keys
 from tests.support.bench import Ran, make_device, ota
-from tests.support.blocks import disk_image, mounted, needs_root, run
+from tests.support.blocks import disk_image, needs_root, run
+from tests.support.compare import differences
 from tests.support.debian import Debian, make_debian
 from tests.support.nginx import Nginx, needs_nginx
 
 pytestmark = [needs_root, needs_nginx, pytest.mark.xdist_group("debian")]
-
-#: Not part of the comparison: the updater's own, and what belongs to the device.
-LEFT_OUT = ("/.ota", "/lost+found", "/etc/fstab", "/etc/ota", "/etc/machine-id", "/etc/hostname",
-            "/etc/hosts")  # fmt: skip
 
 
 class Bench(NamedTuple):
@@ -77,15 +74,6 @@ def update(bench: Bench, root: Path, version: str) -> Ran:
         "update", "--root", root, "--version", f"{bench.server.url}{version}",
         "--cacert", bench.server.cacert, "--no-self-confirm", "--allow-downgrade", "--json",
     )  # fmt: skip
-
-
-def differences(tree: Path, image: Path, mountpoint: Path, *more: str) -> str:
-    """What rsync would have to do to make the slot like the tree."""
-    left_out = [f"--exclude={path}" for path in (*LEFT_OUT, *more)]
-    argv = ["rsync", "-aHAXnc", "--delete", "--itemize-changes", *left_out]
-    with mounted(image, mountpoint, "ro,loop") as slot:
-        found = run(*argv, f"{tree}/", f"{slot}/")
-    return found.replace(".d..t...... ./\n", "")  # `/` itself has no entry in an image
 
 
 def test_a_point_release_onto_an_empty_slot_and_back_in_place(
