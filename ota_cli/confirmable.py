@@ -16,6 +16,8 @@ from .host.anchors import load_anchors
 from .host.inside import is_executable, resolve, resolve_parent
 from .model import Image
 
+#: Where kernels and initramfs scripts look for init, besides a shell.
+_INITS = ("/sbin/init", "/etc/init", "/bin/init")
 _PROGRAMS = ("/usr/bin/ota", "/usr/local/bin/ota", "/usr/sbin/ota", "/bin/ota")
 _BOOT_LINE = re.compile(r"^[ \t]*[^#\s]\S*[ \t]+/boot[ \t]", re.MULTILINE)
 
@@ -33,6 +35,8 @@ def require_confirmable(slot: Path, image: Image, policy: SignerPolicy) -> None:
 
 
 def _missing(slot: Path, image: Image, policy: SignerPolicy) -> Iterator[str]:
+    if not any(is_executable(slot, init) for init in _INITS):
+        yield "it holds no init"
     if not any(_runs(slot, program) for program in _PROGRAMS):
         yield "it holds no `ota` that can run"
     for unit in (COMMIT_UNIT, DEADLINE_UNIT):

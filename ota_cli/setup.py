@@ -322,7 +322,7 @@ def _unit_steps(device: Device) -> Iterator[_Step]:
         if not path.parent.parent.is_dir() or _is_hook(path, hook.text):
             continue
         written: List[Op] = [MakeDirectory(path.parent), WriteFile(path, hook.text.encode(), 0o755)]
-        yield _Step(f"{hook.path} follows the kernel packages", written)
+        yield _Step(f"{hook.path} is in place", written)
 
 
 def _is_hook(path: Path, text: str) -> bool:

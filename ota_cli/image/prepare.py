@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
-from ..core.hooks import hooks
+from ..core.hooks import INITRAMFS_SCRIPT, hooks
 from ..core.systemd import units
 from ..errors import ConfigError, SlotUnusable
 from ..events import Emit, Note
@@ -59,6 +59,8 @@ def prepare(rootfs: Path, anchors: Sequence[Path], emit: Emit) -> Prepared:
             (written if done else unchanged).append(link)
     except OSError as error:
         raise SlotUnusable(f"{error.filename} can not be written: {error.strerror}") from None
+    if INITRAMFS_SCRIPT in written:
+        emit(Note(f"{rootfs}: run `update-initramfs -u` in it: its initrd lacks a script of ota"))
     if anchors:
         load_anchors(Path(f"{rootfs}{resolve(rootfs, '/etc/ota/certs')}"))
     holds_ota = any(is_executable(rootfs, program) for program in _PROGRAMS)

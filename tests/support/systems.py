@@ -25,6 +25,7 @@ def make_system(tree: Path, version: int) -> None:
     write(tree / "usr/bin/sh", b"\x7fELF shell", 0o755)
     write(tree / "usr/bin/su", b"\x7fELF su", 0o4755)
     write(tree / "usr/bin/ota", b"#!/bin/sh\n", 0o755)
+    write(tree / "sbin/init", b"\x7fELF init", 0o755)
     write(tree / "opt/large", b"%d" % version + b"compressible " * 30_000)
     write(tree / f"opt/{'before' if version == 1 else 'after'}", b"moved" * 5000)
     write(tree / "srv/odd/it's, 100%? #;&=+~/ü\u2028", b"odd names")

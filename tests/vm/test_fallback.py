@@ -6,7 +6,7 @@ Each machine starts with v2 armed; what is broken is broken on its disk before t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict
 
 import pytest
 
@@ -99,19 +99,9 @@ def kernel_panic(disk: Surgery) -> None:
     disk.write(SLOT_B, "/etc/ota/health.d/10-panic", script, 0o755)
 
 
-UNSOLVED = {
-    "missing_init": "Debian's initramfs then starts /bin/sh as init, which waits for a person"
-}
-
-
-def marks(name: str) -> List[pytest.MarkDecorator]:
-    unsolved = [pytest.mark.xfail(strict=True, reason=UNSOLVED[name])] if name in UNSOLVED else []
-    return [pytest.mark.soak, *unsolved]
-
-
 CASES = [
     *(pytest.param(spoil, id=name) for name, spoil in SHORT.items()),
-    *(pytest.param(spoil, id=name, marks=marks(name)) for name, spoil in LONG.items()),
+    *(pytest.param(spoil, id=name, marks=pytest.mark.soak) for name, spoil in LONG.items()),
 ]
 
 

@@ -9,14 +9,22 @@ import sys
 from pathlib import Path
 from typing import List, Sequence
 
+from ota_cli.core.kernels import kernels
 from tests.support import debian
 from tests.support.bench import BASE, ota
 
 PACKAGES = f"{debian.PACKAGES},python3,python3-distutils,iproute2,zstd,ca-certificates,grub-common"
-#: Not needed to boot and update, and large.
+#: Not needed to boot and update, and large: an emulated machine hashes every byte slowly.
 _TRIMMED = (
     "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/i18n",
-    "usr/share/common-licenses", "var/cache/apt", "var/lib/apt/lists",
+    "usr/share/common-licenses", "usr/share/zoneinfo", "var/cache/apt", "var/lib/apt/lists",
+    "usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d", "usr/lib/x86_64-linux-gnu/gconv",
+)  # fmt: skip
+#: The kernel modules that such a machine may load, below `kernel/`.
+_MODULES = (
+    "drivers/net/virtio_net.ko", "drivers/net/net_failover.ko", "net/core/", "fs/fat/", "fs/nls/",
+    "drivers/virtio/", "drivers/block/", "fs/ext4/", "fs/jbd2/", "fs/mbcache.ko", "lib/", "crypto/",
+    "arch/x86/crypto/",
 )  # fmt: skip
 _PACKAGES = "usr/lib/python3/dist-packages"
 _NETWORK = "[Match]\nName=e*\n\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n"
@@ -53,6 +61,10 @@ def prepare(tree: Path, anchor: Path) -> None:
     shutil.copytree(BASE / "ota_cli", program, ignore=shutil.ignore_patterns("__pycache__"))
     done = ota("image", "prepare", tree, "--anchor", anchor)
     assert done.code == 0, done.err
+    made = subprocess.run(
+        ["chroot", tree, "update-initramfs", "-u"], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
 
 
 def install_ota(tree: Path) -> None:
@@ -72,8 +84,7 @@ def install_ota(tree: Path) -> None:
 
 def _finish(tree: Path, scratch: Path) -> None:
     """What turns a bare Debian into a system of the test bench."""
-    for path in _TRIMMED:
-        shutil.rmtree(tree / path, ignore_errors=True)
+    _trim(tree)
     (tree / "etc/hostname").write_text("bench\n")
     (tree / "etc/fstab").write_text(
         "LABEL=slot-a / ext4 defaults 0 1\nLABEL=boot /boot ext4 defaults 0 2\n"
@@ -85,6 +96,24 @@ def _finish(tree: Path, scratch: Path) -> None:
     _enable(tree, "bench-agent.service", "/etc/systemd/system")
     _enable(tree, "systemd-networkd.service", "/lib/systemd/system")
     install_ota(tree)
+
+
+def _trim(tree: Path) -> None:
+    """Leaves what it takes to boot the newest kernel, and to update."""
+    for name in _TRIMMED:
+        path = tree / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    newest = kernels([path.name for path in (tree / "boot").iterdir()])[0].version
+    for path in (tree / "boot").iterdir():
+        if not path.name.endswith(newest):
+            path.unlink()
+    for modules in (tree / "usr/lib/modules").iterdir():
+        if modules.name != newest:
+            shutil.rmtree(modules)
+            continue
+        for module in (modules / "kernel").rglob("*.ko"):
+            if not str(module.relative_to(modules / "kernel")).startswith(_MODULES):
+                module.unlink()
 
 
 def _dependencies() -> List[str]:
