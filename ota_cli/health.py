@@ -25,6 +25,13 @@ class HealthCheck:
     why: str
     output: str
 
+    @property
+    def reason(self) -> str:
+        """Why this check failed the trial, in a clause, with the last line it printed."""
+        lines = self.output.strip().splitlines()
+        said = f", saying: {lines[-1].strip()}" if lines else ""
+        return f"health check {self.name} failed: {self.why}{said}"
+
 
 @dataclass(frozen=True)
 class HealthReport:
@@ -35,6 +42,11 @@ class HealthReport:
     @property
     def failed(self) -> Tuple[HealthCheck, ...]:
         return tuple(check for check in self.checks if check.why)
+
+    @property
+    def failed_output(self) -> str:
+        """What the failed checks printed, each under its name."""
+        return "\n".join(f"{check.name}: {check.output.strip()}" for check in self.failed)
 
 
 def run_checks(device: Device, emit: Emit) -> HealthReport:

@@ -195,7 +195,7 @@ def commit(device: Device, emit: Emit) -> Committed:
         if health.failed:
             _remember_failure(device, record, health)
             raise TrialFailed(
-                f"health check {health.failed[0].name} failed: {health.failed[0].why}",
+                health.failed[0].reason,
                 hint="a reboot returns to the old system",
                 slug="health-check",
             )
@@ -369,9 +369,8 @@ def _unless_good(record: Record, slot: SlotName, state: str) -> Record:
 def _remember_failure(device: Device, record: Record, health: HealthReport) -> None:
     last = record.transaction
     if last is not None:
-        first = health.failed[0]
-        reason = f"health check {first.name} failed: {first.why}"
-        store.save_record(device, replace(record, transaction=replace(last, reason=reason)))
+        failed = replace(last, reason=health.failed[0].reason, output=health.failed_output)
+        store.save_record(device, replace(record, transaction=failed))
 
 
 def _ended(record: Record, slot: SlotName) -> Record:

@@ -62,3 +62,22 @@ def test_a_file_in_place_of_the_directory_of_checks_is_not_no_checks(
     assert ota("update", *at).code == 0
     assert next_boot(probe(device)).slot == "b"
     assert ota("commit", "--root", device).code == 18
+
+
+def test_what_a_failed_check_printed_is_told_after_the_fall_back(
+    device: Path, server: Server
+) -> None:
+    check = device / "etc/ota/health.d/10-camera"
+    check.parent.mkdir()
+    check.write_text("#!/bin/sh\necho looking\necho no camera >&2\nexit 3\n")
+    check.chmod(0o755)
+    at = ["--version", f"{server.url}v2/", "--cacert", server.cacert, "--root", device]
+    assert ota("update", *at).code == 0
+    assert next_boot(probe(device)).slot == "b"
+    ran = ota("commit", "--root", device)
+    why = "health check 10-camera failed: status 3, saying: no camera"
+    assert why in ran.err
+    assert next_boot(probe(device)).slot == "a"
+    found = ota("status", "--root", device, "--json").result
+    assert why in found["verdict"]["text"]
+    assert found["last_update"]["output"] == "10-camera: looking\nno camera"

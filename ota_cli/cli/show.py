@@ -33,6 +33,7 @@ def transaction_document(last: Optional[Transaction]) -> Optional[Document]:
     return {
         "kind": last.kind, "outcome": last.phase, "version": last.version, "from": last.from_slot,
         "to": last.to_slot, "started": last.started, "ended": last.ended, "reason": last.reason,
+        "output": last.output,
     }  # fmt: skip
 
 

@@ -51,7 +51,8 @@ class SlotRecord:
 class Transaction:
     """The last update or switch. `kind`: `update`, `rollback` or `switch-slot`.
 
-    `reason`: why it fell back. `attempts`: trials that never reached user space.
+    `reason`: why it fell back. `output`: what the health checks that failed printed.
+    `attempts`: trials that never reached user space.
     """
 
     txn: str
@@ -65,6 +66,7 @@ class Transaction:
     ended: Optional[str] = None
     reason: str = ""
     attempts: int = 0
+    output: str = ""
     unknown: Mapping[str, object] = field(default_factory=dict)
 
 
