@@ -26,10 +26,11 @@ from .core.hooks import hooks
 from .core.record import Record
 from .core.systemd import units
 from .errors import BootRefused, Busy, ConfigError, ImageDamaged, NotTrusted, SlotUnusable
-from .events import Emit, Warned
+from .events import Emit, Note, Warned
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .host.ops import Link, MakeDirectory, Op, WriteFile
+from .host.watchdog import watchdog_advice
 from .model import (
     SLOT_NAMES,
     BootState,
@@ -106,6 +107,10 @@ def setup(device: Device, *, repair: bool, emit: Emit, refresh: bool = False) ->
             changes += [work.do(step) for step in _refresh(device, backend, running)]
         changes += [work.do(step) for step in _unit_steps(device)]
         default = backend.read(device).default
+    if backend.needs_boot_files and device.is_this_machine:
+        hint = watchdog_advice()
+        if hint:
+            emit(Note(hint))
     identity = partition.identify(device)
     return SetupReport(device.loader or "", identity, running, default, tuple(changes))
 
