@@ -26,7 +26,7 @@ from .core import record as phases
 from .core.delta import Plan, make_plan
 from .core.record import Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
-from .events import Emit
+from .events import Emit, Phase, PhaseStarted
 from .fill import fill, slot_errors
 from .fit import require_fit, require_space, space_bytes, wire_bytes
 from .host import ops, store
@@ -142,6 +142,7 @@ def update(device: Device, request: Request, emit: Emit) -> Updated:
         staging = _Staging(session, request, image, version)
         staged = staging.stage(fetcher, emit)
         if not request.stage_only:
+            emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
             arm(device, session.backend, staged.checked)
     return Updated(
         version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
@@ -229,7 +230,7 @@ class _Staging:
             self._fill(standby, running, plan, seen, fetcher, emit)
             carried = self._adapt(standby, running, emit)
             self._check(standby, plan, carried, emit)
-            self._install(standby)
+            self._install(standby, emit)
         checked = Checked(self.slot, self.txn)  # only now: the unmount wrote out the last of it
         with leaving(Footprint.STANDBY):
             self._record_staged()
@@ -275,10 +276,11 @@ class _Staging:
         if self.request.self_confirm and self.session.backend.needs_boot_files:
             require_confirmable(standby, self.image, signer_policy(self.device))
 
-    def _install(self, standby: Path) -> None:
+    def _install(self, standby: Path, emit: Emit) -> None:
         backend = self.session.backend
         files = None
         if backend.needs_boot_files:
+            emit(PhaseStarted(Phase.BOOT, "copying kernel and initrd to the boot partition"))
             files = boot_files(self.device, self.slot, self.image, standby, self.txn)
         ops.apply(backend.install(self.device, self.slot, files))
 
