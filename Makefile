@@ -13,7 +13,7 @@ test: $(STAMP)
 	$(RUN) -m pytest -n auto --dist loadgroup $(TESTS)
 
 soak: $(STAMP)
-	$(RUN) -m pytest -v -m 'soak or not soak' tests/vm
+	COMPLETE=all OUTCOMES=.cache $(RUN) -m pytest -v -s -m 'soak or not soak' tests/vm
 
 lint: $(STAMP)
 	$(RUN) -m pytest -q tests/lint

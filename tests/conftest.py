@@ -15,6 +15,7 @@ from ota_cli.image.sign import sign
 from tests.support.bench import Ran, make_device, ota
 from tests.support.legacy import ANCHORS, unpack_images
 from tests.support.systems import make_system
+from tests.support.vm.outcomes import outcome_of, table
 
 
 class Images(NamedTuple):
@@ -117,3 +118,14 @@ def provisioned(root: Path, images: Images, server: Server, loader: str) -> Path
     done = ota("setup", "--root", device)
     assert done.code == 0, done.err
     return device
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What came of the power cuts of this run."""
+    reports = [each for group in terminalreporter.stats.values() for each in group]
+    outcomes = [outcome_of(getattr(each, "user_properties", ())) for each in reports]
+    found = [outcome for outcome in outcomes if outcome is not None]
+    if found:
+        terminalreporter.section("power cuts: points and outcomes")
+        for line in table(found):
+            terminalreporter.line(line)

@@ -54,8 +54,8 @@ def _grub_boot(device: Device) -> SimulatedBoot:
     if "### BEGIN ota" not in (device.boot / "grub" / "custom.cfg").read_text("utf-8", "replace"):
         raise BootRefused("GRUB would boot its own first entry: there is no rule of ota")
     for _ in range(_ATTEMPTS):
-        slot, mode = _grub_choice(home)
-        files = _files(home, slot)
+        slot, mode = grub_choice(home)
+        files = chosen_files(home, slot)
         words = _loaded(files) if files else None
         if files is not None and words is not None:
             kernel = f"BOOT_IMAGE=(hd0,gpt1)/grub/../ota/{files.relative_to(home)}/kernel"
@@ -64,8 +64,12 @@ def _grub_boot(device: Device) -> SimulatedBoot:
     raise BootRefused(f"GRUB would reboot for ever: slot {slot} does not load")
 
 
-def _grub_choice(home: Path) -> Tuple[SlotName, List[str]]:
-    """The slot, and what a trial adds to its command line; the trial is used up."""
+def grub_choice(home: Path) -> Tuple[SlotName, List[str]]:
+    """The slot that the rule of `custom.cfg` picks from the settings in `home`, `/boot/ota`, and
+    what a trial adds to its command line; the trial is used up.
+
+    Raises BootRefused when it picks none.
+    """
     environment = _variables(home / "bootenv")
     default = environment.get("ota_default", "")
     if default not in ("a", "b"):
@@ -146,10 +150,10 @@ def _directory_boot(device: Device) -> SimulatedBoot:
 
 
 def _is_ready(home: Path, slot: SlotName) -> bool:
-    return _files(home, slot) is not None
+    return chosen_files(home, slot) is not None
 
 
-def _files(home: Path, slot: SlotName) -> Optional[Path]:
+def chosen_files(home: Path, slot: SlotName) -> Optional[Path]:
     """Where the rule finds the slot's boot files; None where no set is ready."""
     first = home / f"slot-{slot}"
     for directory in (first / "refreshed", first):

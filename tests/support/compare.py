@@ -17,4 +17,5 @@ def differences(tree: Path, image: Path, mountpoint: Path, *more: str) -> str:
     argv = ["rsync", "-aHAXnc", "--delete", "--itemize-changes", *left_out]
     with mounted(image, mountpoint, "ro,loop") as slot:
         found = run(*argv, f"{tree}/", f"{slot}/")
-    return found.replace(".d..t...... ./\n", "")  # `/` itself has no entry in an image
+    # `/` itself has no entry in an image, and what belongs to the device is put into `/etc`
+    return found.replace(".d..t...... ./\n", "").replace(".d..t...... etc/\n", "")

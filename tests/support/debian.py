@@ -23,16 +23,19 @@ for file in /etc/apt/sources.list.d/*.sources; do
 done
 chroot "$1" apt-get -q update
 chroot "$1" apt-get -qy dist-upgrade
+mkdir -p "$3"
+find "$1"/var/cache/apt/archives -name 'linux-image-*.deb' -exec mv -t "$3" {} +
 chroot "$1" apt-get clean
 rm -rf "$1"/var/lib/apt/lists/*
 """
 
 
 class Debian(NamedTuple):
-    """Two root file systems."""
+    """Two root file systems, and the kernel packages that the newer one got."""
 
     old: Path
     new: Path
+    packages: Path
 
 
 def make_debian(
@@ -51,7 +54,7 @@ def make_debian(
         pytest.skip("debootstrap is not installed here")
     suite, mirror = _source()
     base = Path(os.environ.get("OTA_TEST_CACHE") or scratch) / f"{name}-{suite}"
-    found = Debian(base / "old", base / "new")
+    found = Debian(base / "old", base / "new", base / "packages")
     if (base / "complete").exists():
         return found
     shutil.rmtree(base, ignore_errors=True)
@@ -60,9 +63,9 @@ def make_debian(
     _run("cp", "-a", str(found.old), str(found.new))
     _run(
         "unshare", "--mount", "--propagation", "private",
-        "bash", "-c", _UPGRADE, "upgrade", str(found.new), suite,
+        "bash", "-c", _UPGRADE, "upgrade", str(found.new), suite, str(found.packages),
     )  # fmt: skip
-    for tree in found:
+    for tree in (found.old, found.new):
         finish(tree, scratch)
     (base / "complete").touch()
     return found

@@ -11,52 +11,68 @@ import pytest
 
 from ota_cli.image.keys import make_image_keys
 from tests.conftest import write_keys
-from tests.support.bench import ota
+from tests.support.debian import Debian
 from tests.support.nginx import Nginx
 from tests.support.vm.disk import make_disk
 from tests.support.vm.machine import HOST, Machine
+from tests.support.vm.publish import Publisher
 from tests.support.vm.systems import make_systems, prepare
 from tests.support.vm.verbs import update_line
 
 #: Long enough for a machine on a busy host to confirm itself, short enough to wait for.
 DEADLINE_S = 150
 
+GRUB_DEFAULTS = """\
+GRUB_DEFAULT=0
+GRUB_TIMEOUT=1
+GRUB_CMDLINE_LINUX="console=ttyS0 panic=5"
+GRUB_TERMINAL=serial
+GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
+"""
+#: What Debian's `update-grub` runs.
+MAKE_GRUB_CFG = "grub-mkconfig -o /boot/grub/grub.cfg"
+
 
 class Bench(NamedTuple):
-    """A disk on which v1 was installed the ordinary way, and a server with both versions."""
+    """A disk on which v1 was installed the ordinary way, and who publishes v1 and v2."""
 
     disk: Path
-    server: Nginx
+    publisher: Publisher
+
+    @property
+    def server(self) -> Nginx:
+        return self.publisher.server
+
+    @property
+    def trees(self) -> Debian:
+        return self.publisher.trees
 
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     base = tmp_path_factory.mktemp("machines")
     trees = make_systems(base)
-    keys = base / "keys"
-    keys.mkdir()
+    keys, served = base / "keys", base / "served"
+    for directory in (keys, served):
+        directory.mkdir()
     write_keys(keys, make_image_keys())
-    for version, tree in (("v1", trees.old), ("v2", trees.new)):
-        prepare(tree, keys / "anchor.pem")
-        image = base / "served" / version
-        for words in (
-            ("build", tree, image, "--version", version),
-            ("sign", image, "--key", keys / "sign.key", "--cert", keys / "sign.crt"),
-        ):
-            done = ota("image", *words)
-            assert done.code == 0, done.err
-    disk = make_disk(base / "disk.img", trees.old, base)
-    with Nginx(base / "served", HOST) as server:
-        yield Bench(disk, server)
+    with Nginx(served, HOST) as server:
+        publisher = Publisher(server, served, keys, trees)
+        for version, tree in (("v1", trees.old), ("v2", trees.new)):
+            prepare(tree, keys / "anchor.pem")
+            publisher.publish(version, tree)
+        yield Bench(make_disk(base / "disk.img", trees.old, base), publisher)
 
 
 @pytest.fixture
-def machine(bench: Bench, tmp_path: Path) -> Iterator[Machine]:
-    """A machine that runs an ordinary Debian and was just adopted by `ota setup`."""
+def stock_machine(bench: Bench, tmp_path: Path) -> Iterator[Machine]:
+    """A machine that runs Debian by the default entry of an ordinary `grub-mkconfig`."""
     with Machine(bench.disk, tmp_path / "machine") as machine:
         machine.boot()
+        machine.must("cat > /etc/default/grub", GRUB_DEFAULTS)
+        machine.must(MAKE_GRUB_CFG)
         machine.must("cat > /etc/ota/cacert.pem", bench.server.cacert.read_text())
-        machine.must("ota setup")
+        machine.reboot()
         yield machine
 
 

@@ -13,11 +13,13 @@ import pytest
 from tests.support.blocks import needs_root
 from tests.support.nginx import needs_nginx
 from tests.support.vm.disk import Surgery, layout
+from tests.support.vm.grubview import needs_grub_fstest
 from tests.support.vm.machine import Machine, needs_qemu
-from tests.support.vm.verbs import status
-from tests.vm.conftest import PreparedDisk
+from tests.support.vm.refusing import RefusingMachine
+from tests.support.vm.verbs import status, update_line
+from tests.vm.conftest import Bench, PreparedDisk
 
-pytestmark = [needs_root, needs_nginx, needs_qemu, pytest.mark.xdist_group("machines")]
+pytestmark = [needs_root, needs_nginx, needs_qemu, pytest.mark.xdist_group("machines 1")]
 
 BOOT, SLOT_A, SLOT_B = layout()
 Break = Callable[[Surgery], None]
@@ -107,7 +109,7 @@ CASES = [
 
 @pytest.mark.parametrize("spoil", CASES)
 def test_the_old_system_boots_by_itself(
-    spoil: Break, armed_disk: PreparedDisk, tmp_path: Path
+    spoil: Break, bench: Bench, armed_disk: PreparedDisk, tmp_path: Path
 ) -> None:
     disk = armed_disk.copy(tmp_path / "disk.img")
     spoil(Surgery(disk, tmp_path))
@@ -124,6 +126,10 @@ def test_the_old_system_boots_by_itself(
         assert found["verdict"]["code"] == code, found["verdict"]
         if spoil is failing_health_check:
             assert "10-camera" in found["verdict"]["text"]
+            assert "no camera" in found["verdict"]["text"], "what the check said"
+            again = machine.run(update_line(bench.server, "v2"))
+            assert again.code == 18, "cron does not bring it again"
+            assert "--retry-failed" in again.err
 
 
 def test_a_power_cut_during_the_trial_boots_the_old_system_and_costs_no_download(
@@ -141,3 +147,16 @@ def test_a_power_cut_during_the_trial_boots_the_old_system_and_costs_no_download
         assert "ota.slot=b" in machine.must("cat /proc/cmdline")
         machine.must("systemctl start ota-commit.service")
         assert status(machine)["verdict"]["code"] == "confirmed"
+
+
+@needs_grub_fstest
+def test_a_disk_that_refuses_the_writes_of_grub_boots_the_old_system(
+    armed_disk: PreparedDisk, tmp_path: Path
+) -> None:
+    """A trial that could not be used up would be tried for ever."""
+    disk = armed_disk.copy(tmp_path / "disk.img")
+    with RefusingMachine(disk, tmp_path / "machine", BOOT, "ota/bootenv") as machine:
+        machine.boot()
+        assert "ota.slot=a" in machine.must("cat /proc/cmdline")
+        found = status(machine)
+        assert (found["running"], found["verdict"]["code"]) == ("a", "armed")

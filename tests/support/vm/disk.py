@@ -71,6 +71,24 @@ def make_disk(disk: Path, system: Path, scratch: Path) -> Path:
     return disk
 
 
+def cut_out(disk: Path, part: Partition, image: Path) -> Path:
+    """A copy of one partition in a file of its own."""
+    _run(
+        "dd", "status=none", f"if={disk}", f"of={image}", "bs=1M", "conv=sparse",
+        f"skip={part.start // MIB}", f"count={part.size // MIB}",
+    )  # fmt: skip
+    return image
+
+
+def put_partition(disk: Path, part: Partition, content: Path) -> None:
+    """Makes the file system image `content` that of a partition."""
+    assert content.stat().st_size <= part.size
+    _run(
+        "dd", "status=none", f"if={content}", f"of={disk}", "bs=1M", "conv=notrunc,sparse",
+        f"seek={part.start // MIB}",
+    )  # fmt: skip
+
+
 def _partition_table(disk: Path, parts: Tuple[Partition, ...]) -> None:
     end = parts[-1].start + parts[-1].size
     with open(disk, "wb") as file:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Optional, Type
+from typing import Any, Dict, List, Optional, Sequence, Type
 
 import pytest
 
@@ -29,21 +29,22 @@ needs_qemu = pytest.mark.skipif(
 
 
 class Machine:
-    """A machine with its own copy of a disk, at no cost; off when its `with` block ends."""
+    """A machine with its own copy of a disk, at no cost; off when its `with` block ends.
 
-    def __init__(self, disk: Path, scratch: Path) -> None:
+    `hardware`: what it has besides a disk, a network and a serial port, as words for QEMU.
+    """
+
+    def __init__(self, disk: Path, scratch: Path, hardware: Sequence[object] = ()) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch = scratch
+        self._hardware = [str(word) for word in hardware]
         self.disk = scratch / "disk.qcow2"
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._agent: Optional[socket.socket] = None
         self._unread = b""
         self._count = 0
         self._said = 0
-        subprocess.run(
-            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, self.disk],
-            check=True,
-        )
+        self._insert(disk)
 
     def __enter__(self) -> Machine:
         return self
@@ -67,7 +68,7 @@ class Machine:
             [
                 QEMU, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024", "-display", "none",
                 "-no-reboot", "-nodefaults",
-                "-drive", f"file={self.disk},format=qcow2,if=virtio",
+                *self._drive(), *self._hardware,
                 "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n",
                 "-chardev", f"file,id=console,path={self.console_log},append=on",
                 "-serial", "chardev:console",
@@ -94,9 +95,9 @@ class Machine:
         self._send(command, stdin)
         return self._answer(timeout_s)
 
-    def must(self, command: str, stdin: str = "") -> str:
+    def must(self, command: str, stdin: str = "", timeout_s: float = COMMAND_S) -> str:
         """Runs a command that must succeed; what it printed."""
-        done = self.run(command, stdin)
+        done = self.run(command, stdin, timeout_s)
         assert done.code == 0, f"{command}: {done.code}\n{done.out}{done.err}"
         return done.out
 
@@ -146,6 +147,17 @@ class Machine:
     def console(self) -> str:
         """All that GRUB, kernels and systems have printed."""
         return self.console_log.read_text("utf-8", "replace") if self.console_log.exists() else ""
+
+    def _insert(self, disk: Path) -> None:
+        """Makes the machine's own copy of `disk`."""
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, self.disk],
+            check=True,
+        )
+
+    def _drive(self) -> List[str]:
+        """How QEMU shall attach the disk."""
+        return ["-drive", f"file={self.disk},format=qcow2,if=virtio"]
 
     def _connect(self, path: Path) -> socket.socket:
         assert self._process is not None
