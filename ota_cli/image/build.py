@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Tuple
 
 from ..core import tables
+from ..core.claims import ENTRY_POINT
 from ..core.text import printable
 from ..errors import ConfigError, NoSpace, OtaError, SlotUnusable
 from ..events import Emit, Meter, Phase, PhaseStarted
@@ -80,14 +81,27 @@ def _check_places(rootfs: Path, output: Path) -> None:
     inner, outer = output.resolve(), rootfs.resolve()
     if inner == outer or outer in inner.parents:
         raise ConfigError(f"{output} lies inside {rootfs}", hint="write the image elsewhere")
-    if output.exists() and any(output.iterdir()) and not (output / draft.ROOTFS).is_dir():
+    if inner in outer.parents:
+        raise ConfigError(f"{rootfs} lies inside {output}", hint="write the image elsewhere")
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise ConfigError(f"{output} is not a directory", hint="give a new directory")
+    if any(output.iterdir()) and not _is_ours(output):
         raise ConfigError(f"{output} is not empty and holds no image", hint="give a new directory")
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether an image was made or begun there. `rootfs` tells nothing: containers and build
+    trees have one as well, and ours is removed before a new image is made."""
+    names = (ENTRY_POINT, draft.DRAFT, draft.COMPRESSED)
+    return any((output / name).exists() for name in names)
 
 
 def _start_afresh(output: Path) -> None:
     """Removes an earlier image, its entry points first."""
-    output.mkdir(parents=True, exist_ok=True)
-    for name in ("metadata.jwt", draft.DRAFT):
+    (output / draft.COMPRESSED).mkdir(parents=True, exist_ok=True)
+    for name in (ENTRY_POINT, draft.DRAFT):
         if (output / name).exists():
             (output / name).unlink()
     for name in (draft.ROOTFS, draft.COMPRESSED):

@@ -176,6 +176,41 @@ def test_the_output_is_never_inside_the_tree_nor_over_something_else(tmp_path: P
     assert (tmp_path / "taken/file").read_text() == "precious"
 
 
+@pytest.mark.parametrize("tree", ["rootfs", "tree"])
+def test_a_rootfs_that_no_build_made_is_never_removed(tmp_path: Path, tree: str) -> None:
+    make_system(tmp_path / tree, 1)
+    (tmp_path / "rootfs").mkdir(exist_ok=True)
+    (tmp_path / "rootfs/file").write_text("precious")
+    with pytest.raises(ConfigError):
+        build(tmp_path / tree, tmp_path, PLAIN, silent)
+    assert (tmp_path / "rootfs/file").read_text() == "precious"
+
+
+def test_a_container_beside_its_configuration_is_no_image(tmp_path: Path) -> None:
+    make_system(tmp_path / "tree", 1)
+    (tmp_path / "container/rootfs").mkdir(parents=True)
+    (tmp_path / "container/rootfs/file").write_text("precious")
+    (tmp_path / "container/config").write_text("")
+    done = ota("image", "build", tmp_path / "tree", tmp_path / "container", "--version", "x")
+    assert done.code == 78
+    assert (tmp_path / "container/rootfs/file").read_text() == "precious"
+
+
+def test_an_image_and_an_interrupted_one_are_built_anew(tmp_path: Path) -> None:
+    make_system(tmp_path / "tree", 1)
+    first = built(tmp_path / "tree", tmp_path / "image")
+    (tmp_path / "image/image.json").unlink()
+    (tmp_path / "image/rootfs/old").write_text("of the build that was interrupted")
+    assert built(tmp_path / "tree", tmp_path / "image") == first
+
+
+def test_the_output_is_a_directory(tmp_path: Path) -> None:
+    make_system(tmp_path / "tree", 1)
+    done = ota("image", "build", tmp_path / "tree", "/dev/null", "--version", "x")
+    assert done.code == 78
+    assert "/dev/null is not a directory" in done.err
+
+
 def test_an_unfinished_image_is_not_signed(tmp_path: Path, images: Images) -> None:
     (tmp_path / "rootfs").mkdir()
     done = ota(
