@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from .boot.simulate import next_boot
 from .errors import OtaError
 from .events import Emit, Note, silent
+from .host.interrupts import undisturbed
 from .image.build import BuildOptions, build
 from .image.keys import make_image_keys
 from .image.prepare import prepare
@@ -139,7 +140,7 @@ class _Runner:
         done = subprocess.run(
             [sys.executable, "-m", "ota_cli", *argv[1:], "--output", "plain"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False,
+            env=_environment(), check=False,
         )  # fmt: skip
         output = done.stdout.decode("utf-8", "replace").replace(str(self.base), "DEMO")
         for line in output.splitlines():
@@ -149,6 +150,12 @@ class _Runner:
         return Step(why, argv, done.returncode, output)
 
 
+def _environment() -> Dict[str, str]:
+    """Without the settings of this machine's own device: `OTA_<KEY>` wins over `ota.yml`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTA_")}
+    return {**kept, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
 @contextmanager
 def _workshop(keep: bool) -> Iterator[Path]:
     base = Path(tempfile.mkdtemp(prefix="ota-demo-"))
@@ -156,7 +163,8 @@ def _workshop(keep: bool) -> Iterator[Path]:
         yield base
     finally:
         if not keep:
-            _remove(base)
+            with undisturbed():
+                _remove(base)
 
 
 def _remove(base: Path) -> None:

@@ -183,6 +183,8 @@ def test_a_trial_that_is_not_confirmed_falls_back_and_is_remembered(
     assert status.code == 18
     assert status.result["verdict"]["code"] == "fell_back"
     assert "10-no" in status.result["verdict"]["text"]
+    assert status.document["error"]["slug"] == "fell-back"
+    assert status.document["ok"] is False
     assert ota("update", *at).code == 18, "not tried again by itself"
     assert ota("update", *at, "--retry-failed").code == 0
 

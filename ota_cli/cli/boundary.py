@@ -16,6 +16,7 @@ from typing import Callable, Mapping, NoReturn, Optional, Tuple
 
 from ..errors import Interrupted, OtaError
 from ..events import Emit
+from ..host.interrupts import ignore_interrupts
 from ..render.choice import Output, open_output
 
 #: Exit codes that are answers, not failures.
@@ -42,16 +43,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Result:
-    """What a verb answers: `document` is the JSON `result`, `lines` the same for people."""
+    """What a verb answers: `document` is the JSON `result`, `lines` the same for people.
+
+    `failure`: what the answer amounts to, where it is bad news and the exit code tells so.
+    """
 
     document: Mapping[str, object]
     lines: Tuple[str, ...]
     exit_code: int = 0
+    failure: Optional[OtaError] = None
 
 
 def run_verb(name: str, display: Display, body: Callable[[Call], Result]) -> NoReturn:
     """Runs a verb, shows how it ended, and exits with its documented code."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
     output = open_output(display.output, display.verbosity, display.color)
     sys.exit(_attempt(name, display, body, output))
 
@@ -60,7 +64,10 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
     try:
         with output:
             result = body(Call(display.root, output.emit))
+        ignore_interrupts()
     except OtaError as error:
+        if error.exit_code == OtaError.exit_code and display.verbosity > 0:
+            traceback.print_exc()
         return _fail(name, error, output)
     except KeyboardInterrupt:
         return _fail(name, Interrupted(signal.SIGINT), output)
@@ -68,11 +75,13 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
         if display.verbosity > 0:
             traceback.print_exc()
         return _fail(name, _bug(error), output)
-    output.result(document(name, result.exit_code, result.document), result.lines)
-    return result.exit_code
+    code = result.failure.exit_code if result.failure else result.exit_code
+    output.result(document(name, code, result.document, result.failure), result.lines)
+    return code
 
 
 def _fail(name: str, error: OtaError, output: Output) -> int:
+    ignore_interrupts()
     output.failure(document(name, error.exit_code, {}, error), error)
     return error.exit_code
 
@@ -99,6 +108,11 @@ def document(
         "error": error.document() if error else None,
         "result": dict(result),
     }
+
+
+def catch_sigterm() -> None:
+    """From here on SIGTERM ends the program as Ctrl-C does: cleaned up and told."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 def _on_sigterm(number: int, frame: Optional[FrameType]) -> NoReturn:

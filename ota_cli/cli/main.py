@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from typing import List, NoReturn, Optional
@@ -10,9 +11,11 @@ from typing import List, NoReturn, Optional
 import click
 
 from .. import __version__
-from ..errors import UsageProblem
+from ..errors import Interrupted, OtaError, UsageProblem
+from ..host.interrupts import ignore_interrupts
 from ..render.choice import open_output
-from .boundary import document
+from ..render.stream import Stream
+from .boundary import catch_sigterm, document
 from .lazy import VERBS, LazyGroup
 from .options import CONTEXT, Globals, global_options
 
@@ -34,14 +37,22 @@ def main(argv: Optional[List[str]] = None) -> NoReturn:
     """Runs the program and exits with its documented code."""
     words = sys.argv[1:] if argv is None else argv
     _occupy_standard_streams()
+    catch_sigterm()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers, not technicians
     try:
-        cli.main(words, prog_name="ota", standalone_mode=False)
+        with cli.make_context("ota", list(words)) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
     except click.ClickException as error:
         _usage(error, words)
-    except click.Abort:
-        sys.exit(130)
+    except KeyboardInterrupt:
+        _end("", Interrupted(signal.SIGINT), words)
+    except Interrupted as error:
+        _end("", error, words)
+    except OSError as error:  # verbs catch their own: this is help, or the version
+        Stream(sys.stdout, "stdout", complain=Stream(sys.stderr, "stderr")).lose(error)
     sys.exit(0)
 
 
@@ -59,10 +70,15 @@ def _usage(error: click.ClickException, words: List[str]) -> NoReturn:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "ota"
     problem = UsageProblem(error.format_message(), hint=f"see `{path} --help`")
+    _end(" ".join(path.split(" ")[1:]), problem, words)
+
+
+def _end(name: str, error: OtaError, words: List[str]) -> NoReturn:
+    """Shows why no verb was run, and exits."""
+    ignore_interrupts()
     output = open_output(_wanted_output(words), 0, "auto")
-    name = " ".join(path.split(" ")[1:])
-    output.failure(document(name, problem.exit_code, {}, problem), problem)
-    sys.exit(problem.exit_code)
+    output.failure(document(name, error.exit_code, {}, error), error)
+    sys.exit(error.exit_code)
 
 
 def _wanted_output(words: List[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import click
 
@@ -22,15 +22,20 @@ def status(call: Call, no_ecus: bool, exit_code: bool) -> Result:
     """Show the running slot and version, what boots next, and how the last update ended."""
     device = probe(call.root)
     found = read_status(device)
-    fell_back = exit_code and found.verdict.code == "fell_back"
     ecus = [] if no_ecus else [_below(each) for each in device.ecu.secondaries]
     for warning in (*device.warnings, *found.warnings):
         call.emit(Warned(warning))
     return Result(
         document=_document(found, ecus),
         lines=_lines(found, ecus),
-        exit_code=TrialFailed.exit_code if fell_back else 0,
+        failure=_failure(found) if exit_code else None,
     )
+
+
+def _failure(found: Status) -> Optional[TrialFailed]:
+    if found.verdict.code != "fell_back":
+        return None
+    return TrialFailed(found.verdict.text, hint=found.verdict.hint, slug="fell-back")
 
 
 def _document(found: Status, ecus: List[Document]) -> Document:

@@ -35,7 +35,7 @@ class Stream:
             try:
                 self._inner.write(text)
             except (OSError, ValueError) as error:
-                self._lose(error)
+                self.lose(error)
         return len(text)
 
     def flush(self) -> None:
@@ -43,10 +43,10 @@ class Stream:
             try:
                 self._inner.flush()
             except (OSError, ValueError) as error:
-                self._lose(error)
+                self.lose(error)
 
-    def _lose(self, error: Exception) -> None:
-        """What is still buffered goes nowhere, or the interpreter would fail with it at exit."""
+    def lose(self, error: Exception) -> None:
+        """After `error`: what is buffered goes nowhere, or the interpreter would fail with it."""
         inner, self._inner = self._inner, None
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)

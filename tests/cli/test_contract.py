@@ -75,6 +75,13 @@ def test_the_environment_chooses_the_output(device: Path) -> None:
     assert done.err == ""
 
 
+def test_an_unknown_output_in_the_environment_is_refused(device: Path) -> None:
+    done = ota("status", "--root", device, env={"OTA_OUTPUT": "jsno"})
+    assert done.code == 2
+    assert "OTA_OUTPUT=jsno" in done.err
+    check(ota("status", "--root", device, "--json", env={"OTA_OUTPUT": "jsno"}))
+
+
 def test_global_options_stand_before_and_after_the_verb(device: Path) -> None:
     for words in (
         ("--root", device, "--json", "status"),
@@ -132,6 +139,11 @@ def test_the_demo_runs_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.code == 0
     assert [step["exit_code"] for step in done.result["steps"]].count(20) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_settings_of_the_machine_do_not_reach_the_demos_device() -> None:
+    done = ota("demo", "-q", env={"OTA_ALLOWED_SIGNERS": "Somebody", "OTA_OUTPUT": "plain"})
+    assert done.code == 0, done.err
 
 
 def test_plain_progress_is_never_more_than_a_line_in_thirty_seconds() -> None:
