@@ -27,14 +27,14 @@ _ota() {
         "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout --help" ;;
         "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --refresh --help" ;;
         "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color --help" ;;
-        "ota image build") word="--root --output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels --help" ;;
-        "ota image sign") word="--root --output --json -v --verbose -q --quiet --color --key --cert --help" ;;
-        "ota image prepare") word="--root --output --json -v --verbose -q --quiet --color --anchor --help" ;;
+        "ota image build") word="--output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels --help" ;;
+        "ota image sign") word="--output --json -v --verbose -q --quiet --color --key --cert --help" ;;
+        "ota image prepare") word="--output --json -v --verbose -q --quiet --color --anchor --help" ;;
         "ota image verify") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
         "ota image inspect") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
         "ota image unpack") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
-        "ota image serve") word="--root --output --json -v --verbose -q --quiet --color --address --port --help" ;;
-        "ota demo") word="--root --output --json -v --verbose -q --quiet --color --keep --help" ;;
+        "ota image serve") word="--output --json -v --verbose -q --quiet --color --address --port --help" ;;
+        "ota demo") word="--output --json -v --verbose -q --quiet --color --keep --help" ;;
     esac
     COMPREPLY=($(compgen -W "$word" -- "$current"))
     [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$current"))

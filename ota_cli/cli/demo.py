@@ -7,7 +7,7 @@ import click
 from .options import Call, Result, command
 
 
-@command("demo")
+@command("demo", on_device=False)
 @click.option("--keep", is_flag=True, help="Keep the directory to look around in.")
 def demo(call: Call, keep: bool) -> Result:
     """Show a complete update on a throw-away device: no root, no network, no hardware."""

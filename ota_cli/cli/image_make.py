@@ -15,7 +15,7 @@ from .show import size
 _DIRECTORY = click.Path(path_type=Path)
 
 
-@command("build")
+@command("build", on_device=False)
 @click.argument("rootfs", type=_DIRECTORY)
 @click.argument("directory", type=_DIRECTORY)
 @click.option("--version", required=True, metavar="NAME", help="What devices call this image.")
@@ -54,7 +54,7 @@ def build(
     )  # fmt: skip
 
 
-@command("sign")
+@command("sign", on_device=False)
 @click.argument("directory", type=_DIRECTORY)
 @click.option("--key", required=True, type=_DIRECTORY, help="EC P-256 private key (PEM).")
 @click.option("--cert", required=True, type=_DIRECTORY, help="Its certificate (PEM).")
@@ -70,7 +70,7 @@ def sign(call: Call, directory: Path, key: Path, cert: Path) -> Result:
     )
 
 
-@command("prepare")
+@command("prepare", on_device=False)
 @click.argument("rootfs", type=_DIRECTORY)
 @click.option(
     "--anchor", "anchors", multiple=True, type=_DIRECTORY,

@@ -97,7 +97,7 @@ def unpack(call: Call, url: str, target: Path, anchors: Optional[Path], source: 
     )  # fmt: skip
 
 
-@command("serve")
+@command("serve", on_device=False)
 @click.argument("directory", type=_PATH)
 @click.option("--address", default="127.0.0.1", help="Address to listen on; default 127.0.0.1.")
 @click.option("--port", default=8443, type=click.IntRange(0, 65535), help="Default 8443; 0: any.")

@@ -6,7 +6,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, TypeVar
+from typing import Callable, List, Optional, TypeVar
 
 import click
 
@@ -39,7 +39,7 @@ class Globals:
         )
 
 
-def global_options(body: Decorated) -> Decorated:
+def global_options(body: Decorated, *, with_root: bool = True) -> Decorated:
     """Adds the global options; the body gets them as one `given` argument."""
 
     @functools.wraps(body)
@@ -56,6 +56,8 @@ def global_options(body: Decorated) -> Decorated:
 
     for option in reversed(_GLOBALS):
         wrapped = option(wrapped)
+    if with_root:
+        wrapped = _ROOT(wrapped)
     return wrapped  # type: ignore[return-value]
 
 
@@ -68,34 +70,57 @@ def _not_empty(
     return value
 
 
+_OUTPUTS = ("auto", "rich", "plain", "json", "jsonl")
+_ROOT = click.option(
+    "--root", metavar="DIR", callback=_not_empty, help="Operate on the device whose root is DIR."
+)
 _GLOBALS = (
     click.option(
-        "--root", metavar="DIR", callback=_not_empty,
-        help="Operate on the device whose root is DIR.",
-    ),
-    click.option(
-        "--output", type=click.Choice(["auto", "rich", "plain", "json", "jsonl"]),
+        "--output", type=click.Choice(_OUTPUTS),
         help="How to show progress and the result (env OTA_OUTPUT).",
     ),
     click.option("--json", "as_json", is_flag=True, help="One JSON document: --output json."),
-    click.option("-v", "--verbose", count=True, help="More details; tracebacks of bugs."),
+    click.option(
+        "-v", "--verbose", count=True, help="Tracebacks of bugs; with --json notes, on stderr."
+    ),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no notes."),
     click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours."),
 )  # fmt: skip
 
 
-def command(name: str) -> Callable[[Body], click.Command]:
-    """Makes a verb of a function that takes a `Call` and returns a `Result`."""
+class _Verb(click.Command):
+    """A command that takes an empty word for what it mostly is: an unset variable in a script."""
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        for before, word in zip(["", *args], args):
+            option, equals, value = word.partition("=")
+            if not word or (option.startswith("--") and equals and not value):
+                raise click.UsageError(f"an empty value is given{_after(option or before)}", ctx)
+        return super().parse_args(ctx, args)
+
+
+def _after(word: str) -> str:
+    return f" after {word}" if word else ""
+
+
+def command(name: str, *, on_device: bool = True) -> Callable[[Body], click.Command]:
+    """Makes a verb of a function that takes a `Call` and returns a `Result`.
+
+    A verb that is not `on_device` takes no --root: it would mean nothing there.
+    """
 
     def decorate(body: Body) -> click.Command:
         def verb(given: Globals, **values: object) -> None:
             context = click.get_current_context()
-            display = display_of(given.over(_before(context)))
             title = " ".join(context.command_path.split(" ")[1:]) or name
-            run_verb(title, display, functools.partial(body, **values))
+            everywhere = given.over(_before(context))
+            if everywhere.root is not None and not on_device:
+                raise click.UsageError(f"`ota {title}` works on no device: leave out --root")
+            run_verb(title, display_of(everywhere), functools.partial(body, **values))
 
         functools.update_wrapper(verb, body)
-        return click.command(name, context_settings=CONTEXT)(global_options(verb))
+        made = click.command(name, cls=_Verb, context_settings=CONTEXT)
+        return made(global_options(verb, with_root=on_device))
 
     return decorate
 
@@ -115,10 +140,17 @@ def display_of(given: Globals) -> Display:
     """How to show things: options win over the environment."""
     return Display(
         root=Path(given.root or "/"),
-        output=given.output or os.environ.get("OTA_OUTPUT") or "auto",
+        output=given.output or _output_of_environment(),
         verbosity=-1 if given.quiet else given.verbose,
         color=given.color or "auto",
     )
+
+
+def _output_of_environment() -> str:
+    output = os.environ.get("OTA_OUTPUT") or "auto"
+    if output not in _OUTPUTS:
+        raise click.UsageError(f"OTA_OUTPUT={output}: expected one of {', '.join(_OUTPUTS)}")
+    return output
 
 
 __all__ = ["Call", "Globals", "Result", "command", "display_of", "global_options"]

@@ -83,7 +83,9 @@ def _described(verb: Verb) -> Iterator[str]:
     own = [option for option in verb.options if not set(option.names) & set(_GLOBAL)]
     if own:
         yield _options(own)
-    yield roff.paragraph("The options of `ota`(1) are accepted as well.")
+    on_device = any("--root" in option.names for option in verb.options)
+    which = "options of `ota`(1)" if on_device else "options of `ota`(1) except `--root`"
+    yield roff.paragraph(f"The {which} are accepted as well.")
 
 
 def _synopsis(verb: Verb) -> str:

@@ -60,6 +60,43 @@ def test_options_that_make_no_sense_are_usage_errors(device: Path, words: tuple[
     assert done.code == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "--version", "https://127.0.0.1/", "--cacert", ""),
+        ("check", "--version", "https://127.0.0.1/", "--proxy="),
+        ("check", "--version", ""),
+        ("status", "--root", ""),
+        ("--root", "", "status"),
+        ("image", "prepare", ""),
+        ("image", "build", "tree", "", "--version", "x"),
+        ("image", "build", "tree", "image", "--version="),
+    ],
+)
+def test_an_empty_value_is_an_unset_variable_and_never_a_default(words: tuple[str, ...]) -> None:
+    done = ota(*words, "--json")
+    assert done.code == 2
+    assert "empty" in done.document["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("demo",),
+        ("image", "build", "tree", "image", "--version", "x"),
+        ("image", "sign", "image", "--key", "key", "--cert", "cert"),
+        ("image", "prepare", "tree"),
+        ("image", "serve", "images"),
+    ],
+)
+def test_verbs_without_a_device_refuse_a_root(words: tuple[str, ...], tmp_path: Path) -> None:
+    for given in (("--root", tmp_path, *words), (*words, "--root", tmp_path)):
+        done = ota(*given)
+        assert done.code == 2
+        assert "--root" in done.err
+    assert "--root" not in ota(*words, "--help").out
+
+
 def test_build_takes_persistent_and_ignored_paths_from_files(
     tmp_path: Path, images: Images
 ) -> None:
