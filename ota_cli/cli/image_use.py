@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, ContextManager, Optional, Tuple
 
 import click
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageProblem
 from ..events import Note
 from ..host.config import load_settings
 from ..model import Image
@@ -18,6 +18,7 @@ from .show import Document, size, table
 
 if TYPE_CHECKING:
     from ..core.certs import CertStore, SignerPolicy
+    from ..host.net import Fetcher
 
 _PATH = click.Path(path_type=Path)
 _ANCHORS = click.option(
@@ -32,10 +33,9 @@ _ANCHORS = click.option(
 @source_options
 def verify(call: Call, image: str, anchors: Optional[Path], source: Source) -> Result:
     """Check the signature and every file of the image at URL or in DIR."""
-    from ..image.check import check_image, open_image
+    from ..image.check import check_image
 
-    settings = load_settings(call.root)
-    with open_image(image, net_settings(source, settings, None)) as fetcher:
+    with _opened(call, image, source) as fetcher:
         checked = check_image(fetcher, *_trust(call, anchors), call.emit)
     text = f"{image}: signed, and all {checked.files} files ({size(checked.bytes)}) are right."
     return Result(
@@ -51,11 +51,9 @@ def verify(call: Call, image: str, anchors: Optional[Path], source: Source) -> R
 def inspect(call: Call, image: str, anchors: Optional[Path], source: Source) -> Result:
     """Show what is in the signed image at URL or in DIR."""
     from ..image.check import inspect as story
-    from ..image.check import open_image
     from ..source import obtain
 
-    settings = load_settings(call.root)
-    with open_image(image, net_settings(source, settings, None)) as fetcher:
+    with _opened(call, image, source) as fetcher:
         found = obtain(fetcher, *_trust(call, anchors), call.emit)
     held = story(found)
     document = {
@@ -82,11 +80,9 @@ def inspect(call: Call, image: str, anchors: Optional[Path], source: Source) -> 
 @source_options
 def unpack(call: Call, url: str, target: Path, anchors: Optional[Path], source: Source) -> Result:
     """Fill TARGET (an empty slot, directory or disk-image file) with the image at URL or in DIR."""
-    from ..image.check import open_image
     from ..provision import unpack as story
 
-    settings = load_settings(call.root)
-    with open_image(url, net_settings(source, settings, None)) as fetcher:
+    with _opened(call, url, source) as fetcher:
         done = story(fetcher, target, *_trust(call, anchors), call.emit)
     return Result(
         document={
@@ -124,12 +120,30 @@ def _wait_for_the_end() -> None:
         return
 
 
+def _opened(call: Call, place: str, source: Source) -> ContextManager[Fetcher]:
+    """The image at `place`. Raises UsageProblem for options of fetching with a directory."""
+    from ..image.check import is_url, open_image
+
+    if not is_url(place) and source != Source():
+        raise UsageProblem(
+            f"{place} is a directory: the options of fetching are for URLs",
+            hint="leave them out, or give https://...",
+        )
+    return open_image(place, net_settings(source, load_settings(call.root), None))
+
+
 def _trust(call: Call, anchors: Optional[Path]) -> Tuple[CertStore, SignerPolicy]:
+    """Who may have signed. Raises ConfigError where the user names a place without anchors."""
     from ..host.anchors import load_anchors
     from ..policy import policy_of
 
-    directory = anchors or call.root / "etc" / "ota" / "certs"
-    return load_anchors(directory), policy_of(load_settings(call.root))
+    store = load_anchors(anchors or call.root / "etc" / "ota" / "certs")
+    if anchors is not None and not store.anchors:
+        raise ConfigError(
+            f"{anchors} holds no trust anchors",
+            hint="--anchors takes a directory with the publisher's CA certificate as NAME.pem",
+        )
+    return store, policy_of(load_settings(call.root))
 
 
 def _summary(image: Image) -> Document:

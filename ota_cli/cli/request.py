@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Optional, TypeVar
+from typing import TYPE_CHECKING, Callable, Dict, Mapping, Optional, TypeVar
 
 import click
 
@@ -30,16 +30,16 @@ class Source:
     `version` and `name` are None for verbs that take a place instead.
     """
 
-    version: Optional[str]
-    name: Optional[str]
-    cacert: Optional[str]
-    cert: Optional[str]
-    key: Optional[str]
-    cookie_file: Optional[str]
-    cookies: Dict[str, str]
-    insecure_http: bool
-    limit_rate: Optional[int]
-    proxy: Optional[str]
+    version: Optional[str] = None
+    name: Optional[str] = None
+    cacert: Optional[str] = None
+    cert: Optional[str] = None
+    key: Optional[str] = None
+    cookie_file: Optional[str] = None
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    insecure_http: bool = False
+    limit_rate: Optional[int] = None
+    proxy: Optional[str] = None
 
 
 def version_options(body: Body) -> Body:

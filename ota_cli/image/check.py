@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from ..core.certs import CertStore, SignerPolicy
+from ..core.claims import ENTRY_POINT
 from ..core.delta import Content, LocalTree, make_plan
 from ..core.kernels import newest_kernel
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Meter, Phase, PhaseStarted
 from ..host.net import Fetcher, NetSettings
 from ..model import Image
 from ..source import blobs, obtain
+from .draft import DRAFT
 from .serve import DevServer
 
 _LARGEST = 5
@@ -49,18 +51,38 @@ def open_image(place: str, net: NetSettings) -> Iterator[Fetcher]:
     """A fetcher for an image at a URL or in a directory.
 
     A directory is served to ourselves over TLS, so that one and the same reader checks both.
-    Raises ConfigError for a directory that is none, and what `Fetcher` raises.
+    Raises ConfigError for a directory that is none, ImageDamaged for one without a signed image,
+    and what `Fetcher` raises.
     """
-    if "://" in place:
+    if is_url(place):
         with Fetcher(place, net) as fetcher:
             yield fetcher
         return
-    if not Path(place).is_dir():
-        raise ConfigError(f"{place} is neither a URL nor a directory")
+    _require_signed(Path(place))
     with DevServer(Path(place)) as server, Fetcher(
         server.url, NetSettings(cacert=server.cacert)
     ) as fetcher:
         yield fetcher
+
+
+def is_url(place: str) -> bool:
+    """Whether `place` names an image on a server, not a directory."""
+    return "://" in place
+
+
+def _require_signed(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is neither a URL nor a directory")
+    if (directory / ENTRY_POINT).exists():
+        return
+    if (directory / DRAFT).exists():
+        raise ImageDamaged(
+            f"the image in {directory} is not signed yet", hint="run `ota image sign` first"
+        )
+    raise ImageDamaged(
+        f"{directory} holds no image: it has no {ENTRY_POINT}",
+        hint="give a directory that `ota image build` made",
+    )
 
 
 def check_image(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit) -> Checked:

@@ -97,6 +97,33 @@ def test_verbs_without_a_device_refuse_a_root(words: tuple[str, ...], tmp_path: 
     assert "--root" not in ota(*words, "--help").out
 
 
+def test_a_directory_without_a_signed_image_is_named(tmp_path: Path, images: Images) -> None:
+    make_system(tmp_path / "tree", 1)
+    (tmp_path / "empty").mkdir()
+    assert ota("image", "build", tmp_path / "tree", tmp_path / "new", "--version", "x").code == 0
+    for name, why in (("empty", "holds no image"), ("new", "not signed")):
+        done = ota("image", "verify", tmp_path / name, "--anchors", images.keys, "--json")
+        assert done.code == 12
+        assert str(tmp_path / name) in done.document["error"]["message"]
+        assert why in done.document["error"]["message"]
+
+
+def test_a_place_without_anchors_is_named(tmp_path: Path, images: Images) -> None:
+    done = ota("image", "verify", images.directory / "v1", "--anchors", tmp_path / "missing")
+    assert done.code == 78
+    assert f"{tmp_path}/missing" in done.err
+
+
+@pytest.mark.parametrize("words", [("--cacert", "x"), ("--cookie", "a=b"), ("--insecure-http",)])
+def test_options_of_fetching_are_refused_with_a_directory(
+    words: tuple[str, ...], images: Images
+) -> None:
+    at = (images.directory / "v1", "--anchors", images.keys)
+    done = ota("image", "verify", *at, *words)
+    assert done.code == 2
+    assert "is a directory" in done.err
+
+
 def test_build_takes_persistent_and_ignored_paths_from_files(
     tmp_path: Path, images: Images
 ) -> None:
