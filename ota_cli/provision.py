@@ -7,11 +7,12 @@ and nothing to carry over; everything else is the fill of an update.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator
 
 from .core.certs import CertStore, SignerPolicy
 from .core.delta import Plan, make_plan
@@ -23,10 +24,13 @@ from .host.mounts import enter_private_namespace
 from .host.net import Fetcher
 from .model import DeviceSlot, DirectorySlot, FileSlot, Image, SlotLocation
 from .newsystem import flush_and_read_back
-from .slots import mounted_for_filling
+from .slots import mounted_for_filling, node_of, probe_file_system
 from .source import fetching, obtain
 from .survey import survey
 from .verify import write_metadata
+
+#: A partition table, a boot sector or a file's beginning lies in here.
+_BLANK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def unpack(
 ) -> Unpacked:
     """Fills `target` with the fetcher's image; re-run after an interruption, it goes on.
 
-    Raises SlotUnusable for a directory that holds something no unpack began.
+    Raises SlotUnusable for a target that holds something no unpack began.
     """
     image = obtain(fetcher, store, policy, emit)
     fetch = fetching(fetcher, image, lambda count: None)
@@ -74,22 +78,49 @@ def unpack(
 def _opened(target: Path, emit: Emit) -> Iterator[Path]:
     location = target_location(target)
     if isinstance(location, DirectorySlot):
-        _require_ours(target)
+        _make_directory(target)
+        _require_ours(target, target)
         yield target
         return
     enter_private_namespace()
-    with mounted_for_filling(location, emit, may_format=True) as root:
+    node = node_of(location)
+    blank = _require_blank_or_ext(node)
+    with mounted_for_filling(location, emit, may_format=blank) as root:
+        _require_ours(root, target)
         yield root
 
 
-def _require_ours(target: Path) -> None:
-    """An absent or empty directory, or one an earlier unpack worked on."""
+def _require_blank_or_ext(node: str) -> bool:
+    """True for a blank partition or file, False for one with a file system to look into."""
+    kind = probe_file_system(node).kind
+    if kind in ("ext2", "ext3", "ext4"):
+        return False
+    with open(node, "rb") as stream:
+        if not kind and not stream.read(_BLANK_BYTES).strip(b"\0"):
+            return True
+    raise SlotUnusable(
+        f"{node} is not empty and holds no image ({kind or 'unknown content'})",
+        hint=f"if nothing of it is needed, `mkfs.ext4 {shlex.quote(node)}` empties it",
+        slug="not-empty",
+    )
+
+
+def _make_directory(target: Path) -> None:
     try:
         target.mkdir(mode=0o755, exist_ok=True)
-        names: List[str] = os.listdir(target)
     except OSError as error:
         raise SlotUnusable(f"{target} can not be used: {error.strerror}") from None
-    if names and ".ota" not in names:
+
+
+def _require_ours(root: Path, target: Path) -> None:
+    """What is mounted or made at `root` is empty, or an earlier unpack worked on it."""
+    try:
+        names = set(os.listdir(root))
+    except OSError as error:
+        raise SlotUnusable(f"{target} can not be used: {error.strerror}") from None
+    if names - {"lost+found"} and ".ota" not in names:
         raise SlotUnusable(
-            f"{target} is not empty and holds no image", hint="give an empty or new directory"
+            f"{target} is not empty and holds no image",
+            hint="give an empty or new one",
+            slug="not-empty",
         )

@@ -104,7 +104,8 @@ def mounted_for_filling(
             _format(node, found, template)
         else:
             raise SlotUnusable(
-                f"{node} holds no usable file system", hint="leave out --no-format to make one"
+                f"{node} holds no usable file system",
+                hint="`mkfs.ext4` makes one, or `ota update` without --no-format",
             )
         options = list(mounts.STANDBY_OPTIONS)
         options += ["loop"] if isinstance(location, FileSlot) else []

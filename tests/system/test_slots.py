@@ -146,6 +146,28 @@ def test_a_device_no_kernel_could_find_is_refused_by_setup(
     assert "PARTUUID" in done.err
 
 
+@pytest.mark.parametrize("content", ["text", "other system", "partition table", "swap"])
+def test_unpack_never_writes_over_what_no_unpack_began(
+    tmp_path: Path, images: Images, content: str
+) -> None:
+    target, keys = disk_image(tmp_path / "target", "64M", formatted=False), images.keys
+    if content == "text":
+        target.write_bytes(b"precious\n" * 4_000_000)
+    elif content == "other system":
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree/file").write_text("precious")
+        run("mkfs.ext4", "-q", "-d", tmp_path / "tree", target)
+    elif content == "partition table":
+        run("sh", "-c", f"echo 'label: gpt' | sfdisk -q {target}")
+    else:
+        run("mkswap", "-q", target)
+    before = run("blkid", "-p", target) if content != "text" else target.read_bytes()
+    done = ota("image", "unpack", images.directory / "v1", target, "--anchors", keys, "--json")
+    assert done.code == 14
+    assert done.document["error"]["slug"] == "not-empty"
+    assert before == (run("blkid", "-p", target) if content != "text" else target.read_bytes())
+
+
 def test_killed_without_mercy_nothing_stays_mounted(
     tmp_path: Path, images: Images, server: Server
 ) -> None:
