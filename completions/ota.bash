@@ -2,6 +2,8 @@
 _ota() {
     local current="${COMP_WORDS[COMP_CWORD]}"
     local previous="${COMP_WORDS[COMP_CWORD-1]}" path="ota" word index=1
+    if [ "$current" = "=" ]; then current=""
+    elif [ "$previous" = "=" ]; then previous="${COMP_WORDS[COMP_CWORD-2]}"; fi
     while [ $index -lt $COMP_CWORD ]; do
         word="${COMP_WORDS[index]}"
         index=$((index + 1))
@@ -12,7 +14,7 @@ _ota() {
     case "$previous" in
         --output) COMPREPLY=($(compgen -W "auto rich plain json jsonl" -- "$current")); return ;;
         --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
-        --root|--cacert|--cert|--key|--cookie-file|--persist|--ignore|--anchor|--anchors) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        --root|--cacert|--cert|--key|--cookie-file|--persist|--ignore|--anchor|--anchors) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         --version|--as|--cookie|--limit-rate|--proxy|--timeout|--compatible|--expires|--address|--port) return ;;
     esac
     case "$path" in
@@ -37,6 +39,6 @@ _ota() {
         "ota demo") word="--output --json -v --verbose -q --quiet --color --keep --help" ;;
     esac
     COMPREPLY=($(compgen -W "$word" -- "$current"))
-    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$current"))
+    [ ${#COMPREPLY[@]} -gt 0 ] || mapfile -t COMPREPLY < <(compgen -f -- "$current")
 }
 complete -o filenames -F _ota ota

@@ -7,6 +7,8 @@ from typing import Dict, List
 from .tree import Option, Verb
 
 _HEAD = "# Made from the program by `make docs`; changes here are lost."
+#: By lines, or names with spaces would be several.
+_BASH_FILES = 'mapfile -t COMPREPLY < <(compgen -f -- "$current")'
 
 
 def completions(tree: Verb) -> Dict[str, str]:
@@ -40,6 +42,8 @@ def _bash(tree: Verb) -> str:
     others = "|".join(n for n, o in valued.items() if not _takes_path(o) and not o.choices)
     lines = [_HEAD, "_ota() {", '    local current="${COMP_WORDS[COMP_CWORD]}"']
     lines += ['    local previous="${COMP_WORDS[COMP_CWORD-1]}" path="ota" word index=1']
+    lines.append('    if [ "$current" = "=" ]; then current=""')
+    lines.append('    elif [ "$previous" = "=" ]; then previous="${COMP_WORDS[COMP_CWORD-2]}"; fi')
     lines += ["    while [ $index -lt $COMP_CWORD ]; do", '        word="${COMP_WORDS[index]}"']
     lines += ["        index=$((index + 1))", '        case "$path $word" in']
     verbs = "|".join(f'"{" ".join(verb.path)}"' for verb in tree.walk() if len(verb.path) > 1)
@@ -51,14 +55,14 @@ def _bash(tree: Verb) -> str:
             lines.append(
                 f'        {name}) COMPREPLY=($(compgen -W "{choices}" -- "$current")); return ;;'
             )
-    lines.append(f'        {paths}) COMPREPLY=($(compgen -f -- "$current")); return ;;')
+    lines.append(f"        {paths}) {_BASH_FILES}; return ;;")
     if others:
         lines.append(f"        {others}) return ;;")
     lines += ["    esac", '    case "$path" in']
     for verb in tree.walk():
         lines.append(f'        "{" ".join(verb.path)}") word="{" ".join(_words(verb))}" ;;')
     lines += ["    esac", '    COMPREPLY=($(compgen -W "$word" -- "$current"))']
-    lines += ['    [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$current"))', "}"]
+    lines += [f"    [ ${{#COMPREPLY[@]}} -gt 0 ] || {_BASH_FILES}", "}"]
     lines += ["complete -o filenames -F _ota ota"]
     return "\n".join(lines) + "\n"
 
@@ -110,24 +114,22 @@ def _zsh_quote(text: str) -> str:
 def _fish(tree: Verb) -> str:
     lines = [_HEAD]
     for verb in tree.walk():
-        seen = " ".join(f"__fish_seen_subcommand_from {name};" for name in verb.path[1:])
-        seen = " and ".join(part.strip() for part in seen.split(";") if part.strip())
+        seen = "; and ".join(f"__fish_seen_subcommand_from {name}" for name in verb.path[1:])
         below = " ".join(each.name for each in verb.verbs)
-        guard = seen or "__fish_use_subcommand"
-        if verb.verbs and seen:
-            guard = f"{seen}; and not __fish_seen_subcommand_from {below}"
+        guard = "; and ".join(
+            [seen] * bool(seen) + [f"not __fish_seen_subcommand_from {below}"] * bool(below)
+        )
         for each in verb.verbs:
             about = _fish_quote(each.summary)
             lines.append(f"complete -c ota -f -n {_fish_quote(guard)} -a {each.name} -d {about}")
         for choice in verb.argument_choices:
-            lines.append(f"complete -c ota -f -n {_fish_quote(seen)} -a {choice}")
-        lines += [_fish_option(option, seen) for option in verb.options]
+            lines.append(f"complete -c ota -f -n {_fish_quote(guard)} -a {choice}")
+        lines += [_fish_option(option, guard) for option in verb.options]
     return "\n".join(lines) + "\n"
 
 
-def _fish_option(option: Option, seen: str) -> str:
-    words = ["complete -c ota"]
-    words += [f"-n {_fish_quote(seen)}"] if seen else []
+def _fish_option(option: Option, guard: str) -> str:
+    words = ["complete -c ota", f"-n {_fish_quote(guard)}"]
     words += [f"-l {n[2:]}" if n.startswith("--") else f"-s {n[1:]}" for n in option.names]
     if option.metavar:
         words.append("-r" if _takes_path(option) else "-x")

@@ -194,3 +194,33 @@ def test_bash_completes_verbs_and_options() -> None:
     assert build == "build"
     assert slots.split()[:2] == ["a", "b"]
     assert dry == "--dry-run"
+
+
+def test_bash_completes_file_names_with_spaces_and_values_after_an_equals_sign(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a file.pem").touch()
+    script = (
+        f"source completions/ota.bash; COMP_WORDS=(ota check --cacert {tmp_path}/a); COMP_CWORD=3; "
+        '_ota; printf "%s|" "${COMPREPLY[@]}"; '
+        'COMP_WORDS=(ota status --output = js); COMP_CWORD=4; _ota; printf "%s|" "${COMPREPLY[@]}"'
+    )
+    done = run("bash", "-c", script)
+    assert done.stdout == f"{tmp_path}/a file.pem|json|jsonl|"
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("ota --root /srv/device st", ["status"]),
+        ("ota image --json unp", ["unpack"]),
+        ("ota demo --ro", []),
+        ("ota status --ro", ["--root"]),
+    ],
+)
+def test_fish_completes_after_options_with_values(line: str, offered: List[str]) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not installed here")
+    script = f"source completions/ota.fish; complete -C '{line}'"
+    done = run("fish", "--no-config", "-c", script)
+    assert [each.split("\t")[0] for each in done.stdout.splitlines()] == offered
