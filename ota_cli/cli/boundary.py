@@ -6,6 +6,7 @@ once, to stderr (with `--json` as the one document on stdout).
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Callable, Mapping, NoReturn, Optional, Tuple
 
-from ..errors import Interrupted, OtaError
+from ..errors import Interrupted, NeedsRoot, OtaError
 from ..events import Emit
 from ..host.interrupts import ignore_interrupts
 from ..render.choice import Output, open_output
@@ -71,6 +72,8 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
         return _fail(name, error, output)
     except KeyboardInterrupt:
         return _fail(name, Interrupted(signal.SIGINT), output)
+    except PermissionError as error:
+        return _fail(name, _denied(error), output)
     except Exception as error:  # noqa: BLE001 (the one boundary: a bug gets its exit code here)
         if display.verbosity > 0:
             traceback.print_exc()
@@ -84,6 +87,15 @@ def _fail(name: str, error: OtaError, output: Output) -> int:
     ignore_interrupts()
     output.failure(document(name, error.exit_code, {}, error), error)
     return error.exit_code
+
+
+def _denied(error: PermissionError) -> OtaError:
+    """What an ordinary user may not read or write; root may do everything, there it is a bug."""
+    if os.geteuid() == 0 or error.filename is None:
+        return _bug(error)
+    what = NeedsRoot(f"{error.filename} can not be used: {error.strerror}")
+    what.footprint = getattr(error, "footprint", None)
+    return what
 
 
 def _bug(error: Exception) -> OtaError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from ota_cli.errors import EXIT_CODES
 from ota_cli.events import Phase, Progress
 from ota_cli.render.plain import Cadence
 from tests.conftest import Server
-from tests.support.bench import Ran, environment, ota
+from tests.support.bench import Ran, environment, ota, ota_argv
 
 DOCUMENT = {"schema", "command", "ok", "exit_code", "error", "result"}
 
@@ -80,6 +81,31 @@ def test_an_unknown_output_in_the_environment_is_refused(device: Path) -> None:
     assert done.code == 2
     assert "OTA_OUTPUT=jsno" in done.err
     check(ota("status", "--root", device, "--json", env={"OTA_OUTPUT": "jsno"}))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--root", "LOCKED/device"),
+        ("image", "serve", "LOCKED/images"),
+        ("image", "verify", "LOCKED/image"),
+    ],
+)
+def test_what_an_ordinary_user_may_not_see_is_no_bug(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    drop = ["unshare", "--user"] if os.geteuid() == 0 else []
+    if drop and subprocess.run([*drop, "true"], check=False).returncode != 0:
+        pytest.skip("user namespaces are not to be had here")
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
+    argv = [*drop, *ota_argv(), *(word.replace("LOCKED", str(locked)) for word in words), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment(), check=False)
+    locked.chmod(0o700)
+    ran = Ran(done.returncode, done.stdout, done.stderr)
+    check(ran)
+    assert ran.code == 77
+    assert str(locked) in ran.document["error"]["message"]
 
 
 def test_global_options_stand_before_and_after_the_verb(device: Path) -> None:
