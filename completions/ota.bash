@@ -18,25 +18,25 @@ _ota() {
         --version|--as|--cookie|--limit-rate|--proxy|--timeout|--compatible|--expires|--address|--port) return ;;
     esac
     case "$path" in
-        "ota") word="status check update activate commit rollback switch-slot wait setup image demo --version --root --output --json -v --verbose -q --quiet --color --help" ;;
-        "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code --help" ;;
-        "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed --help" ;;
-        "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm --help" ;;
-        "ota activate") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
-        "ota commit") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
-        "ota rollback") word="--root --output --json -v --verbose -q --quiet --color --help" ;;
-        "ota switch-slot") word="a b --root --output --json -v --verbose -q --quiet --color --trust-record --help" ;;
-        "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout --help" ;;
-        "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --refresh --help" ;;
-        "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color --help" ;;
-        "ota image build") word="--output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels --help" ;;
-        "ota image sign") word="--output --json -v --verbose -q --quiet --color --key --cert --help" ;;
-        "ota image prepare") word="--output --json -v --verbose -q --quiet --color --anchor --help" ;;
-        "ota image verify") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
-        "ota image inspect") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
-        "ota image unpack") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --help" ;;
-        "ota image serve") word="--output --json -v --verbose -q --quiet --color --address --port --help" ;;
-        "ota demo") word="--output --json -v --verbose -q --quiet --color --keep --help" ;;
+        "ota") word="status check update activate commit rollback switch-slot wait setup image demo --version --root --output --json -v --verbose -q --quiet --color -h --help" ;;
+        "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code -h --help" ;;
+        "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed -h --help" ;;
+        "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
+        "ota activate") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
+        "ota commit") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
+        "ota rollback") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
+        "ota switch-slot") word="a b --root --output --json -v --verbose -q --quiet --color --trust-record -h --help" ;;
+        "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout -h --help" ;;
+        "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --refresh -h --help" ;;
+        "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color -h --help" ;;
+        "ota image build") word="--output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels -h --help" ;;
+        "ota image sign") word="--output --json -v --verbose -q --quiet --color --key --cert -h --help" ;;
+        "ota image prepare") word="--output --json -v --verbose -q --quiet --color --anchor -h --help" ;;
+        "ota image verify") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
+        "ota image inspect") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
+        "ota image unpack") word="--root --output --json -v --verbose -q --quiet --color --anchors --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
+        "ota image serve") word="--output --json -v --verbose -q --quiet --color --address --port -h --help" ;;
+        "ota demo") word="--output --json -v --verbose -q --quiet --color --keep -h --help" ;;
     esac
     COMPREPLY=($(compgen -W "$word" -- "$current"))
     [ ${#COMPREPLY[@]} -gt 0 ] || mapfile -t COMPREPLY < <(compgen -f -- "$current")

@@ -49,7 +49,7 @@ def read_tree() -> Verb:
 
 
 def _verb(command: click.Command, path: Tuple[str, ...]) -> Verb:
-    context = click.Context(command, info_name=path[-1])
+    context = click.Context(command, info_name=path[-1], **command.context_settings)
     text = " ".join((command.help or "").split("\n\n")[0].split())
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
     return Verb(

@@ -166,6 +166,11 @@ def test_generated_documents_are_current() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_man_pages_name_every_spelling_of_help_once() -> None:
+    assert "\\-h, \\-\\-help" in (BASE / "man/ota.1").read_text("utf-8")
+    assert "\\-\\-help" not in (BASE / "man/ota-status.1").read_text("utf-8")
+
+
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed here")
 def test_man_pages_are_clean() -> None:
     for path in sorted((BASE / "man").iterdir()):
