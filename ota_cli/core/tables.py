@@ -37,22 +37,28 @@ MAX_LINES = 5_000_000
 MAX_LINE_BYTES = 16 * 1024
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096
+#: chown(2) takes the number above this one for "leave it as it is".
+MAX_OWNER = 2**32 - 2
+#: What the kernel's device numbers hold (linux/kdev_t.h).
+MAX_MAJOR, MAX_MINOR = 2**12 - 1, 2**20 - 1
 
 #: Where a slot keeps its metadata; no image may hold anything there (DESIGN section 3).
 RESERVED = "/.ota"
 
-_QUOTED = r"'((?:[^']+|'\\'')*)'"
-_META = r"([0-7]{3,5}),(\d{1,10}),(\d{1,10})"
+#: Each character can match in one way only: a line without its last quote costs no time.
+_QUOTED = r"'([^']*(?:'\\''[^']*)*)'"
+_META = r"([0-7]{3,5}),([0-9]{1,10}),([0-9]{1,10})"
 _DIRECTORY = re.compile(rf"{_META},{_QUOTED}")
 _SYMLINK = re.compile(rf"{_META},{_QUOTED},{_QUOTED}")
 _REGULAR = re.compile(
-    rf"{_META},(\d{{1,10}}),([0-9a-f]{{64}}),{_QUOTED}(?:,(\d{{0,18}})(?:,(\d{{0,20}})(?:,(zst)?)?)?)?"
+    rf"{_META},[0-9]{{1,10}},([0-9a-f]{{64}}),{_QUOTED}"
+    r"(?:,([0-9]{0,18})(?:,([0-9]{0,20})(?:,(zst)?)?)?)?"
 )
 _PERSISTENT = re.compile(_QUOTED)
-_MTIME = re.compile(rf"m,(-?\d{{1,20}}),{_QUOTED}")
+_MTIME = re.compile(rf"m,(-?[0-9]{{1,20}}),{_QUOTED}")
 _XATTR = re.compile(rf"x,{_QUOTED},([A-Za-z0-9+/=]*),{_QUOTED}")
-_BLOB = re.compile(r"z,(\d{1,18}),([0-9a-f]{64})")
-_NODE = re.compile(rf"([bcp]),{_META},(\d{{1,10}}),(\d{{1,10}}),{_QUOTED}")
+_BLOB = re.compile(r"z,([0-9]{1,18}),([0-9a-f]{64})")
+_NODE = re.compile(rf"([bcp]),{_META},([0-9]{{1,10}}),([0-9]{{1,10}}),{_QUOTED}")
 
 Entry = TypeVar("Entry")
 
@@ -85,7 +91,7 @@ def parse_directories(data: bytes, table: str = "dirs.txt") -> List[DirEntry]:
 
     def entry(match: Match[str]) -> DirEntry:
         mode, uid, gid, path = match.groups()
-        return DirEntry(_path(path), int(mode, 8) & 0o7777, int(uid), int(gid))
+        return DirEntry(_path(path), _mode(mode), _owner(uid), _owner(gid))
 
     return _parse(data, table, _DIRECTORY, entry)
 
@@ -95,7 +101,7 @@ def parse_symlinks(data: bytes, table: str = "symlinks.txt") -> List[LinkEntry]:
 
     def entry(match: Match[str]) -> LinkEntry:
         _, uid, gid, path, target = match.groups()
-        return LinkEntry(_path(path), _target(target), int(uid), int(gid))
+        return LinkEntry(_path(path), _target(target), _owner(uid), _owner(gid))
 
     return _parse(data, table, _SYMLINK, entry)
 
@@ -104,9 +110,9 @@ def parse_regulars(data: bytes, table: str = "regulars.txt") -> List[FileEntry]:
     """`mode,uid,gid,nlink,sha256,'path'[,size[,inode[,compression]]]` a line."""
 
     def entry(match: Match[str]) -> FileEntry:
-        mode, uid, gid, _nlink, digest, path, size, inode, compression = match.groups()
+        mode, uid, gid, digest, path, size, inode, compression = match.groups()
         return FileEntry(
-            _path(path), int(mode, 8) & 0o7777, int(uid), int(gid), Digest(bytes.fromhex(digest)),
+            _path(path), _mode(mode), _owner(uid), _owner(gid), Digest(bytes.fromhex(digest)),
             int(size) if size else None, inode or None, bool(compression),
         )  # fmt: skip
 
@@ -133,7 +139,7 @@ def parse_attributes(data: bytes, table: str = "attributes.txt.zst") -> Attribut
         elif kind == "x":
             name, value, path = _matched(_XATTR, line).groups()
             path = _path(path)
-            xattrs[path] = (*xattrs.get(path, ()), (_unquote(name), _from_base64(value)))
+            xattrs[path] = (*xattrs.get(path, ()), (_xattr_name(name), _from_base64(value)))
         elif kind == "z":
             size, digest = _matched(_BLOB, line).groups()
             blob_sizes[Digest(bytes.fromhex(digest))] = int(size)
@@ -275,8 +281,31 @@ def _target(quoted: str) -> str:
 def _node(match: Match[str]) -> NodeEntry:
     kind, mode, uid, gid, major, minor, path = match.groups()
     return NodeEntry(
-        _path(path), kind, int(mode, 8) & 0o7777, int(uid), int(gid), int(major), int(minor)
-    )
+        _path(path), kind, _mode(mode), _owner(uid), _owner(gid),
+        _within(major, MAX_MAJOR), _within(minor, MAX_MINOR),
+    )  # fmt: skip
+
+
+def _mode(digits: str) -> int:
+    return int(digits, 8) & 0o7777
+
+
+def _owner(digits: str) -> int:
+    return _within(digits, MAX_OWNER)
+
+
+def _within(digits: str, most: int) -> int:
+    number = int(digits)
+    if number > most:
+        raise ValueError(f"{number} is larger than {most}")
+    return number
+
+
+def _xattr_name(quoted: str) -> str:
+    name = _unquote(quoted)
+    if not name or "\0" in name or len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(f"attribute name is empty, holds a NUL, or exceeds {MAX_NAME_BYTES} bytes")
+    return name
 
 
 def _from_base64(text: str) -> bytes:

@@ -87,6 +87,10 @@ def test_each_optional_field_may_be_missing(
         "75,0,0,'/a'",
         "0789,0,0,'/a'",
         "0755,-1,0,'/a'",
+        "0755,\u0663,0,'/a'",
+        "0755,4294967295,0,'/a'",
+        "0755,0,9999999999,'/a'",
+        "0755,0,0,'/" + "a" * 200,
         "0755,0,0,'/a','/b'",
         "0755,0,0,'/" + "n" * 256 + "'",
         "0755,0,0,'" + "/n" * 2049 + "'",
@@ -96,6 +100,24 @@ def test_each_optional_field_may_be_missing(
 def test_a_line_that_is_no_entry_is_refused_by_number(line: str) -> None:
     with pytest.raises(ImageDamaged, match=r"dirs\.txt line 2"):
         tables.parse_directories(f"0755,0,0,'/first'\n{line}\n".encode())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"c,0600,0,0,4096,0,'/a'",
+        b"b,0600,0,0,0,1048576,'/a'",
+        b"p,0600,4294967295,0,0,0,'/a'",
+        b"x,'',AA==,'/a'",
+        b"x,'user.a\0b',AA==,'/a'",
+        b"x,'user." + b"a" * 251 + b"',AA==,'/a'",
+        b"x,'user.a',AA==,'/" + b"a" * 200,
+    ],
+)
+def test_an_attribute_no_file_system_takes_is_refused_by_number(line: bytes) -> None:
+    table = zstandard.ZstdCompressor().compress(b"m,1,'/a'\n" + line)
+    with pytest.raises(ImageDamaged, match="line 2"):
+        tables.parse_attributes(table)
 
 
 def test_only_a_newline_ends_a_line() -> None:
