@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import Union
 
-from ..errors import ImageDamaged
+from ..errors import ConfigError, ImageDamaged
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -87,6 +88,16 @@ def syncfs(path: PathLike) -> None:
             raise OSError(number, os.strerror(number), os.fspath(path))
     finally:
         os.close(descriptor)
+
+
+def is_directory(path: PathLike) -> bool:
+    """Whether `path` is a directory, by whatever links; ConfigError where that can not be told."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigError(f"{os.fspath(path)} can not be used: {error.strerror}") from None
 
 
 def read_limited(path: PathLike, limit_bytes: int) -> bytes:

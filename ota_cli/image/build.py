@@ -22,8 +22,8 @@ from ..core.claims import ENTRY_POINT
 from ..core.text import printable
 from ..errors import ConfigError, NoSpace, OtaError, SlotUnusable
 from ..events import Emit, Meter, Phase, PhaseStarted
-from ..host.content import CHUNK_BYTES, digest_files
-from ..host.files import write_durably
+from ..host.content import CHUNK_BYTES, copy_hashed, digest_files
+from ..host.files import is_directory, write_durably
 from ..model import Attributes, Digest, FileEntry
 from . import draft
 from .walk import Found, Tree, walk
@@ -76,26 +76,37 @@ def build(rootfs: Path, output: Path, options: BuildOptions, emit: Emit) -> Buil
 
 
 def _check_places(rootfs: Path, output: Path) -> None:
-    if not rootfs.is_dir():
+    """Nothing is removed but what an earlier build made."""
+    if not is_directory(rootfs):
         raise ConfigError(f"{rootfs} is not a directory")
-    inner, outer = output.resolve(), rootfs.resolve()
-    if inner == outer or outer in inner.parents:
+    inner, outer = os.path.realpath(output), os.path.realpath(rootfs)
+    if inner == outer or _is_below(inner, outer):
         raise ConfigError(f"{output} lies inside {rootfs}", hint="write the image elsewhere")
-    if inner in outer.parents:
+    if _is_below(outer, inner):
         raise ConfigError(f"{rootfs} lies inside {output}", hint="write the image elsewhere")
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise ConfigError(f"{output} is not a directory", hint="give a new directory")
-    if any(output.iterdir()) and not _is_ours(output):
+    if is_directory(output):
+        _check_output(output)
+    elif os.path.lexists(output):
+        raise ConfigError(f"{output} is not a directory")
+
+
+def _is_below(inner: str, outer: str) -> bool:
+    return inner.startswith(os.path.join(outer, ""))
+
+
+def _check_output(output: Path) -> None:
+    try:
+        names = os.listdir(output)
+    except OSError as error:
+        raise ConfigError(f"{output} can not be read: {error.strerror}") from None
+    if names and not _is_ours(names):
         raise ConfigError(f"{output} is not empty and holds no image", hint="give a new directory")
 
 
-def _is_ours(output: Path) -> bool:
+def _is_ours(names: List[str]) -> bool:
     """Whether an image was made or begun there. `rootfs` tells nothing: containers and build
     trees have one as well, and ours is removed before a new image is made."""
-    names = (ENTRY_POINT, draft.DRAFT, draft.COMPRESSED)
-    return any((output / name).exists() for name in names)
+    return not {ENTRY_POINT, draft.DRAFT, draft.COMPRESSED}.isdisjoint(names)
 
 
 def _start_afresh(output: Path) -> None:
@@ -107,7 +118,13 @@ def _start_afresh(output: Path) -> None:
     for name in (draft.ROOTFS, draft.COMPRESSED):
         if (output / name).is_dir():
             shutil.rmtree(output / name)
-        (output / name).mkdir()
+        _make_directory(output / name)
+
+
+def _make_directory(path: Path) -> None:
+    """Readable for the web server, whatever the umask."""
+    path.mkdir()
+    path.chmod(0o755)
 
 
 def _digests(rootfs: Path, tree: Tree, emit: Emit) -> Dict[str, Digest]:
@@ -133,7 +150,7 @@ def _write_contents(
 ) -> Dict[Digest, int]:
     """Every file's plain content by path, and the blobs that pay; returns the blobs' sizes."""
     for entry in tree.directories:
-        (output / draft.ROOTFS / entry.path[1:]).mkdir()
+        _make_directory(output / draft.ROOTFS / entry.path[1:])
     names: Dict[Digest, List[Found]] = {}
     for found in tree.regulars:
         names.setdefault(digests[found.path], []).append(found)
@@ -153,9 +170,7 @@ def _write_contents(
 def _store(rootfs: Path, output: Path, digest: Digest, group: List[Found]) -> Optional[int]:
     """One content: plain under every name, compressed if that pays (then the blob's size)."""
     first = output / draft.ROOTFS / group[0].path[1:]
-    source = f"{rootfs}{group[0].path}"
-    shutil.copyfile(source, first, follow_symlinks=False)
-    first.chmod(0o644)
+    _copy(rootfs, group[0], digest, first)
     for other in group[1:]:
         os.link(first, output / draft.ROOTFS / other.path[1:])
     if group[0].size < BLOB_MIN_BYTES:
@@ -168,11 +183,31 @@ def _store(rootfs: Path, output: Path, digest: Digest, group: List[Found]) -> Op
     return size
 
 
+def _copy(rootfs: Path, found: Found, digest: Digest, target: Path) -> None:
+    """The content of one file; ConfigError unless it still is what was hashed and listed."""
+    source = f"{rootfs}{found.path}"
+    with open(target, "xb", buffering=0) as copy:
+        os.fchmod(copy.fileno(), 0o644)
+        try:
+            copied = copy_hashed(source, copy.fileno())
+        except OSError as error:
+            if error.filename != source:
+                raise
+            copied = None
+    if copied != (digest, found.size):
+        raise ConfigError(
+            f"{printable(source)} changed while the image was built",
+            hint="build from a tree that nobody writes to",
+            slug="tree-changed",
+        )
+
+
 def _compress(source: Path, target: Path, size: int) -> int:
     import zstandard
 
     compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
-    with open(source, "rb") as plain, open(target, "wb") as packed:
+    with open(source, "rb") as plain, open(target, "xb") as packed:
+        os.fchmod(packed.fileno(), 0o644)
         _, written = compressor.copy_stream(
             plain, packed, size=size, read_size=CHUNK_BYTES, write_size=CHUNK_BYTES
         )

@@ -14,7 +14,7 @@ import pytest
 
 from ota_cli.core.tables import parse_attributes
 from ota_cli.errors import ConfigError, ImageDamaged
-from ota_cli.events import Event, Note, silent
+from ota_cli.events import Event, Note, Progress, silent
 from ota_cli.image.build import BuildOptions, build
 from tests.conftest import Images
 from tests.support import independent_reader
@@ -209,6 +209,56 @@ def test_the_output_is_a_directory(tmp_path: Path) -> None:
     done = ota("image", "build", tmp_path / "tree", "/dev/null", "--version", "x")
     assert done.code == 78
     assert "/dev/null is not a directory" in done.err
+
+
+def test_a_tree_that_lies_where_the_image_would_go_is_not_removed(tmp_path: Path) -> None:
+    tree = tmp_path / "project/rootfs"
+    tree.mkdir(parents=True)
+    (tree / "file").write_text("precious")
+    (tmp_path / "other").mkdir()
+    for source in (tree, tmp_path / "other"):
+        done = ota("image", "build", source, tmp_path / "project", "--version", "v")
+        assert done.code == 78
+        assert (tree / "file").read_text() == "precious"
+
+
+def test_a_file_that_changes_while_the_image_is_built_is_told(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "log").write_text("one")
+
+    def write_on(event: Event) -> None:
+        if isinstance(event, Progress):
+            (tree / "log").write_text("two")
+
+    with pytest.raises(ConfigError, match="log changed"):
+        build(tree, tmp_path / "image", PLAIN, write_on)
+    assert not (tmp_path / "image/image.json").exists()
+
+
+def test_a_web_server_can_read_an_image_whatever_the_umask(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/text").write_bytes(b"text " * 10_000)
+    before = os.umask(0o077)
+    try:
+        built(tree, tmp_path / "image")
+    finally:
+        os.umask(before)
+    modes = {p.stat().st_mode & 0o777 for p in (tmp_path / "image").rglob("*") if p.is_file()}
+    assert modes == {0o644}
+    modes = {p.stat().st_mode & 0o777 for p in (tmp_path / "image").rglob("*") if p.is_dir()}
+    assert modes == {0o755}
+
+
+def test_places_that_can_not_be_used_are_told(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    for odd in (tmp_path / "file", tmp_path / "loop", tmp_path / ("n" * 300)):
+        assert ota("image", "build", tree, odd, "--version", "v").code == 78
+        assert ota("image", "build", odd, tmp_path / "new", "--version", "v").code == 78
 
 
 def test_an_unfinished_image_is_not_signed(tmp_path: Path, images: Images) -> None:
