@@ -8,7 +8,7 @@ from typing import FrozenSet, List, Optional
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -60,6 +60,11 @@ class Certificate:
     signs_code: Optional[bool]
     not_understood: FrozenSet[str]
     _x509: x509.Certificate = field(repr=False, compare=False)
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate alone: a file it was read from may also hold its private key."""
+        return self._x509.public_bytes(serialization.Encoding.PEM)
 
     @property
     def is_self_signed(self) -> bool:

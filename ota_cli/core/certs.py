@@ -125,6 +125,15 @@ def check_signer(pem: bytes, store: CertStore, policy: SignerPolicy) -> Signer:
     raise min(flaws, key=lambda flaw: flaw.slug not in _MENDABLE)
 
 
+def require_able_to_sign(signer: Certificate, now: datetime) -> None:
+    """For a publisher: raises NotTrusted when no device would accept `signer`, whatever it has."""
+    _require_usage(signer, f"the image would be signed by {signer.subject_text}")
+    policy = SignerPolicy(now=now, build_date=now)
+    flaws = [*_technical_flaws(signer, is_anchor=False), *_time_flaws(signer, policy)]
+    if flaws:
+        raise flaws[0]
+
+
 # --- reading ---------------------------------------------------------------------------------
 
 

@@ -8,7 +8,6 @@ comes last.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from typing import Dict, Iterable, List, Optional, Tuple
 from ..core import tables
 from ..core.claims import ENTRY_POINT
 from ..core.text import printable
-from ..errors import ConfigError, NoSpace, OtaError, SlotUnusable
+from ..errors import ConfigError
 from ..events import Emit, Meter, Phase, PhaseStarted
 from ..host.content import CHUNK_BYTES, copy_hashed, digest_files
 from ..host.files import is_directory, write_durably
@@ -70,7 +69,7 @@ def build(rootfs: Path, output: Path, options: BuildOptions, emit: Emit) -> Buil
         blobs = _write_contents(rootfs, output, tree, digests, emit)
         stored = _write_tables(output, tree, digests, blobs, options)
     except OSError as error:
-        raise _failure(output, error) from error
+        raise draft.write_failure(output, error) from error
     total = sum(found.size for found in tree.regulars)
     return BuildReport(len(tree.regulars), total, stored)
 
@@ -267,10 +266,3 @@ def _link_counts(inodes: Iterable[Optional[str]]) -> Dict[str, int]:
         if inode is not None:
             counts[inode] = counts.get(inode, 0) + 1
     return counts
-
-
-def _failure(output: Path, error: OSError) -> OtaError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"no space left while building in {output}")
-    place = printable(str(error.filename or output))
-    return SlotUnusable(f"{place}: {error.strerror}", hint="check owner and mode")

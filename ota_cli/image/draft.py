@@ -5,6 +5,7 @@ A directory with it holds a finished image; without it, none.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import Optional
 
 from ..core.claims import format_date, parse_date
 from ..core.tables import MAX_TABLE_BYTES
-from ..errors import ImageDamaged
+from ..core.text import printable
+from ..errors import ImageDamaged, NoSpace, OtaError, SlotUnusable
 from ..host.files import read_limited
 from ..model import Claims, Details, Digest, TableRef
 
@@ -64,7 +66,7 @@ def read_draft(directory: Path) -> Draft:
             hint="run `ota image build` first",
             slug="unfinished",
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ImageDamaged(f"{path} is damaged", hint="run `ota image build` again") from None
 
 
@@ -82,6 +84,16 @@ def claims_of(directory: Path, draft: Draft, created: datetime) -> Claims:
             draft.version, created, draft.compatible, draft.expires, _ref(directory, ATTRIBUTES)
         ),
     )
+
+
+def write_failure(output: Path, error: OSError) -> OtaError:
+    """What `error` means for an image that is written to `output`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(
+            f"no space left while writing the image in {output}", hint="write it elsewhere"
+        )
+    place = printable(str(error.filename or output))
+    return SlotUnusable(f"{place}: {error.strerror}", hint="check owner and mode")
 
 
 def digest_of_bytes(data: bytes) -> Digest:
