@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import click
 
+from ..core.claims import TEXT, is_text
+from ..core.tables import checked_path
+from ..core.text import printable
 from ..errors import ConfigError, Footprint, UsageProblem, leaving
 from .options import Call, Result, command
 from .show import size
@@ -35,7 +38,9 @@ def build(
     from ..image.build import build as story
 
     options = BuildOptions(
-        version=version, compatible=compatible, expires=_date(expires),
+        version=_named("--version", version),
+        compatible=None if compatible is None else _named("--compatible", compatible),
+        expires=_date(expires),
         persist=_paths(persist), ignore=_text(ignore) if ignore else None,
         all_kernels=all_kernels,
     )  # fmt: skip
@@ -91,24 +96,40 @@ def prepare(call: Call, rootfs: Path, anchors: Tuple[Path, ...]) -> Result:
     )  # fmt: skip
 
 
+def _named(option: str, text: str) -> str:
+    if not is_text(text):
+        raise UsageProblem(f"{option} {printable(text[:80])}: expected {TEXT}")
+    return text
+
+
 def _date(text: Optional[str]) -> Optional[datetime]:
     if text is None:
         return None
     try:
         date = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        raise UsageProblem(f"--expires {text}: expected YYYY-MM-DD or RFC 3339") from None
-    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        raise UsageProblem(
+            f"--expires {printable(text)}: expected YYYY-MM-DD or RFC 3339"
+        ) from None
 
 
 def _paths(file: Optional[Path]) -> Tuple[str, ...]:
     """The paths of a list file; blank lines and comments are not paths."""
     lines = _text(file).split("\n") if file else []
-    paths = tuple(line for line in lines if line.strip() and not line.startswith("#"))
-    wrong = next((path for path in paths if not path.startswith("/")), None)
-    if wrong is not None:
-        raise ConfigError(f"{file}: {wrong}: persistent paths start with /")
-    return paths
+    paths: List[str] = []
+    for number, line in enumerate(lines, 1):
+        path = line.rstrip("\r")
+        if not path.strip() or path.startswith("#"):
+            continue
+        try:
+            paths.append(checked_path(path))
+        except ValueError as error:
+            raise ConfigError(
+                f"{file}:{number}: {error}: {printable(path[:120])}",
+                hint="persistent paths are absolute and have no slash at the end",
+            ) from None
+    return tuple(paths)
 
 
 def _text(file: Path) -> str:

@@ -42,6 +42,8 @@ _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
+#: What `is_text` demands, for messages.
+TEXT = "a text of 1 to 255 printable characters"
 
 Claim = Mapping[str, object]
 
@@ -165,6 +167,11 @@ def parse_date(text: str) -> datetime:
         return local + offset if sign == "-" else local - offset
     except OverflowError:
         raise ValueError("beyond the range of dates") from None
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` can be a version or another text of the `ota` object."""
+    return 0 < len(text) <= 255 and not _UNSAFE.search(text)
 
 
 def format_date(date: datetime) -> str:
@@ -307,8 +314,8 @@ def _text(ota: Claim, key: str) -> Optional[str]:
     if key not in ota:
         return None
     text = ota[key]
-    if not isinstance(text, str) or not 0 < len(text) <= 255 or _UNSAFE.search(text):
-        _malformed(f"`{key}` is not a text of 1 to 255 printable characters")
+    if not isinstance(text, str) or not is_text(text):
+        _malformed(f"`{key}` is not {TEXT}")
     return text
 
 

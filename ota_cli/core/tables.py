@@ -243,8 +243,11 @@ def _unquote(text: str) -> str:
 
 
 def _path(quoted: str) -> str:
-    """The path inside the quotes, if it names one place inside the slot and no other."""
-    path = _unquote(quoted)
+    return checked_path(_unquote(quoted))
+
+
+def checked_path(path: str) -> str:
+    """`path` itself; ValueError unless it names one place inside the slot and no other."""
     if not path.startswith("/"):
         raise ValueError("path is not absolute")
     if path == "/":

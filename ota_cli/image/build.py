@@ -8,18 +8,20 @@ comes last.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..core import tables
 from ..core.claims import ENTRY_POINT
 from ..core.text import printable
-from ..errors import ConfigError
+from ..errors import Busy, ConfigError
 from ..events import Emit, Meter, Phase, PhaseStarted
 from ..host.content import CHUNK_BYTES, copy_hashed, digest_files
 from ..host.files import is_directory, write_durably
@@ -31,6 +33,15 @@ from .walk import Found, Tree, walk
 BLOB_MIN_BYTES = 16 * 1024
 BLOB_MIN_RATIO = 1.25
 ZSTD_LEVEL = 10
+
+#: A table that devices would refuse is refused here: too long a line, an owner beyond the limit.
+_READERS: Dict[str, Callable[[bytes, str], object]] = {
+    draft.DIRECTORIES: tables.parse_directories,
+    draft.SYMLINKS: tables.parse_symlinks,
+    draft.REGULARS: tables.parse_regulars,
+    draft.PERSISTENTS: tables.parse_persistents,
+    draft.ATTRIBUTES: tables.parse_attributes,
+}
 
 
 @dataclass(frozen=True)
@@ -57,17 +68,20 @@ class BuildReport:
 def build(rootfs: Path, output: Path, options: BuildOptions, emit: Emit) -> BuildReport:
     """Makes an image of `rootfs` in `output`, a new, empty, or earlier image directory.
 
-    Raises ConfigError, ImageDamaged for names that can not be expressed, NoSpace, SlotUnusable.
+    Raises ConfigError, ImageDamaged for names that can not be expressed, NoSpace, SlotUnusable,
+    and Busy.
     """
     _check_places(rootfs, output)
     emit(PhaseStarted(Phase.BUILD, f"reading {rootfs}"))
     tree = walk(rootfs, options.ignore, options.all_kernels, emit)
     try:
-        _start_afresh(output)
-        emit(PhaseStarted(Phase.BUILD, "hashing and compressing"))
-        digests = _digests(rootfs, tree, emit)
-        blobs = _write_contents(rootfs, output, tree, digests, emit)
-        stored = _write_tables(output, tree, digests, blobs, options)
+        output.mkdir(parents=True, exist_ok=True)
+        with _held(output):
+            _start_afresh(output)
+            emit(PhaseStarted(Phase.BUILD, "hashing and compressing"))
+            digests = _digests(rootfs, tree, emit)
+            blobs = _write_contents(rootfs, output, tree, digests, emit)
+            stored = _write_tables(output, tree, digests, blobs, options)
     except OSError as error:
         raise draft.write_failure(output, error) from error
     total = sum(found.size for found in tree.regulars)
@@ -106,6 +120,20 @@ def _is_ours(names: List[str]) -> bool:
     """Whether an image was made or begun there. `rootfs` tells nothing: containers and build
     trees have one as well, and ours is removed before a new image is made."""
     return not {ENTRY_POINT, draft.DRAFT, draft.COMPRESSED}.isdisjoint(names)
+
+
+@contextmanager
+def _held(output: Path) -> Iterator[None]:
+    """Two builds at once would take each other's files away. Raises Busy."""
+    descriptor = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another `ota image build` writes to {output}") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _start_afresh(output: Path) -> None:
@@ -229,6 +257,8 @@ def _write_tables(
         draft.ATTRIBUTES: tables.format_attributes(attributes),
         draft.TOTAL_SIZE: str(total).encode(),
     }
+    for name, read in _READERS.items():
+        read(files[name], name)
     for name, data in files.items():
         write_durably(output / name, data)
     decided = draft.Draft(options.version, options.compatible, options.expires, total)

@@ -7,10 +7,11 @@ are sockets, `/.ota` and an ext4's `/lost+found`.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from ..core.kernels import boot_names, kernels
 from ..core.tables import RESERVED
@@ -57,9 +58,10 @@ def walk(rootfs: Path, ignore: Optional[str], all_kernels: bool, emit: Emit) -> 
     be read.
     """
     tree = Tree()
-    walker = _Walker(rootfs, tree, _ignored(ignore), _old_kernels(rootfs, all_kernels), emit)
+    ignored = _ignored(ignore)
     try:
-        walker.directory("", os.stat(rootfs).st_dev)
+        walker = _Walker(rootfs, tree, ignored, _old_kernels(rootfs, all_kernels), emit)
+        walker.walk(os.stat(rootfs).st_dev)
     except OSError as error:
         raise ConfigError(
             f"{printable(str(error.filename))} can not be read: {error.strerror}",
@@ -80,7 +82,13 @@ class _Walker:
     old_kernels: FrozenSet[str]
     emit: Emit
 
-    def directory(self, path: str, device: int) -> None:
+    def walk(self, device: int) -> None:
+        pending = [""]
+        while pending:
+            pending += self._directory(pending.pop(), device)
+
+    def _directory(self, path: str, device: int) -> Iterator[str]:
+        """Adds what is in one directory; yields the directories to go on with."""
         with os.scandir(f"{self.rootfs}{path}") as listing:
             entries = list(listing)
         for entry in entries:
@@ -89,12 +97,12 @@ class _Walker:
             is_directory = stat.S_ISDIR(status.st_mode)
             if self._is_left_out(child, is_directory):
                 continue
-            _check_name(child)
+            _check_name(child, child)
             self._add(child, status)
             if is_directory and status.st_dev != device:
                 self.emit(Warned(f"{child} is another file system: its content is left out"))
             elif is_directory:
-                self.directory(child, device)
+                yield child
 
     def _is_left_out(self, path: str, is_directory: bool) -> bool:
         own = path in (RESERVED, "/lost+found")
@@ -111,7 +119,7 @@ class _Walker:
             tree.directories.append(DirEntry(path, mode, uid, gid))
         elif stat.S_ISLNK(status.st_mode):
             target = os.readlink(place)
-            _check_name(target)
+            _check_name(target, f"the target of the symlink {path}")
             tree.symlinks.append(LinkEntry(path, target, uid, gid))
         elif stat.S_ISREG(status.st_mode):
             group = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
@@ -121,6 +129,8 @@ class _Walker:
         tree.mtimes_ns[path] = status.st_mtime_ns
         xattrs = sorted((xattrs_of(place) or {}).items())
         kept = tuple(pair for pair in xattrs if pair[0] not in _FOREIGN_XATTRS)
+        for name, _ in kept:
+            _check_name(name, f"an extended attribute of {path}")
         if kept:
             tree.xattrs[path] = kept
 
@@ -135,19 +145,20 @@ def _node(path: str, status: os.stat_result) -> NodeEntry:
     )  # fmt: skip
 
 
-def _check_name(path: str) -> None:
+def _check_name(name: str, what: str) -> None:
+    """Raises ImageDamaged, naming `what`, for a `name` that a line of a table can not hold."""
     try:
-        path.encode("utf-8")
+        name.encode("utf-8")
     except UnicodeEncodeError:
-        raise ImageDamaged(
-            f"{printable(path)} is not UTF-8: an image can not name it",
-            hint="rename it, or leave it out with --ignore",
-        ) from None
-    if "\n" in path:
-        raise ImageDamaged(
-            f"{printable(path)} holds a line break: an image can not name it",
-            hint="rename it, or leave it out with --ignore",
-        )
+        why = "is not UTF-8"
+    else:
+        if "\n" not in name:
+            return
+        why = "holds a line break"
+    raise ImageDamaged(
+        f"{printable(what)} {why}: an image can not name it",
+        hint="change it, or leave it out with --ignore",
+    )
 
 
 def _ignored(text: Optional[str]) -> Ignored:
@@ -157,7 +168,7 @@ def _ignored(text: Optional[str]) -> Ignored:
 
     try:
         spec = pathspec.GitIgnoreSpec.from_lines(text.splitlines())
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise ConfigError(f"the ignore file has a pattern that does not work: {error}") from None
 
     def matches(path: str, is_directory: bool) -> bool:

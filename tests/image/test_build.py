@@ -18,7 +18,7 @@ from ota_cli.events import Event, Note, Progress, silent
 from ota_cli.image.build import BuildOptions, build
 from tests.conftest import Images
 from tests.support import independent_reader
-from tests.support.bench import ota
+from tests.support.bench import Ran, ota
 from tests.support.systems import make_system
 from tests.support.trees import snapshot
 
@@ -145,6 +145,101 @@ def test_names_that_can_not_be_expressed_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ImageDamaged):
             build(tree, tmp_path / "image", BuildOptions("v"), silent)
     assert not (tmp_path / "image/image.json").exists()
+
+
+def test_an_attribute_or_target_that_can_not_be_expressed_is_refused_with_its_path(
+    tmp_path: Path,
+) -> None:
+    for number, name in enumerate((b"user.line\nbreak", b"user.not-utf8-\xff")):
+        tree = tmp_path / f"tree-{number}"
+        tree.mkdir()
+        (tree / "file").write_text("x")
+        try:
+            os.setxattr(os.fsencode(tree / "file"), name, b"")
+        except OSError:
+            pytest.skip("no extended attributes here")
+        with pytest.raises(ImageDamaged, match="/file"):
+            build(tree, tmp_path / "image", PLAIN, silent)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/link").symlink_to("a\nb")
+    with pytest.raises(ImageDamaged, match="/link"):
+        build(tmp_path / "links", tmp_path / "image", PLAIN, silent)
+
+
+def test_depth_has_no_limit_of_its_own(tmp_path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(1010):
+            os.mkdir("d")
+            os.chdir("d")
+        os.chdir(here)
+        build(tmp_path / "d", tmp_path / "image", PLAIN, silent)
+        assert len((tmp_path / "image/dirs.txt").read_text().split("\n")) == 1010
+    finally:
+        os.chdir(here)
+        # Too deep for the recursion of pytest's own cleaning.
+        subprocess.run(["rm", "-rf", str(tmp_path / "d"), str(tmp_path / "image")], check=True)
+
+
+def test_two_builds_do_not_write_one_image(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("x")
+    second: List[Ran] = []
+
+    def build_again(event: Event) -> None:
+        if isinstance(event, Progress) and not second:
+            second.append(ota("image", "build", tree, tmp_path / "image", "--version", "w"))
+
+    build(tree, tmp_path / "image", PLAIN, build_again)
+    assert second[0].code == 75, second[0].err
+    assert json.loads((tmp_path / "image/image.json").read_text())["version"] == "v"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--version", ""),
+        ("--version", "a\nb"),
+        ("--version", "n" * 300),
+        ("--compatible", ""),
+        ("--expires", "soon"),
+        ("--expires", "0001-01-01T00:00+23:00"),
+        ("--expires", "9999-12-31T23:00-23:00"),
+    ],
+)
+def test_what_no_device_could_read_is_a_usage_error(
+    option: str, value: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    done = ota("image", "build", tmp_path / "tree", tmp_path / "x", "--version", "v", option, value)
+    assert done.code == 2, done.err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("path", ["/", "etc", "/etc/", "/etc/../etc", "/.ota", "/a\0b"])
+def test_a_persistent_path_that_devices_refuse_is_refused_by_line(
+    path: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "list").write_text(f"# kept\n/etc/hostname\r\n{path}\n")
+    done = ota(
+        "image", "build", tmp_path / "tree", tmp_path / "x", "--version", "v",
+        "--persist", tmp_path / "list",
+    )  # fmt: skip
+    assert done.code == 78
+    assert "list:3" in done.err
+
+
+def test_an_ignore_pattern_that_does_not_work_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "ignore").write_text("[z-a]\n")
+    done = ota(
+        "image", "build", tmp_path / "tree", tmp_path / "x", "--version", "v",
+        "--ignore", tmp_path / "ignore",
+    )  # fmt: skip
+    assert done.code == 78
 
 
 def test_sockets_are_left_out_with_a_note(tmp_path: Path) -> None:
