@@ -24,7 +24,12 @@ from .host.mounts import enter_private_namespace
 from .host.net import Fetcher
 from .model import DeviceSlot, DirectorySlot, FileSlot, Image, SlotLocation
 from .newsystem import flush_and_read_back
-from .slots import mounted_for_filling, node_of, probe_file_system
+from .slots import (
+    mounted_for_filling,
+    node_of,
+    probe_file_system,
+    require_no_mounts_inside,
+)
 from .source import fetching, obtain
 from .survey import survey
 from .verify import write_metadata
@@ -49,6 +54,8 @@ def target_location(target: Path) -> SlotLocation:
         mode = os.stat(target).st_mode
     except FileNotFoundError:
         return DirectorySlot(target)
+    except OSError as error:
+        raise _unusable(target, error) from None
     if stat.S_ISBLK(mode):
         return DeviceSlot(str(target.absolute()))
     return FileSlot(target.absolute()) if stat.S_ISREG(mode) else DirectorySlot(target)
@@ -79,6 +86,7 @@ def _opened(target: Path, emit: Emit) -> Iterator[Path]:
     location = target_location(target)
     if isinstance(location, DirectorySlot):
         _make_directory(target)
+        require_no_mounts_inside(target)
         _require_ours(target, target)
         yield target
         return
@@ -106,10 +114,14 @@ def _require_blank_or_ext(node: str) -> bool:
 
 
 def _make_directory(target: Path) -> None:
+    """Makes sure of a directory; the root of a device holds `.ota` as well and is none for us."""
     try:
         target.mkdir(mode=0o755, exist_ok=True)
+        is_running = target.samefile("/")
     except OSError as error:
-        raise SlotUnusable(f"{target} can not be used: {error.strerror}") from None
+        raise _unusable(target, error) from None
+    if is_running:
+        raise SlotUnusable(f"{target} is the running system", slug="running-slot")
 
 
 def _require_ours(root: Path, target: Path) -> None:
@@ -117,10 +129,14 @@ def _require_ours(root: Path, target: Path) -> None:
     try:
         names = set(os.listdir(root))
     except OSError as error:
-        raise SlotUnusable(f"{target} can not be used: {error.strerror}") from None
+        raise _unusable(target, error) from None
     if names - {"lost+found"} and ".ota" not in names:
         raise SlotUnusable(
             f"{target} is not empty and holds no image",
             hint="give an empty or new one",
             slug="not-empty",
         )
+
+
+def _unusable(target: Path, error: OSError) -> SlotUnusable:
+    return SlotUnusable(f"{target} can not be used: {error.strerror}")

@@ -168,14 +168,7 @@ def _directory(device: Device, path: Path) -> Iterator[Path]:
     running = device.slots[device.running] if device.running else None
     if isinstance(running, DirectorySlot) and path.exists() and path.samefile(running.path):
         raise SlotUnusable(f"{path} is the running slot as well", slug="running-slot")
-    inside = next((m.path for m in mounts.mount_points() if _is_below(m.path, path)), None)
-    if inside is not None:
-        raise SlotUnusable(
-            f"{inside} is mounted inside of the slot directory {path}: what is not in the image "
-            "would be removed there",
-            hint=f"umount {inside}",
-            slug="mount-inside",
-        )
+    require_no_mounts_inside(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         os.chmod(path, 0o755)  # noqa: S103 (a root directory is for everybody)
@@ -185,6 +178,18 @@ def _directory(device: Device, path: Path) -> Iterator[Path]:
     if not writable:
         raise SlotUnusable(f"slot directory {path} is not writable", hint="check its owner")
     yield path
+
+
+def require_no_mounts_inside(path: Path) -> None:
+    """Raises SlotUnusable when something is mounted below the slot directory `path`."""
+    inside = next((m.path for m in mounts.mount_points() if _is_below(m.path, path)), None)
+    if inside is not None:
+        raise SlotUnusable(
+            f"{inside} is mounted inside of the slot directory {path}: what is not in the image "
+            "would be removed there",
+            hint=f"umount {inside}",
+            slug="mount-inside",
+        )
 
 
 def _is_below(target: str, path: Path) -> bool:

@@ -11,6 +11,7 @@ import click
 from ..errors import ConfigError, UsageProblem
 from ..events import Note
 from ..host.config import load_settings
+from ..host.files import is_directory
 from ..model import Image
 from .options import Call, Result, command
 from .request import Source, net_settings, source_options
@@ -101,7 +102,7 @@ def serve(call: Call, directory: Path, address: str, port: int) -> Result:
     """Serve the images below DIRECTORY over TLS until Ctrl-C. Not for production."""
     from ..image.serve import DevServer
 
-    if not directory.is_dir():
+    if not is_directory(directory):
         raise ConfigError(f"{directory} is not a directory")
     with DevServer(directory, address, port) as server:
         call.emit(Note(f"serving {directory} at {server.url}"))

@@ -15,6 +15,7 @@ from ..core.delta import Content, LocalTree, make_plan
 from ..core.kernels import newest_kernel
 from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Meter, Phase, PhaseStarted
+from ..host.files import is_directory
 from ..host.net import Fetcher, NetSettings
 from ..model import Image
 from ..source import blobs, obtain
@@ -71,7 +72,7 @@ def is_url(place: str) -> bool:
 
 
 def _require_signed(directory: Path) -> None:
-    if not directory.is_dir():
+    if not is_directory(directory):
         raise ConfigError(f"{directory} is neither a URL nor a directory")
     if (directory / ENTRY_POINT).exists():
         return

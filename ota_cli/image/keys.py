@@ -56,7 +56,7 @@ def make_image_keys() -> ImageKeys:
 def make_server_certificate(hosts: Sequence[str]) -> KeyPair:
     """A self-signed TLS server certificate for `hosts` (names and addresses)."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(f"ota image serve ({hosts[0]})")
+    name = _name("ota image serve")
     builder = _builder(name, name, key.public_key())
     builder = builder.add_extension(
         x509.SubjectAlternativeName([_general_name(host) for host in dict.fromkeys(hosts)]),
@@ -88,9 +88,12 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _general_name(host: str) -> x509.GeneralName:
+    """Raises ValueError for a name that is empty or not ASCII."""
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not host:
+            raise
         return x509.DNSName(host)
 
 

@@ -17,7 +17,7 @@ from ..core.systemd import units
 from ..errors import ConfigError, SlotUnusable
 from ..events import Emit, Note
 from ..host.anchors import load_anchors
-from ..host.files import read_limited
+from ..host.files import is_directory, read_limited
 from ..host.inside import is_executable, resolve
 
 _MAX_CERTIFICATE_BYTES = 64 * 1024
@@ -39,7 +39,7 @@ def prepare(rootfs: Path, anchors: Sequence[Path], emit: Emit) -> Prepared:
     Raises ConfigError for anchors that are no certificates, SlotUnusable when the tree can not
     be written.
     """
-    if not (rootfs / "etc").is_dir():
+    if not is_directory(rootfs / "etc"):
         raise ConfigError(f"{rootfs} is no root file system: it has no /etc")
     wanted = [(f"/etc/systemd/system/{unit.name}", unit.text.encode()) for unit in units()]
     wanted += [(f"/etc/ota/certs/{path.name}", _certificate(path)) for path in anchors]

@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import BinaryIO, Optional, Tuple, Type
 from urllib.parse import unquote, urlsplit
 
+from ..core.text import printable
 from ..errors import ConfigError
-from .keys import make_server_certificate
+from .keys import KeyPair, make_server_certificate
 
 _CHUNK_BYTES = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -39,9 +40,9 @@ class DevServer:
         self._port = port
 
     def __enter__(self) -> DevServer:
+        pair = _certificate(self._address)
         self._temporary = tempfile.TemporaryDirectory(prefix="ota-serve-")
         directory = Path(self._temporary.name)
-        pair = make_server_certificate([self._address, "localhost"])
         self.cacert = directory / "cacert.pem"
         self.cacert.write_bytes(pair.certificate)
         (directory / "key.pem").write_bytes(pair.key)
@@ -73,6 +74,15 @@ class DevServer:
         self._server.server_close()
         self._thread.join()
         self._temporary.cleanup()
+
+
+def _certificate(address: str) -> KeyPair:
+    try:
+        return make_server_certificate([address, "localhost"])
+    except ValueError:
+        raise ConfigError(
+            f"no certificate can name {printable(address)!r}", hint="choose another --address"
+        ) from None
 
 
 def _server(directory: Path, address: str, port: int) -> _TlsServer:

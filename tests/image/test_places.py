@@ -1,0 +1,66 @@
+"""Places given to the verbs of images: what can not be used is told, nothing else is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from tests.conftest import Images
+from tests.support.bench import Ran, ota
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def unpack(images: Images, target: Path) -> Ran:
+    return ota("image", "unpack", images.directory / "v1", target, "--anchors", images.keys)
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> List[Path]:
+    """Below a file, a link to itself, and a name that no file system takes."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    return [tmp_path / "file/x", tmp_path / "loop", tmp_path / ("n" * 300)]
+
+
+def test_every_verb_says_that_a_place_can_not_be_used(images: Images, odd: List[Path]) -> None:
+    for place in odd:
+        assert unpack(images, place).code == 14
+        assert ota("image", "verify", place).code == 78
+        assert ota("image", "prepare", place).code == 78
+        assert ota("image", "serve", place, "--port", 0).code == 78
+
+
+def test_unpacking_never_takes_the_running_system(images: Images, tmp_path: Path) -> None:
+    (tmp_path / "root").symlink_to("/")
+    for root in (Path("/"), tmp_path / "root"):
+        done = unpack(images, root)
+        assert done.code == 14
+        assert f"{root} is the running system" in done.err
+
+
+@needs_root
+def test_what_is_mounted_in_an_unpacked_tree_is_not_emptied(images: Images, tmp_path: Path) -> None:
+    assert unpack(images, tmp_path / "tree").code == 0
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").write_text("precious")
+    (tmp_path / "tree/mnt").mkdir()
+    subprocess.run(["mount", "--bind", tmp_path / "precious", tmp_path / "tree/mnt"], check=True)
+    try:
+        done = unpack(images, tmp_path / "tree")
+    finally:
+        subprocess.run(["umount", tmp_path / "tree/mnt"], check=True)
+    assert done.code == 14
+    assert "is mounted inside" in done.err
+    assert (tmp_path / "precious/file").read_text() == "precious"
+
+
+@pytest.mark.parametrize("address", ["", "münchen", "a" * 300])
+def test_an_address_that_can_not_be_served_is_told(address: str, tmp_path: Path) -> None:
+    done = ota("image", "serve", tmp_path, "--address", address, "--port", 0)
+    assert done.code == 78
+    assert "choose another --address" in done.err
