@@ -25,6 +25,7 @@ from .net_answer import (
     MAX_REDIRECTS,
     check_answer,
     redirected,
+    redirected_nowhere,
     too_many_redirects,
     transport_failure,
 )
@@ -36,6 +37,8 @@ from .net_tls import tls_context
 
 CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 30.0
+#: What httpx raises for a URL; UnicodeError: a host that IDNA does not take.
+_NO_URL = (httpx.InvalidURL, UnicodeError)
 _READ_BYTES = 64 * 1024
 _METADATA_THREADS = 8
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -210,6 +213,8 @@ class Fetcher:
                     return str(got.headers["location"])
                 check_answer(got, url)
                 self._consume(got, consume, arrived)
+        except _NO_URL:  # httpx reads where a redirect leads, also when it is not to follow
+            raise redirected_nowhere(url) from None
         except httpx.TransportError as error:
             raise transport_failure(self._peer, error) from error
         return None
@@ -250,17 +255,21 @@ def _ignore(_: object) -> None:
 
 def _require_speakable(url: str) -> None:
     """Raises UsageProblem for a URL that the HTTP library does not take: length, IDNA."""
+    why = _flaw(url)
+    if why:
+        raise UsageProblem(f"{printable(url[:200])} is not a usable URL: {why}")
+
+
+def _flaw(url: str) -> str:
     try:
-        httpx.URL(url)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise UsageProblem(
-            f"{printable(url[:200])} is not a usable URL: {printable(str(error))}"
-        ) from None
+        return "" if httpx.URL(url).host else "it has no host"
+    except _NO_URL as error:
+        return printable(str(error))
 
 
 def _proxy_url(text: str) -> str:
     parts = split_url(text)
-    if parts is None or parts.scheme != "http" or parts.path not in ("", "/"):
+    if parts is None or parts.scheme != "http" or parts.path not in ("", "/") or _flaw(text):
         raise ConfigError(
             f"{without_secrets(text)} is not a usable proxy", hint="give http://HOST:PORT"
         )

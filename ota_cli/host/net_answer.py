@@ -80,13 +80,19 @@ def redirected(url: str, location: str) -> str:
     """
     try:
         origin, target = httpx.URL(url), httpx.URL(url).join(location)
+        host = target.host
     except (httpx.InvalidURL, ValueError):
-        raise _redirect_failure(url, "a place that is no URL") from None
+        raise redirected_nowhere(url) from None
     same = (target.scheme, target.port) == (origin.scheme, origin.port)
     upgrade = (target.scheme, target.port) == ("https", None)
-    if target.host != origin.host or not (same or upgrade) or target.userinfo:
+    if host != origin.host or not (same or upgrade) or target.userinfo:
         raise _redirect_failure(url, f"{target.scheme}://{target.netloc.decode('ascii')}")
     return str(target)
+
+
+def redirected_nowhere(url: str) -> ImageDamaged:
+    """The failure of a redirect to what is no URL."""
+    return _redirect_failure(url, "a place that is no URL")
 
 
 def too_many_redirects(url: str) -> ImageDamaged:

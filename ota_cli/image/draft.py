@@ -87,11 +87,9 @@ def claims_of(directory: Path, draft: Draft, created: datetime) -> Claims:
 
 
 def write_failure(output: Path, error: OSError) -> OtaError:
-    """What `error` means for an image that is written to `output`."""
+    """What `error` means for what is written to `output`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(
-            f"no space left while writing the image in {output}", hint="write it elsewhere"
-        )
+        return NoSpace(f"no space left while writing in {output}", hint="write it elsewhere")
     place = printable(str(error.filename or output))
     return SlotUnusable(f"{place}: {error.strerror}", hint="check owner and mode")
 

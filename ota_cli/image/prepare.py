@@ -14,11 +14,12 @@ from typing import List, Sequence, Tuple
 
 from ..core.hooks import INITRAMFS_SCRIPT, hooks
 from ..core.systemd import units
-from ..errors import ConfigError, SlotUnusable
+from ..errors import ConfigError
 from ..events import Emit, Note
 from ..host.anchors import load_anchors
 from ..host.files import is_directory, read_limited
 from ..host.inside import is_executable, resolve
+from .draft import write_failure
 
 _MAX_CERTIFICATE_BYTES = 64 * 1024
 _PROGRAMS = ("/usr/bin/ota", "/usr/local/bin/ota")
@@ -36,8 +37,8 @@ class Prepared:
 def prepare(rootfs: Path, anchors: Sequence[Path], emit: Emit) -> Prepared:
     """Makes `rootfs` able to confirm its own trial boot.
 
-    Raises ConfigError for anchors that are no certificates, SlotUnusable when the tree can not
-    be written.
+    Raises ConfigError for anchors that are no certificates, NoSpace and SlotUnusable when the tree
+    can not be written.
     """
     if not is_directory(rootfs / "etc"):
         raise ConfigError(f"{rootfs} is no root file system: it has no /etc")
@@ -58,7 +59,7 @@ def prepare(rootfs: Path, anchors: Sequence[Path], emit: Emit) -> Prepared:
             done = _link(rootfs, link, f"../{unit.name}")
             (written if done else unchanged).append(link)
     except OSError as error:
-        raise SlotUnusable(f"{error.filename} can not be written: {error.strerror}") from None
+        raise write_failure(rootfs, error) from None
     if INITRAMFS_SCRIPT in written:
         emit(Note(f"{rootfs}: run `update-initramfs -u` in it: its initrd lacks a script of ota"))
     if anchors:

@@ -197,6 +197,23 @@ def test_redirects_stay_on_the_host(web: WebServer, tmp_path: Path) -> None:
     fails(web, ImageDamaged)
 
 
+@pytest.mark.parametrize(
+    "location",
+    ["javascript:alert(1)", "https://xn--zzzzzz--.example/x", "https://h:99999/x"],
+)
+def test_a_redirect_to_what_is_no_url_is_refused(web: WebServer, location: str) -> None:
+    web.script["/x"] = [Answer(status=302, headers={"Location": location})]
+    fails(web, ImageDamaged, "redirects")
+
+
+@pytest.mark.parametrize("url", ["http://xn--zzzzzz--.example:1", "http://a..b:1"])
+def test_a_host_that_no_name_stands_for_is_told_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(UsageProblem):
+        Fetcher(url, NetSettings(insecure_http=True))
+    with pytest.raises(ConfigError):
+        Fetcher("https://127.0.0.1:1/", NetSettings(proxy=url))
+
+
 def test_cookies_are_sent_and_never_shown(web: WebServer) -> None:
     web.script["/x"] = [Answer(BODY)]
     own = replace(settings(web), cookies={"CloudFront-Key": "s3cret", "b": "c"})

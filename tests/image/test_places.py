@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import List
 
@@ -57,6 +58,29 @@ def test_what_is_mounted_in_an_unpacked_tree_is_not_emptied(images: Images, tmp_
     assert done.code == 14
     assert "is mounted inside" in done.err
     assert (tmp_path / "precious/file").read_text() == "precious"
+
+
+@needs_root
+def test_a_full_disk_is_told_as_such(images: Images, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", disk], check=True)
+    try:
+        (disk / "tree/etc").mkdir(parents=True)
+        tree = images.trees / "v1"
+        key, certificate = images.keys / "sign.key", images.keys / "sign.crt"
+        assert ota("image", "build", disk / "tree", disk / "image", "--version", "v").code == 0
+        with open(disk / "filling", "wb", buffering=0) as filling, suppress(OSError):
+            filling.write(bytes(1 << 20))
+        signed = ota("image", "sign", disk / "image", "--key", key, "--cert", certificate)
+        done = [
+            signed, ota("image", "prepare", disk / "tree"),
+            ota("image", "build", tree, disk / "image", "--version", "v"),
+        ]  # fmt: skip
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert [each.code for each in done] == [13, 13, 13]
+    assert all(str(disk) in each.err for each in done)
 
 
 @pytest.mark.parametrize("address", ["", "münchen", "a" * 300])
