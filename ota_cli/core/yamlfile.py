@@ -88,8 +88,9 @@ def parse_mapping(text: str, name: str) -> Dict[str, Item]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{name}:{line}: not YAML: {error.problem}", slug="bad-yaml") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}:1: not YAML: {error}", slug="bad-yaml") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{name}:{line}: not YAML: {error.reason}", slug="bad-yaml") from None
     except RecursionError:
         raise ConfigError(f"{name}:1: it is nested too deeply", slug="bad-yaml") from None
 

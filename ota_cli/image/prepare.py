@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
+from ..core.certs import load_store
 from ..core.hooks import INITRAMFS_SCRIPT, hooks
 from ..core.systemd import units
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Note
 from ..host.anchors import load_anchors
 from ..host.files import is_directory, read_limited
@@ -75,8 +76,11 @@ def _certificate(path: Path) -> bytes:
         data = read_limited(path, _MAX_CERTIFICATE_BYTES)
     except OSError as error:
         raise ConfigError(f"{path} can not be read: {error.strerror}") from None
-    if path.suffix != ".pem" or b"-----BEGIN CERTIFICATE-----" not in data:
+    except ImageDamaged as error:
+        raise ConfigError(error.message) from None
+    if path.suffix != ".pem":
         raise ConfigError(f"{path} is no certificate in PEM form named *.pem")
+    load_store({str(path): data}, None)
     return data
 
 

@@ -276,3 +276,10 @@ def test_rates_are_decimal_bytes_per_second(text: str, rate: int) -> None:
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5M", "M", "1 M", "1MB", "²", "٢M"])
 def test_refuses_rates_that_are_none(text: str) -> None:
     assert parse_rate(text) is None
+
+
+def test_a_character_that_yaml_forbids_is_told_in_one_line_and_by_its_line() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_ecu_info("ecu_id: x\nip_addr: 1\0\n", "ecu_info.yml")
+    assert raised.value.message.startswith("ecu_info.yml:2: not YAML")
+    assert "\n" not in raised.value.message

@@ -83,6 +83,18 @@ def test_a_full_disk_is_told_as_such(images: Images, tmp_path: Path) -> None:
     assert all(str(disk) in each.err for each in done)
 
 
+def test_an_anchor_that_is_none_is_not_put_into_the_tree(images: Images, tmp_path: Path) -> None:
+    (tmp_path / "tree/etc").mkdir(parents=True)
+    bad = tmp_path / "bad.pem"
+    bad.write_text("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
+    done = ota("image", "prepare", tmp_path / "tree", "--anchor", images.anchor, "--anchor", bad)
+    assert done.code == 78
+    assert str(bad) in done.err
+    assert list((tmp_path / "tree/etc").iterdir()) == []
+    bad.write_bytes(bytes(100_000))
+    assert ota("image", "prepare", tmp_path / "tree", "--anchor", bad).code == 78
+
+
 @pytest.mark.parametrize("address", ["", "münchen", "a" * 300])
 def test_an_address_that_can_not_be_served_is_told(address: str, tmp_path: Path) -> None:
     done = ota("image", "serve", tmp_path, "--address", address, "--port", 0)
