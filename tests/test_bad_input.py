@@ -149,7 +149,7 @@ def test_a_self_signed_signer(attempt: Attempt, tmp_path: Path) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
          "-nodes", "-keyout", str(keys / "sign.key"), "-out", str(keys / "sign.crt"),
-         "-subj", "/CN=nobody", "-days", "2"],
+         "-subj", "/CN=nobody", "-days", "2", "-addext", "basicConstraints=critical,CA:FALSE"],
         check=True, capture_output=True,
     )  # fmt: skip
     attempt.publisher.keys = keys
