@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
@@ -93,7 +93,8 @@ def _opened(target: Path, emit: Emit) -> Iterator[Path]:
     enter_private_namespace()
     node = node_of(location)
     blank = _require_blank_or_ext(node)
-    with mounted_for_filling(location, emit, may_format=blank) as root:
+    opened = mounted_for_filling(location, emit, may_format=blank, formatting=nullcontext)
+    with opened as root:
         _require_ours(root, target)
         yield root
 

@@ -13,7 +13,7 @@ import stat
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Callable, ContextManager, Iterator, List, Optional
 
 from .errors import NeedsRoot, SlotUnusable
 from .events import Emit, Note
@@ -21,7 +21,12 @@ from .host import mounts
 from .host.run import CommandFailed, run
 from .model import Device, DeviceSlot, DirectorySlot, FileSlot, SlotLocation, SlotName
 
+#: Surrounds the making of a file system, which destroys what a slot holds.
+Formatting = Callable[[], ContextManager[None]]
+
 MOUNT_BASE = Path("/run/ota")
+_EXT_KINDS = ("ext2", "ext3", "ext4")
+IN_USE = "slot-in-use"
 _FSCK_TIMEOUT_S = 1800.0
 _MKFS_TIMEOUT_S = 600.0
 
@@ -68,7 +73,9 @@ def readable(location: SlotLocation) -> Iterator[Path]:
 
 
 @contextmanager
-def standby_root(device: Device, slot: SlotName, emit: Emit, *, may_format: bool) -> Iterator[Path]:
+def standby_root(
+    device: Device, slot: SlotName, emit: Emit, *, may_format: bool, formatting: Formatting
+) -> Iterator[Path]:
     """The slot that is to be filled, checked, and mounted where it needs to be.
 
     Raises SlotUnusable when it is the running one, is in use, or has no usable file system and
@@ -81,13 +88,18 @@ def standby_root(device: Device, slot: SlotName, emit: Emit, *, may_format: bool
         with _directory(device, location.path) as path:
             yield path
         return
-    with mounted_for_filling(location, emit, may_format, _template(device)) as path:
+    template = _template(device)
+    with mounted_for_filling(location, emit, may_format, formatting, template) as path:
         yield path
 
 
 @contextmanager
 def mounted_for_filling(
-    location: SlotLocation, emit: Emit, may_format: bool, template: Optional[SlotLocation] = None
+    location: SlotLocation,
+    emit: Emit,
+    may_format: bool,
+    formatting: Formatting,
+    template: Optional[SlotLocation] = None,
 ) -> Iterator[Path]:
     """A device or disk-image file, checked by e2fsck or made by mkfs.ext4, then mounted.
 
@@ -97,11 +109,12 @@ def mounted_for_filling(
     with ExitStack() as stack:
         node = stack.enter_context(_claimed(location))
         found = probe_file_system(node)
-        if found.kind in ("ext2", "ext3", "ext4") and _healthy(node):
+        if found.kind in _EXT_KINDS and _healthy(node):
             emit(Note(f"{node}: file system is clean"))
         elif may_format:
             emit(Note(f"{node}: no usable file system; making a new ext4"))
-            _format(node, found, template)
+            with formatting():
+                _format(node, found, template)
         else:
             raise SlotUnusable(
                 f"{node} holds no usable file system",
@@ -117,7 +130,30 @@ def will_format(location: SlotLocation) -> bool:
     """True when a fill would have to make a file system there first (reads only)."""
     if isinstance(location, DirectorySlot):
         return False
-    return probe_file_system(node_of(location)).kind not in ("ext2", "ext3", "ext4")
+    return probe_file_system(node_of(location)).kind not in _EXT_KINDS
+
+
+def require_sound(location: SlotLocation) -> None:
+    """Raises SlotUnusable for a slot whose file system no kernel could mount.
+
+    What e2fsck mends by itself is mended. One that is mounted somewhere is left alone.
+    """
+    if isinstance(location, DirectorySlot):
+        return
+    try:
+        with _claimed(location) as node:
+            kind = probe_file_system(node).kind
+            sound = _healthy(node) if kind in _EXT_KINDS else bool(kind)
+    except SlotUnusable as error:
+        if error.slug != IN_USE:
+            raise
+        return
+    if not sound:
+        raise SlotUnusable(
+            f"the file system on {node} is damaged",
+            hint="`ota update` makes a new one there",
+            slug="slot-damaged",
+        )
 
 
 def probe_file_system(node: str) -> FileSystem:
@@ -228,7 +264,7 @@ def _in_use(node: str) -> SlotUnusable:
     return SlotUnusable(
         f"{node} is in use (mounted, or held by another program)",
         hint="unmount it; `findmnt` and `losetup -l` tell where it is",
-        slug="slot-in-use",
+        slug=IN_USE,
     )
 
 

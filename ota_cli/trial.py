@@ -34,7 +34,7 @@ from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, ot
 from .policy import trust
 from .probe import require_running
 from .setup import check_boot_partition
-from .slots import needs_mounts, readable
+from .slots import needs_mounts, readable, require_sound
 from .verify import compare, require_equal, stored_image
 
 
@@ -290,7 +290,7 @@ def switch_slot(
 
 
 def known_good(session: Session, slot: SlotName) -> KnownGood:
-    """A slot that was committed or adopted, whose boot files are whole, untouched since.
+    """A slot that was committed or adopted, boot files and file system whole, untouched since.
 
     Raises SlotUnusable otherwise.
     """
@@ -302,6 +302,7 @@ def known_good(session: Session, slot: SlotName) -> KnownGood:
             slug="not-good",
         )
     require_intact(session, slot)
+    require_sound(session.device.slots[slot])
     return KnownGood(slot, known.txn)
 
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterator, List, Optional
 
 from .confirmable import require_confirmable
 from .core import record as phases
@@ -214,15 +214,12 @@ class _Staging:
         """The slot holds the image, its boot files are in place, when this returns."""
         if needs_mounts(self.device):
             enter_private_namespace()
-        untouched = Footprint.NOTHING
         withdrawal = self._withdrawal()
-        if will_format(self.device.slots[self.slot]):
-            self._withdraw(withdrawal)  # before mkfs; without a file system nothing is to keep
-            untouched = Footprint.STANDBY
         with leaving(Footprint.STANDBY), ExitStack() as stack:
-            with leaving(untouched):
+            with leaving(Footprint.NOTHING):
                 running = stack.enter_context(running_root(self.device))
-                standby = stack.enter_context(self._standby(emit))
+                standby = stack.enter_context(self._standby(withdrawal, emit))
+            with leaving(self._touched()):
                 seen = survey(self.image.tables, standby, running, emit, unlock=True)
                 plan = make_plan(self.image.tables, seen.standby, seen.content)
                 require_space(self.device, standby, plan, seen.standby, self.image)
@@ -236,8 +233,21 @@ class _Staging:
             self._record_staged()
         return _Staged(checked, plan, carried)
 
-    def _standby(self, emit: Emit) -> AbstractContextManager[Path]:
-        return standby_root(self.device, self.slot, emit, may_format=self.request.may_format)
+    def _standby(self, withdrawal: List[ops.Op], emit: Emit) -> AbstractContextManager[Path]:
+        @contextmanager
+        def formatting() -> Iterator[None]:
+            with leaving(Footprint.STANDBY):
+                self._withdraw(withdrawal)
+                yield
+
+        return standby_root(
+            self.device, self.slot, emit, may_format=self.request.may_format, formatting=formatting
+        )
+
+    def _touched(self) -> Footprint:
+        """Whether the slot was withdrawn already, because it had to be formatted."""
+        is_withdrawn = store.load_record(self.device) != self.session.record
+        return Footprint.STANDBY if is_withdrawn else Footprint.NOTHING
 
     def _withdrawal(self) -> List[ops.Op]:
         """What takes the slot out of every choice. Raises where the running one would not boot."""

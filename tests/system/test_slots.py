@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Iterator, List, Tuple
@@ -197,3 +198,55 @@ def test_killed_without_mercy_nothing_stays_mounted(
     again = update(root, server, "--json")
     assert again.code == 0, again.out
     assert next_boot(probe(root)).slot == "b"
+
+
+@pytest.fixture
+def broken_other(tmp_path: Path, images: Images, server: Server) -> Tuple[Path, Path]:
+    """A GRUB device whose v2 in slot b is confirmed; then slot a, known to be good, breaks."""
+    a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "64M")
+    slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
+    root = make_device(tmp_path / "device", [images.anchor], loader="grub", slots=slots)
+    (root / "a.img").symlink_to(a)
+    (root / "b.img").symlink_to(b)
+    provision(root, a, server)
+    assert update(root, server).code == 0
+    assert next_boot(probe(root)).slot == "b"
+    assert ota("commit", "--root", root).code == 0
+    run("debugfs", "-w", "-R", "clri <2>", a)  # without its root directory e2fsck -p gives up
+    run("debugfs", "-w", "-R", "ssv state 2", a)
+    return root, a
+
+
+def test_a_damaged_slot_is_withdrawn_before_a_new_file_system_is_made(
+    broken_other: Tuple[Path, Path], server: Server, tmp_path: Path
+) -> None:
+    root, first = broken_other
+    fake = tmp_path / "bin/mkfs.ext4"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\nls {root}/boot/ota/slot-a >{tmp_path}/seen\nexit 1\n")
+    fake.chmod(0o755)
+    words = ("--version", f"{server.url}v1/", "--cacert", server.cacert, "--allow-downgrade")
+    path = {"PATH": f"{fake.parent}:{os.environ['PATH']}"}
+    done = ota("update", "--root", root, *words, "--no-self-confirm", "--json", env=path)
+    assert done.code == 14, done.out
+    assert done.document["error"]["footprint"] == "standby"
+    seen = (tmp_path / "seen").read_text().split()
+    assert "ready" not in seen
+    assert "good" not in seen
+    assert ota("rollback", "--root", root).code == 14
+    assert next_boot(probe(root)).slot == "b"
+    done = ota("update", "--root", root, *words, "--no-self-confirm")
+    assert done.code == 0, done.err
+    assert next_boot(probe(root)).slot == "a"
+    run("e2fsck", "-f", "-n", first)
+
+
+@pytest.mark.parametrize("words", [("rollback",), ("switch-slot", "--trust-record")])
+def test_a_slot_whose_file_system_broke_is_not_armed(
+    broken_other: Tuple[Path, Path], words: Tuple[str, ...]
+) -> None:
+    root, _ = broken_other
+    done = ota(*words, "--root", root, "--json")
+    assert done.code == 14, done.out
+    assert done.document["error"]["slug"] == "slot-damaged"
+    assert ota("status", "--root", root, "--json").result["next"] == "b"
