@@ -7,10 +7,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
+from .boot.grub_files import occupied_bytes
 from .core.delta import LocalTree, Plan, Source
 from .core.record import Record
 from .errors import DoesNotFit, NoSpace, TrialFailed
-from .model import Device, Digest, Image
+from .model import Device, Digest, Image, SlotName
 
 #: Kept free on the standby slot besides what the plan writes: directories, journal, metadata.
 SPARE_BYTES = 4 * 1024 * 1024
@@ -80,12 +81,12 @@ def freed_bytes(plan: Plan, local: LocalTree) -> int:
 
 
 def require_space(
-    device: Device, standby: Path, plan: Plan, local: LocalTree, image: Image
+    device: Device, slot: SlotName, standby: Path, plan: Plan, local: LocalTree, image: Image
 ) -> None:
-    """Raises NoSpace when the standby slot or the boot partition is too small for `plan`."""
+    """Raises NoSpace when `slot`, open at `standby`, or the boot partition is too small."""
     require_room(standby, plan, local)
     if device.loader == "grub":
-        _require_boot_space(device, image)
+        _require_boot_space(device, slot, image)
 
 
 def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
@@ -108,13 +109,13 @@ def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
         )
 
 
-def _require_boot_space(device: Device, image: Image) -> None:
+def _require_boot_space(device: Device, slot: SlotName, image: Image) -> None:
     from .newsystem import kernel_entries
 
     kernel, initrd, _ = kernel_entries(image)
     needed = sum(_in_blocks(entry.size or 0) for entry in (kernel, initrd) if entry)
     free = os.statvfs(device.boot)
-    available = free.f_bavail * free.f_frsize
+    available = free.f_bavail * free.f_frsize + occupied_bytes(device, slot)
     if needed > available:
         raise NoSpace(
             f"the boot partition needs {needed} bytes for the new kernel and has {available}",

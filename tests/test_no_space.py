@@ -9,9 +9,11 @@ from typing import Iterator, List
 
 import pytest
 
+from ota_cli.boot.simulate import next_boot
+from ota_cli.probe import probe
 from tests.conftest import Images, Server
-from tests.support.bench import Ran, ota, touched
-from tests.support.blocks import mounted, needs_root
+from tests.support.bench import Ran, make_device, ota, touched
+from tests.support.blocks import mounted, needs_root, run
 from tests.support.webserver import Answer, WebServer
 
 pytestmark = needs_root
@@ -81,3 +83,44 @@ def test_persistent_files_that_do_not_fit(device: Path, small_slot: Path, server
     kept.unlink()
     done = ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert))
     assert done.code == 0, done.err
+
+
+@pytest.fixture
+def two_kernels(tmp_path: Path, images: Images, server: Server) -> Iterator[Path]:
+    """A device, v1 in slot a, whose boot partition has room for two slots' kernels and no third."""
+    device = make_device(tmp_path / "device", [images.anchor], loader="grub")
+    partition = tmp_path / "boot.img"
+    run("truncate", "-s", "420K", partition)
+    lean = ("-O", "^has_journal", "-m", "0", "-b", "1024", "-N", "64")
+    run("mkfs.ext4", "-q", "-F", *lean, "-d", device / "boot", partition)
+    with mounted(partition, device / "boot", "loop"):
+        unpacked = ota(
+            "image", "unpack", f"{server.url}v1/", device / "slots/a",
+            "--cacert", server.cacert, "--anchors", device / "etc/ota/certs",
+        )  # fmt: skip
+        assert unpacked.code == 0, unpacked.err
+        assert ota("setup", "--root", device).code == 0
+        yield device
+
+
+def test_the_kernel_that_is_replaced_counts_as_room_on_the_boot_partition(
+    two_kernels: Path, server: Server
+) -> None:
+    for version, slot in (("v2", "b"), ("v1", "a"), ("v2", "b")):
+        more = ("--no-self-confirm", "--allow-downgrade")
+        words = at(f"{server.url}{version}/", server.cacert)
+        done = ota("update", "--root", two_kernels, *words, *more)
+        assert done.code == 0, done.err
+        assert next_boot(probe(two_kernels)).slot == slot
+        assert ota("commit", "--root", two_kernels).code == 0
+
+
+def test_a_boot_partition_too_small_for_a_kernel_is_said_before_the_slot_is_touched(
+    two_kernels: Path, server: Server
+) -> None:
+    (two_kernels / "boot/other").write_bytes(b"x" * 100_000)
+    words = at(f"{server.url}v2/", server.cacert)
+    done = ota("update", "--root", two_kernels, *words, "--no-self-confirm")
+    assert done.code == 13
+    assert "boot partition needs" in done.err
+    assert "Nothing on this device was changed." in done.err

@@ -127,7 +127,7 @@ def initialize(device: Device, state: BootState) -> List[Op]:
 def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     return [
         *_switch(device, withdrawn(state, slot)),
-        *grub_files.withdraw(device, slot),
+        *grub_files.empty(device, slot),
         Remove(layout.good_mark(device, slot)),
         Flush((layout.slot_directory(device, slot),)),
     ]

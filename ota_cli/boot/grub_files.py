@@ -52,6 +52,11 @@ class FileSet:
         return self.directory / "ready"
 
     @property
+    def files(self) -> Tuple[Path, ...]:
+        """What `ready` is about."""
+        return (self.kernel, self.initrd, self.arguments)
+
+    @property
     def is_ready(self) -> bool:
         """What the rule asks before it takes a set."""
         return all(
@@ -91,6 +96,21 @@ def is_intact(device: Device, slot: SlotName) -> bool:
         if not path.is_file() or digest_of(str(path)).hex() != digest:
             return False
     return True
+
+
+def occupied_bytes(device: Device, slot: SlotName) -> int:
+    """What `empty` gives back on the boot partition."""
+    paths = [
+        path
+        for each in (first_set(device, slot), refreshed_set(device, slot))
+        for path in each.files
+    ]
+    return sum(path.stat().st_blocks * 512 for path in paths if path.is_file())
+
+
+def empty(device: Device, slot: SlotName) -> List[Op]:
+    """No set is ready, and no file of one takes room."""
+    return [*withdraw(device, slot), *_emptied(first_set(device, slot))]
 
 
 def withdraw(device: Device, slot: SlotName) -> List[Op]:
@@ -173,8 +193,7 @@ def _emptied(unused: FileSet) -> List[Op]:
     """Makes room: nothing boots these files any more."""
     if not unused.directory.is_dir():
         return []
-    paths: Tuple[Path, ...] = (unused.kernel, unused.initrd, unused.arguments)
-    return [Remove(path) for path in paths]
+    return [Remove(path) for path in unused.files]
 
 
 def _ready_text(copies: List[CopyVerified], arguments: bytes) -> bytes:

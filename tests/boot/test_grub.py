@@ -102,7 +102,6 @@ def test_an_older_initrd_does_not_stay_for_a_system_without_one(armed: Device) -
 def test_refuses_boot_files_that_changed_since_they_were_verified(armed: Device) -> None:
     files = boot_files(armed, "b")
     apply(grub.withdraw(armed, grub.read(armed), "b"))
-    layout.kernel(armed, "b").unlink()
     files.kernel.path.write_bytes(b"changed")
     with pytest.raises(BootRefused):
         apply(grub.install(armed, "b", files))
