@@ -8,6 +8,7 @@ health checks, makes a slot the default.
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Dict, Optional
 
@@ -136,16 +137,26 @@ def _remember_end(device: Device, record: Record, emit: Emit) -> None:
 
 
 def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
-    """The switch: records the intent, then one atomic write by the boot back-end."""
-    record = store.load_record(device)
-    slot = bootable.slot
+    """The switch: records the intent, then one atomic write by the boot back-end.
+
+    Raises BootRefused; then nothing is armed, unless not even that can be written.
+    """
+    record, boot = store.load_record(device), backend.read(device)
     last = record.transaction
     assert last is not None
-    intended = _unless_good(record, slot, "armed")
-    ops.apply([ops.Remove(store.given_up_mark(device))])  # an earlier trial of this transaction
+    switch = backend.arm(device, boot, bootable)
+    if boot.trial is None and boot.txn == bootable.txn:  # what an earlier trial of it left
+        ops.apply(backend.revert(device, boot))
+    ops.apply([ops.Remove(store.given_up_mark(device))])
+    intended = record.with_state(bootable.slot, "armed")
     store.save_record(device, replace(intended, transaction=replace(last, phase=phases.ARMED)))
     with leaving(Footprint.BOOT):
-        ops.apply(backend.arm(device, backend.read(device), bootable))
+        try:
+            ops.apply(switch)
+        except BootRefused:
+            with suppress(BootRefused):
+                ops.apply(backend.revert(device, boot))
+            raise
 
 
 def activate(device: Device, emit: Emit) -> Armed:
@@ -346,7 +357,7 @@ def _trial_reached(session: Session) -> Record:
     if last is None or last.to_slot != session.running or last.phase != phases.ARMED:
         return record
     reached = replace(
-        _unless_good(record, session.running, "trial"),
+        record.with_state(session.running, "trial"),
         transaction=replace(last, phase=phases.TRIAL),
     )
     store.save_record(session.device, reached)
@@ -360,11 +371,6 @@ def _reject(session: Session) -> None:
     if last is not None and last.to_slot == session.running and last.phase == phases.TRIAL:
         rejected = replace(last, reason="`ota rollback` rejected it")
         store.save_record(session.device, replace(record, transaction=rejected))
-
-
-def _unless_good(record: Record, slot: SlotName, state: str) -> Record:
-    """`slot` in `state`; one that is known to be good stays so, whatever comes of its trial."""
-    return record if record.slots[slot].is_good else record.with_slot(slot, state=state)
 
 
 def _remember_failure(device: Device, record: Record, health: HealthReport) -> None:
@@ -385,7 +391,7 @@ def _ended(record: Record, slot: SlotName) -> Record:
 
 def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> None:
     last = record.transaction
-    back = _unless_good(record, slot, "staged")
+    back = record.with_state(slot, "staged")
     if last is not None:
         back = replace(back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now()))
     store.save_record(device, back)

@@ -143,7 +143,8 @@ def update(device: Device, request: Request, emit: Emit) -> Updated:
         staged = staging.stage(fetcher, emit)
         if not request.stage_only:
             emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
-            arm(device, session.backend, staged.checked)
+            with leaving(Footprint.STANDBY):
+                arm(device, session.backend, staged.checked)
     return Updated(
         version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
         _since(started), not request.stage_only, staged.carried,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List
+from typing import Iterator, List
 
 import pytest
 
 from ota_cli.boot.simulate import next_boot
+from ota_cli.core.outcome import MAX_LOST_TRIALS
 from ota_cli.errors import BootRefused
 from ota_cli.probe import probe
 from tests.conftest import Server
@@ -245,3 +249,69 @@ def test_a_history_that_can_not_be_written_does_not_undo_a_commit(on_trial: Path
     ran = done(ota("commit", "--root", on_trial))
     assert "warning:" in ran.err
     assert verdict(on_trial)["code"] == "confirmed"
+
+
+# --- a boot loader that refuses -----------------------------------------------------------------
+
+
+@contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """`path` as on a disk that refuses writes to it."""
+    if os.geteuid() == 0:
+        if subprocess.run(["chattr", "+i", path], check=False).returncode:
+            pytest.skip("this file system knows no immutable files")
+    else:
+        path.chmod(0o444)
+    try:
+        yield
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["chattr", "-i", path], check=True)
+        path.chmod(0o644)
+
+
+def test_a_slot_that_could_not_be_armed_has_not_lost_a_trial(on_trial: Path) -> None:
+    assert reboot(on_trial) == "a", "a trial that never reached user space"
+    with unwritable(on_trial / "boot/ota/bootenv"):
+        for _ in range(MAX_LOST_TRIALS):
+            assert ota("activate", "--root", on_trial).code == 15
+            assert verdict(on_trial)["text"] == "v1 in slot a runs. v2 is staged in slot b."
+    done(ota("activate", "--root", on_trial))
+    assert reboot(on_trial) == "b"
+    assert reboot(on_trial) == "a"
+    assert verdict(on_trial)["hint"] == "`ota activate` tries it again"
+    done(ota("activate", "--root", on_trial))
+    assert reboot(on_trial) == "b"
+
+
+@pytest.mark.parametrize("verb", ["activate", "rollback"])
+def test_nothing_is_armed_when_a_second_reader_refuses_the_switch(
+    two_good: Path, server: Server, tmp_path: Path, verb: str
+) -> None:
+    if verb == "activate":
+        done(update(two_good, server, "v1", "--stage-only"))
+    fake = tmp_path / "bin/grub-editenv"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nexit 127\n")
+    fake.chmod(0o755)
+    ran = ota(verb, "--root", two_good, env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    assert ran.code == 15
+    assert status(two_good)["next"] == "b"
+    assert verdict(two_good)["code"] == "confirmed"
+    assert reboot(two_good) == "b"
+    done(ota(verb, "--root", two_good))
+    assert reboot(two_good) == "a"
+
+
+def test_a_slot_that_was_filled_and_not_armed_is_not_called_untouched(
+    grub_device: Path, server: Server
+) -> None:
+    in_the_way = grub_device / "boot/ota/given-up"
+    in_the_way.mkdir()
+    ran = update(grub_device, server, "v2")
+    assert ran.code == 15
+    assert ran.document["error"]["footprint"] == "standby"
+    assert reboot(grub_device) == "a"
+    in_the_way.rmdir()
+    done(ota("activate", "--root", grub_device))
+    assert reboot(grub_device) == "b"

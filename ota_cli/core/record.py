@@ -90,6 +90,11 @@ class Record:
         slots[slot] = replace(slots[slot], **changes)
         return replace(self, slots=slots)
 
+    def with_state(self, slot: SlotName, state: str) -> Record:
+        """A record with `slot` in `state`; one that is known to be good stays so, whatever comes
+        of its trial."""
+        return self if self.slots[slot].is_good else self.with_slot(slot, state=state)
+
     def with_failed(self, image_id: Optional[str]) -> Record:
         """A record that remembers `image_id` as one that fell back."""
         if not image_id or image_id in self.failed:
