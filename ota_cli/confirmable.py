@@ -19,7 +19,7 @@ from .model import Image
 #: Where kernels and initramfs scripts look for init, besides a shell.
 _INITS = ("/sbin/init", "/etc/init", "/bin/init")
 _PROGRAMS = ("/usr/bin/ota", "/usr/local/bin/ota", "/usr/sbin/ota", "/bin/ota")
-_BOOT_LINE = re.compile(r"^[ \t]*[^#\s]\S*[ \t]+/boot[ \t]", re.MULTILINE)
+_BOOT_LINE = re.compile(r"^[ \t]*[^#\s]\S*[ \t]+/boot/*[ \t]", re.MULTILINE)
 
 
 def require_confirmable(slot: Path, image: Image, policy: SignerPolicy) -> None:
