@@ -20,7 +20,7 @@ from .errors import NoSpace, OtaError, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted, Warned
 from .host import content
 from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all, thaw_below
-from .metadata import Finisher
+from .metadata import ROOT_DIRECTORY, Finisher
 from .model import Attributes, Digest
 from .survey import METADATA, STAGING
 
@@ -71,7 +71,7 @@ def fill(
         finisher.keep(plan)
         finisher.symlinks_and_nodes(plan)
         _clear(staging)
-        finisher.directories(plan.directories)
+        finisher.directories([ROOT_DIRECTORY, *plan.directories])
     return Filled(plan, len(unmade))
 
 

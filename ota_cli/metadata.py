@@ -19,6 +19,9 @@ from .model import Attributes, DirEntry, FileEntry
 #: Set by the running system's policy, not by an image that does not name them.
 _POLICY_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.SMACK64")
 
+#: An image has no entry for its root; a slot's may be anything, and a system needs this.
+ROOT_DIRECTORY = DirEntry("", 0o755, 0, 0)
+
 
 class Finisher:
     """Gives the entries of one slot the metadata of the image.
@@ -95,6 +98,10 @@ class Finisher:
             if mtime_ns not in (None, have.st_mtime_ns):
                 self._date(target, mtime_ns)
 
+    def has_right_xattrs(self, path: str) -> bool:
+        """Whether the extended attributes at `path` are those of the image."""
+        return self._own_xattrs(f"{self._slot}{path}") == self._wanted_xattrs(path)
+
     def _present(self, path: str, kind: str, link_target: str) -> bool:
         other = self._local.others.get(path)
         return other is not None and (other.kind, other.target) == (kind, link_target)
@@ -118,17 +125,17 @@ class Finisher:
 
     def _fit_xattrs(self, target: str, path: str) -> bool:
         """Makes the extended attributes those of the image; True if anything was changed."""
-        have = xattrs_of(target)
-        wanted = self._wanted_xattrs(path)
-        if have is None and not wanted:
-            return False
-        have = {name: value for name, value in (have or {}).items() if self._may(name)}
+        have, wanted = self._own_xattrs(target), self._wanted_xattrs(path)
         for name in have.keys() - wanted.keys():
             _remove_xattr(target, name)
         for name, value in wanted.items():
             if have.get(name) != value:
                 os.setxattr(target, name, value, follow_symlinks=False)
         return have != wanted
+
+    def _own_xattrs(self, target: str) -> Dict[str, bytes]:
+        found = xattrs_of(target) or {}
+        return {name: value for name, value in found.items() if self._may(name)}
 
     def _wanted_xattrs(self, path: str) -> Dict[str, bytes]:
         pairs: Tuple[Tuple[str, bytes], ...] = self._xattrs.get(path, ())

@@ -23,6 +23,7 @@ from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files
 from .host.files import read_limited
 from .host.tree import remove_all, scan
+from .metadata import Finisher
 from .model import EMPTY_DIGEST, FileEntry, Image
 from .survey import METADATA
 
@@ -74,8 +75,9 @@ def compare(slot: Path, image: Image, emit: Emit) -> List[Difference]:
     emit(PhaseStarted(Phase.VERIFY, "comparing the slot with its signed image"))
     local = scan(slot, emit)
     carried = _carried(slot)
-    found = [*_files(slot, image, local, emit), *_others(image, local)]
-    found += _extra(image, local)
+    found = [*_files(slot, image, local, emit), *_others(image, local), *_nodes(image, local)]
+    found += [*_extra(image, local), *_xattrs(slot, image, local)]
+    found += _links((e for e in image.tables.regulars if not _is_in(e.path, carried)), local)
     return sorted(each for each in found if not _is_explained(each, carried))
 
 
@@ -107,18 +109,19 @@ def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[D
             yield Difference(path, "mode")
         elif owners and (file.uid, file.gid) != (entry.uid, entry.gid):
             yield Difference(path, "owner")
-    yield from _links(image.tables.regulars, local)
 
 
 def _links(regulars: Iterable[FileEntry], local: LocalTree) -> Iterator[Difference]:
     """Names that should be one inode and are not, or share one and should not."""
     group_of: Dict[int, str] = {}
+    inode_of: Dict[str, int] = {}
     for entry in regulars:
         file = local.files.get(entry.path)
         if file is None:
             continue
         group = entry.inode or entry.path
-        if group_of.setdefault(file.inode, group) != group:
+        is_own = group_of.setdefault(file.inode, group) == group
+        if not is_own or inode_of.setdefault(group, file.inode) != file.inode:
             yield Difference(entry.path, "hard link")
 
 
@@ -138,6 +141,38 @@ def _others(image: Image, local: LocalTree) -> Iterator[Difference]:
             yield Difference(link.path, "missing")
         elif there.target != link.target:
             yield Difference(link.path, "target")
+
+
+def _nodes(image: Image, local: LocalTree) -> Iterator[Difference]:
+    owners = os.geteuid() == 0
+    for node in image.tables.attributes.nodes if image.tables.attributes else ():
+        there = local.others.get(node.path)
+        number = 0 if node.kind == "p" else os.makedev(node.major, node.minor)
+        if node.kind != "p" and not owners:
+            continue  # only root makes device nodes
+        if there is None or (there.kind, there.device) != (node.kind, number):
+            yield Difference(node.path, "missing")
+        elif there.mode != node.mode:
+            yield Difference(node.path, "mode")
+        elif owners and (there.uid, there.gid) != (node.uid, node.gid):
+            yield Difference(node.path, "owner")
+
+
+def _xattrs(slot: Path, image: Image, local: LocalTree) -> Iterator[Difference]:
+    """Capabilities, ACLs and the like of files and directories."""
+    finisher = Finisher(slot, local, image.tables.attributes, owners=os.geteuid() == 0)
+    paths = [entry.path for entry in image.tables.regulars]
+    paths += [entry.path for entry in image.tables.directories]
+    for path in paths:
+        if path not in local.files and path not in local.others:
+            continue
+        try:
+            is_right = finisher.has_right_xattrs(path)
+        except OSError as error:
+            yield Difference(path, f"extended attributes: {error.strerror}")
+            continue
+        if not is_right:
+            yield Difference(path, "extended attributes")
 
 
 def _extra(image: Image, local: LocalTree) -> Iterator[Difference]:
@@ -162,7 +197,10 @@ def _is_explained(found: Difference, carried: FrozenSet[str]) -> bool:
     """True for persistent paths, what is below them, and the directories made to lead there."""
     if found.what == _NOT_IN_THE_IMAGE and any(p.startswith(f"{found.path}/") for p in carried):
         return True
-    path = found.path
+    return _is_in(found.path, carried)
+
+
+def _is_in(path: str, carried: FrozenSet[str]) -> bool:
     while path:
         if path in carried:
             return True

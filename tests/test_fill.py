@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import List
 
 import pytest
 
 from ota_cli.core.delta import Source
+from ota_cli.events import Event
+from ota_cli.host.tree import scan
 from tests.support.plain_images import bring, tables_of
 from tests.support.trees import random_tree, snapshot
 
@@ -162,3 +168,34 @@ def test_a_directory_nobody_may_enter_is_filled_all_the_same(tmp_path: Path) -> 
     bring(image, standby)
 
     assert snapshot(standby) == snapshot(image)
+
+
+def test_the_root_of_a_slot_is_open_to_everybody_whatever_it_was(tmp_path: Path) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    image.mkdir()
+    standby.mkdir()
+    standby.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(standby, 1000, 1000)
+
+    bring(image, standby)
+
+    status = standby.stat()
+    assert status.st_mode & 0o7777 == 0o755
+    assert (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+
+
+def test_a_running_system_at_work_is_looked_through(tmp_path: Path) -> None:
+    script = (
+        "import os\nwhile True:\n"
+        " for n in range(50): os.symlink('x', f'link{n}')\n"
+        " for n in range(50): os.unlink(f'link{n}')\n"
+    )
+    (tmp_path / "stays").write_text("all the time")
+    events: List[Event] = []
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as worker:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            assert "/stays" in scan(tmp_path, events.append).files
+        worker.kill()
+    assert events == []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -12,6 +15,7 @@ from ota_cli.probe import probe
 from tests.conftest import Images, Server
 from tests.support.bench import ota
 from tests.support.independent_reader import materialise
+from tests.support.systems import make_system
 from tests.support.trees import Snapshot, snapshot
 
 
@@ -141,6 +145,71 @@ def test_a_staged_slot_that_was_changed_is_not_activated(device: Path, server: S
     assert done.code == 12
     assert "/usr/bin/" in done.err
     assert ota("status", "--root", device, "--json").result["next"] == "a"
+
+
+@pytest.mark.parametrize("mount_point", ["/boot", "/boot/"])
+def test_a_system_that_mounts_boot_can_confirm_itself_however_the_line_is_written(
+    grub_device: Path, server: Server, images: Images, mount_point: str
+) -> None:
+    running = grub_device / "slots/a/etc"
+    (running / "ota/certs").mkdir(parents=True)
+    shutil.copy(images.anchor, running / "ota/certs")
+    (running / "fstab").write_text(f"LABEL=a / ext4 ro 0 1\nLABEL=boot\t{mount_point} ext4\n")
+    at = ("--root", grub_device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
+    done = ota("update", *at)
+    assert done.code == 0, done.err
+    assert reboot(grub_device) == "b"
+
+
+def one_name_gets_a_file_of_its_own(slot: Path) -> None:
+    (slot / "usr/bin/dash").unlink()
+    shutil.copy2(slot / "usr/bin/sh", slot / "usr/bin/dash")
+
+
+def a_file_gets_an_attribute(slot: Path) -> None:
+    try:
+        os.setxattr(slot / "usr/bin/su", "user.foreign", b"1")
+    except OSError:
+        pytest.skip("this file system has no extended attributes")
+
+
+def a_fifo_is_replaced(slot: Path) -> None:
+    (slot / "srv/fifo").unlink()
+    (slot / "srv/fifo").write_bytes(b"")
+
+
+def a_fifo_is_opened_to_all(slot: Path) -> None:
+    (slot / "srv/fifo").chmod(0o666)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (one_name_gets_a_file_of_its_own, "/usr/bin/sh: hard link"),
+        (a_file_gets_an_attribute, "/usr/bin/su: extended attributes"),
+        (a_fifo_is_replaced, "/srv/fifo: missing"),
+        (a_fifo_is_opened_to_all, "/srv/fifo: mode"),
+    ],
+)
+def test_a_staged_slot_is_compared_in_all_that_an_image_fixes(
+    device: Path, images: Images, server: Server, tmp_path: Path,
+    change: Callable[[Path], None], where: str,
+) -> None:  # fmt: skip
+    tree, image = tmp_path / "tree", images.directory / tmp_path.name
+    make_system(tree, 2)
+    os.mkfifo(tree / "srv/fifo", 0o600)
+    keys = ("--key", images.keys / "sign.key", "--cert", images.keys / "sign.crt")
+    for words in (("build", tree, image, "--version", "fifo"), ("sign", image, *keys)):
+        assert ota("image", *words).code == 0
+    at = ("--version", f"{server.url}{image.name}/", "--cacert", server.cacert)
+    assert ota("update", "--root", device, *at, "--stage-only").code == 0
+    change(device / "slots/b")
+    done = ota("activate", "--root", device)
+    assert done.code == 12
+    assert where in done.err
+    assert ota("update", "--root", device, *at, "--stage-only").code == 0
+    done = ota("activate", "--root", device)
+    assert done.code == 0, done.err
 
 
 def test_a_dry_run_changes_nothing(device: Path, server: Server) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
@@ -165,7 +166,7 @@ def _entries(
     place = f"{root}{directory}"
     try:
         listing = _listing(place, unlock)
-        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in listing]
+        found = [(entry.name, status) for entry in listing for status in _status(entry)]
     except OSError as error:
         if unlock:
             raise SlotUnusable(f"{place} can not be read: {error.strerror}") from None
@@ -184,6 +185,12 @@ def _listing(place: str, unlock: bool) -> List[os.DirEntry[str]]:
     return entries
 
 
+def _status(entry: os.DirEntry[str]) -> Iterator[os.stat_result]:
+    """Nothing for what is gone since it was listed: the running system works on."""
+    with suppress(FileNotFoundError):
+        yield entry.stat(follow_symlinks=False)
+
+
 def _let_owner(place: str, wanted: int) -> None:
     mode = os.lstat(place).st_mode
     if os.geteuid() != 0 and mode & wanted != wanted:
@@ -199,12 +206,22 @@ def _file(path: str, status: os.stat_result) -> LocalFile:
 
 def _other(root: Path, path: str, status: os.stat_result) -> LocalOther:
     kind = _KINDS[stat.S_IFMT(status.st_mode)]
-    target = os.readlink(f"{root}{path}") if kind == "l" else ""
+    target = _link_target(f"{root}{path}") if kind == "l" else ""
     device = status.st_rdev if kind in "bc" else 0
     return LocalOther(
         path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid,
         status.st_mtime_ns, target, device,
     )  # fmt: skip
+
+
+def _link_target(place: str) -> str:
+    """Empty where the symlink is gone, or something else by now."""
+    try:
+        return os.readlink(place)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINVAL):
+            return ""
+        raise
 
 
 def xattrs_of(target: str) -> Optional[Dict[str, bytes]]:
