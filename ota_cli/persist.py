@@ -7,9 +7,11 @@ the update; only what is absent is skipped.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
@@ -50,7 +52,8 @@ def persist(
 ) -> List[str]:
     """Copies what the image lists and what the device's globs match; returns where it went.
 
-    Raises OSError, and DoesNotFit where a path is a directory in only one of the systems.
+    Raises OSError, and DoesNotFit where a path leads nowhere in one of the systems or is a
+    directory in only one of them.
     """
     carrier = _Carrier(
         running, standby, os.geteuid() == 0,
@@ -58,9 +61,27 @@ def persist(
     )  # fmt: skip
     wanted = [*listed, *(path for pattern in globs for path in expand(running, pattern))]
     for path in dict.fromkeys(wanted):
-        if path not in IGNORED and _present(running, path):
-            _carry(carrier, resolve_parent(running, path), path)
+        with _named(path):
+            if path not in IGNORED and _present(running, path):
+                _carry(carrier, resolve_parent(running, path), path)
     return carrier.places
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Tells trees that disagree about `path` from a slot that can not be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise _conflict(path) from error
+        if error.errno == errno.ELOOP:
+            raise DoesNotFit(
+                f"persistent {path} leads through a loop of symlinks",
+                hint="mend the symlink or take the path from the list of persistent files",
+                slug="persist-loop",
+            ) from error
+        raise
 
 
 def expand(root: Path, pattern: str) -> Iterator[str]:
@@ -121,6 +142,7 @@ def _carry_directory(carrier: _Carrier, source: str, path: str, status: os.stat_
         raise _conflict(path)
     carrier.note(target)
     if not existed:
+        _make_directories(os.path.dirname(place))
         os.mkdir(place, 0o700)
     for name in sorted(os.listdir(f"{carrier.running}{source}")):
         _carry(carrier, f"{source}/{name}", f"{path}/{name}")
@@ -136,8 +158,17 @@ def _make_parents(carrier: _Carrier, path: str) -> None:
         if os.path.isdir(f"{carrier.standby}{target}"):
             continue
         source = resolve(carrier.running, parent)
-        os.makedirs(f"{carrier.standby}{target}", 0o755)  # a dangling link may lead deep
+        _make_directories(f"{carrier.standby}{target}")
         _dress(carrier, source, target, os.lstat(f"{carrier.running}{source}"))
+
+
+def _make_directories(place: str) -> None:
+    """Makes `place` and all above it, whatever the umask: a dangling link may lead deep."""
+    if os.path.isdir(place):
+        return
+    _make_directories(os.path.dirname(place))
+    os.mkdir(place)
+    os.chmod(place, 0o755)  # noqa: S103 (a directory above others' files is for everybody)
 
 
 def _clear_place(carrier: _Carrier, target: str, path: str) -> None:

@@ -95,6 +95,42 @@ def test_a_directory_in_one_system_only_is_an_error(slots: Tuple[Path, Path]) ->
         persist(["/etc/x"], [], running, new, silent)
 
 
+def test_a_directory_is_carried_to_where_a_dangling_symlink_of_the_image_leads(
+    slots: Tuple[Path, Path],
+) -> None:
+    running, new = slots
+    (running / "etc/app").mkdir(0o750)
+    (running / "etc/app/file").write_text("kept")
+    (new / "etc/app").symlink_to("/data/deep/app")
+    before = os.umask(0o077)
+    try:
+        assert persist(["/etc/app"], [], running, new, silent) == ["/data/deep/app"]
+    finally:
+        os.umask(before)
+    assert (new / "data/deep/app/file").read_text() == "kept"
+    assert (new / "data/deep/app").stat().st_mode & 0o777 == 0o750
+    assert (new / "data/deep").stat().st_mode & 0o777 == 0o755
+    assert os.readlink(new / "etc/app") == "/data/deep/app"
+
+
+def test_a_loop_of_symlinks_in_a_persistent_path_is_named(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    (running / "loop").symlink_to("loop")
+    with pytest.raises(DoesNotFit, match="/loop/file leads through a loop"):
+        persist(["/loop/file"], [], running, new, silent)
+
+
+def test_a_file_of_the_image_above_a_persistent_one_is_a_conflict(
+    slots: Tuple[Path, Path],
+) -> None:
+    running, new = slots
+    (running / "etc/app").mkdir()
+    (running / "etc/app/file").write_text("kept")
+    (new / "etc/app").write_text("a file")
+    with pytest.raises(DoesNotFit, match="persistent /etc/app/file"):
+        persist(["/etc/app/file"], [], running, new, silent)
+
+
 def test_sockets_and_fifos_are_left_with_a_note(slots: Tuple[Path, Path]) -> None:
     running, new = slots
     (running / "etc/app").mkdir()
