@@ -81,14 +81,20 @@ def compare(slot: Path, image: Image, emit: Emit) -> List[Difference]:
     return sorted(each for each in found if not _is_explained(each, carried))
 
 
-def require_equal(slot_name: str, differences: List[Difference]) -> None:
-    """Raises ImageDamaged, naming the first few, when there are `differences`."""
+def require_equal(slot_name: str, differences: List[Difference], *, has_run: bool) -> None:
+    """Raises ImageDamaged, naming the first few, when there are `differences`.
+
+    `has_run`: the system in the slot was running, and what runs changes files.
+    """
     if not differences:
         return
+    hint = "update the slot again; only what differs is downloaded"
+    if has_run:
+        hint = f"a system that ran has changed files: `--trust-record` boots it as it is, or {hint}"
     shown = "; ".join(f"{each.path}: {each.what}" for each in differences[:3])
     raise ImageDamaged(
         f"slot {slot_name} differs from its signed image in {len(differences)} places: {shown}",
-        hint="update the slot again; only what differs is downloaded",
+        hint=hint,
         slug="slot-differs",
     )
 

@@ -251,6 +251,16 @@ def test_a_history_that_can_not_be_written_does_not_undo_a_commit(on_trial: Path
     assert verdict(on_trial)["code"] == "confirmed"
 
 
+def test_a_good_slot_whose_system_changed_files_says_how_to_boot_it(two_good: Path) -> None:
+    (two_good / "slots/a/var").mkdir()
+    (two_good / "slots/a/var/log").write_text("what a running system writes")
+    ran = ota("switch-slot", "--root", two_good)
+    assert ran.code == 12
+    assert "--trust-record" in ran.err
+    done(ota("switch-slot", "--trust-record", "--root", two_good))
+    assert reboot(two_good) == "a"
+
+
 # --- a boot loader that refuses -----------------------------------------------------------------
 
 
