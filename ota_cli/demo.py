@@ -220,6 +220,7 @@ def _make_system(tree: Path, version: int) -> None:
         ("etc/os-release", f"NAME=demo\nVERSION={version}\n".encode(), 0o644),
         ("etc/hostname", b"demo\n", 0o644),
         ("usr/bin/sh", b"\x7fELF stand-in for a shell\n", 0o755),
+        ("sbin/init", b"\x7fELF stand-in for init\n", 0o755),
         ("usr/bin/ota", b"#!/bin/sh\n# stand-in for the client inside the image\n", 0o755),
         ("usr/bin/passwd", b"\x7fELF stand-in with suid\n", 0o4755),
         ("opt/app/data.bin", b"map tile " * 40_000 + str(version).encode(), 0o644),

@@ -223,9 +223,7 @@ class _Staging:
             with leaving(self._touched()):
                 seen = survey(self.image.tables, standby, running, emit, unlock=True)
                 plan = make_plan(self.image.tables, seen.standby, seen.content)
-                require_space(
-                    self.device, self.slot, standby, plan, seen.standby, self.image
-                )
+                require_space(self.device, self.slot, standby, plan, seen.standby, self.image)
             self._withdraw(withdrawal)
             self._fill(standby, running, plan, seen, fetcher, emit)
             carried = self._adapt(standby, running, emit)

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Union
 
-from ..errors import ConfigError, ImageDamaged
+from ..errors import ConfigError, ImageDamaged, NeedsRoot
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -91,11 +91,16 @@ def syncfs(path: PathLike) -> None:
 
 
 def is_directory(path: PathLike) -> bool:
-    """Whether `path` is a directory, by whatever links; ConfigError where that can not be told."""
+    """Whether `path` is a directory, by whatever links.
+
+    Raises NeedsRoot where that may not be seen, ConfigError where it can not be told.
+    """
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except PermissionError as error:
+        raise NeedsRoot(f"{os.fspath(path)} can not be used: {error.strerror}") from None
     except OSError as error:
         raise ConfigError(f"{os.fspath(path)} can not be used: {error.strerror}") from None
 

@@ -95,7 +95,7 @@ def test_an_anchor_that_is_none_is_not_put_into_the_tree(images: Images, tmp_pat
     assert ota("image", "prepare", tmp_path / "tree", "--anchor", bad).code == 78
 
 
-@pytest.mark.parametrize("address", ["", "münchen", "a" * 300])
+@pytest.mark.parametrize("address", ["münchen", "a" * 300])
 def test_an_address_that_can_not_be_served_is_told(address: str, tmp_path: Path) -> None:
     done = ota("image", "serve", tmp_path, "--address", address, "--port", 0)
     assert done.code == 78
