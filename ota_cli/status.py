@@ -87,7 +87,7 @@ def wait_for_end(look: Callable[[], Device], timeout_s: float) -> Status:
         if found.verdict.code not in ("armed", "trial"):
             return _require_confirmed(found)
         left_s = give_up - time.monotonic()
-        if left_s <= 0:
+        if not left_s > 0:  # `nan` seconds are over as well
             raise Busy(
                 f"no end after {timeout_s:g} s: {found.verdict.text}",
                 hint=found.verdict.hint,

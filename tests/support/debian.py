@@ -71,6 +71,20 @@ def make_debian(
     return found
 
 
+def download(package: str, directory: Path) -> Path:
+    """The file of the package that the meta package `package` depends on first."""
+    listed = subprocess.run(
+        ["apt-cache", "depends", package], capture_output=True, text=True, check=True
+    ).stdout
+    name = listed.split("Depends: ")[1].split()[0]
+    directory.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", name],
+        cwd=directory, check=True, capture_output=True,
+    )  # fmt: skip
+    return next(directory.glob(f"{name}_*.deb"))
+
+
 def _source() -> tuple[str, str]:
     """Suite and mirror of this machine's own packages."""
     suite = ""

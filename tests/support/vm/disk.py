@@ -1,4 +1,5 @@
-"""A disk that boots by GRUB: MBR, a boot partition, slots a and b. Nothing is mounted for it."""
+"""A disk that boots by GRUB: a boot partition, slots a and b, and what its firmware starts GRUB
+from: the gap behind the MBR, or an EFI system partition at the end. Nothing is mounted for it."""
 
 from __future__ import annotations
 
@@ -10,11 +11,14 @@ from typing import NamedTuple, Optional, Tuple
 from ota_cli.core.kernels import kernels
 
 MIB = 1024 * 1024
-GRUB = Path("/usr/lib/grub/i386-pc")
+GRUB = Path("/usr/lib/grub")
+BIOS, UEFI = "i386-pc", "x86_64-efi"
 _MODULES = (
-    "biosdisk part_msdos ext2 normal configfile linux gzio loadenv serial terminal echo search "
+    "part_msdos ext2 normal configfile linux gzio loadenv serial terminal echo search "
     "search_label search_fs_uuid test minicmd reboot"
 )
+_EFI_MIB = 40
+_FIND_BOOT = "search --no-floppy --label --set=root boot\nset prefix=($root)/grub\n"
 #: What Debian's grub-mkconfig makes of such a disk, shortened; the serial console is ours.
 _GRUB_CFG = """\
 serial --unit=0 --speed=115200
@@ -51,21 +55,25 @@ def layout(boot_mib: int = 256, slot_mib: int = 1280) -> Tuple[Partition, Partit
     return boot, a, Partition("slot-b", a.start + a.size, slot_mib * MIB)
 
 
-def make_disk(disk: Path, system: Path, scratch: Path) -> Path:
+def make_disk(disk: Path, system: Path, scratch: Path, platform: str = BIOS) -> Path:
     """A disk of an ordinary Debian: `system` in slot a, its kernel on the boot partition."""
     boot, a, b = parts = layout()
-    _partition_table(disk, parts)
+    efi = Partition("efi", b.start + b.size, _EFI_MIB * MIB)
+    _partition_table(disk, parts, efi if platform == UEFI else None)
     tree, files = scratch / "tree", scratch / "boot"
     for path in (tree, files):
         shutil.rmtree(path, ignore_errors=True)
     _run("cp", "-a", "--reflink=auto", system, tree)
     (tree / "boot").rename(files)
     (tree / "boot").mkdir()
-    _fill_boot(files)
+    _fill_boot(files, platform)
     _format(disk, boot, files)
     _format(disk, a, tree)
     _format(disk, b, None)
-    _install_grub(disk, scratch)
+    if platform == UEFI:
+        put_partition(disk, efi, _efi_partition(scratch))
+    else:
+        _install_in_gap(disk, scratch)
     for path in (tree, files):
         shutil.rmtree(path)
     return disk
@@ -89,21 +97,22 @@ def put_partition(disk: Path, part: Partition, content: Path) -> None:
     )  # fmt: skip
 
 
-def _partition_table(disk: Path, parts: Tuple[Partition, ...]) -> None:
-    end = parts[-1].start + parts[-1].size
+def _partition_table(disk: Path, parts: Tuple[Partition, ...], efi: Optional[Partition]) -> None:
+    typed = [*((part, "83") for part in parts), *([(efi, "ef")] if efi else [])]
+    last, _ = typed[-1]
     with open(disk, "wb") as file:
-        file.truncate(end + MIB)
+        file.truncate(last.start + last.size + MIB)
     lines = ["label: dos", "label-id: 0x07a07a01"]
-    lines += [f"start={p.start // 512}, size={p.size // 512}, type=83" for p in parts]
+    lines += [f"start={p.start // 512}, size={p.size // 512}, type={kind}" for p, kind in typed]
     _run("sfdisk", "--quiet", disk, stdin="\n".join(lines) + "\n")
 
 
-def _fill_boot(files: Path) -> None:
+def _fill_boot(files: Path, platform: str) -> None:
     newest = kernels([path.name for path in files.iterdir()])[0]
     (files / "grub").mkdir(exist_ok=True)
     text = _GRUB_CFG.format(kernel=newest.kernel, initrd=newest.initrd)
     (files / "grub/grub.cfg").write_text(text)
-    shutil.copytree(GRUB, files / "grub/i386-pc")
+    shutil.copytree(GRUB / platform, files / "grub" / platform)
     (files / "ota").mkdir()
     (files / "ota/ecu_info.yml").write_text(_ECU_INFO)
 
@@ -116,14 +125,29 @@ def _format(disk: Path, part: Partition, tree: Optional[Path]) -> None:
     )  # fmt: skip
 
 
-def _install_grub(disk: Path, scratch: Path) -> None:
+def _install_in_gap(disk: Path, scratch: Path) -> None:
     core = scratch / "core.img"
-    _run("grub-mkimage", "-O", "i386-pc", "-p", "(hd0,msdos1)/grub", "-o", core, *_MODULES.split())
+    modules = ["biosdisk", *_MODULES.split()]
+    _run("grub-mkimage", "-O", BIOS, "-p", "(hd0,msdos1)/grub", "-o", core, *modules)
     assert core.stat().st_size <= MIB - 512
     with open(disk, "r+b") as file:
-        file.write((GRUB / "boot.img").read_bytes()[:440])
+        file.write((GRUB / BIOS / "boot.img").read_bytes()[:440])
         file.seek(512)
         file.write(core.read_bytes())
+
+
+def _efi_partition(scratch: Path) -> Path:
+    """A FAT with GRUB as what removable disks start."""
+    core, config, image = (scratch / name for name in ("BOOTX64.EFI", "find-boot.cfg", "efi.img"))
+    config.write_text(_FIND_BOOT)
+    modules = ["fat", *_MODULES.split()]
+    _run("grub-mkimage", "-O", UEFI, "-p", "/grub", "-c", config, "-o", core, *modules)
+    with open(image, "wb") as file:
+        file.truncate(_EFI_MIB * MIB)
+    _run("mkfs.vfat", image)
+    _run("mmd", "-i", image, "::/EFI", "::/EFI/BOOT")
+    _run("mcopy", "-i", image, core, "::/EFI/BOOT/BOOTX64.EFI")
+    return image
 
 
 def _run(*argv: object, stdin: str = "") -> None:
