@@ -1,10 +1,11 @@
 """A real Debian and its next version: debootstrap, and a dist-upgraded copy.
 
-Kept in OTA_TEST_CACHE, if that is set, for the next run.
+Made once for all workers of a run, and kept in OTA_TEST_CACHE, if that is set, for the next run.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -53,22 +54,36 @@ def make_debian(
     if shutil.which("debootstrap") is None:
         pytest.skip("debootstrap is not installed here")
     suite, mirror = _source()
-    base = Path(os.environ.get("OTA_TEST_CACHE") or scratch) / f"{name}-{suite}"
+    place = _shared(scratch)
+    base = place / f"{name}-{suite}"
     found = Debian(base / "old", base / "new", base / "packages")
-    if (base / "complete").exists():
-        return found
-    shutil.rmtree(base, ignore_errors=True)
-    base.mkdir(parents=True)
+    with open(place / f"{name}-{suite}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "complete").exists():
+            shutil.rmtree(base, ignore_errors=True)
+            base.mkdir()
+            _make(found, packages, suite, mirror)
+            for tree in (found.old, found.new):
+                finish(tree, scratch)
+            (base / "complete").touch()
+    return found
+
+
+def _make(found: Debian, packages: str, suite: str, mirror: str) -> None:
     _run("debootstrap", "--variant=minbase", f"--include={packages}", suite, str(found.old), mirror)
     _run("cp", "-a", str(found.old), str(found.new))
     _run(
         "unshare", "--mount", "--propagation", "private",
         "bash", "-c", _UPGRADE, "upgrade", str(found.new), suite, str(found.packages),
     )  # fmt: skip
-    for tree in (found.old, found.new):
-        finish(tree, scratch)
-    (base / "complete").touch()
-    return found
+
+
+def _shared(scratch: Path) -> Path:
+    """A directory that all workers of this run know; `scratch` lies two levels below pytest's."""
+    cache = os.environ.get("OTA_TEST_CACHE")
+    if cache:
+        return Path(cache)
+    return scratch.parents[1] if "PYTEST_XDIST_WORKER" in os.environ else scratch
 
 
 def download(package: str, directory: Path) -> Path:

@@ -51,7 +51,10 @@ class Bench(NamedTuple):
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     base = tmp_path_factory.mktemp("machines")
-    trees = make_systems(base)
+    made = make_systems(base)
+    trees = made._replace(old=base / "old", new=base / "new")
+    for shared, own in ((made.old, trees.old), (made.new, trees.new)):
+        subprocess.run(["cp", "-a", "--reflink=auto", shared, own], check=True)
     keys, served = base / "keys", base / "served"
     for directory in (keys, served):
         directory.mkdir()

@@ -22,7 +22,7 @@ from tests.support.vm.disk import Surgery, layout
 from tests.support.vm.grubview import needs_grub_fstest
 from tests.support.vm.machine import needs_qemu
 from tests.support.vm.recorder import RecordedMachine, Write
-from tests.support.vm.replay import BootFilesOf, Replay, Slot, replay_journal
+from tests.support.vm.replay import BootFilesOf, Broken, Replay, Slot, replay_journal
 from tests.support.vm.verbs import confirmed, update
 from tests.vm.conftest import Bench, PreparedDisk
 
@@ -81,7 +81,9 @@ def test_every_state_a_cut_can_leave_starts_a_whole_system(
     )
     for outcome, count in sorted(replay.outcomes.items()):
         print(f"{count:8} {outcome}")
-    assert not replay.broken, [(b.epoch, b.kind, len(b.pieces), b.why) for b in replay.broken[:20]]
+    assert not replay.broken, [
+        (b.epoch, b.kind, [p.offset for p in b.pieces], b.why) for b in replay.broken[:20]
+    ]
     assert replay.outcomes.keys() == {"slot a", "slot b", "slot b on trial"}
 
 
@@ -114,6 +116,11 @@ def slots_of(bench: Bench, scratch: Path) -> Mapping[SlotName, Slot]:
         "a": Slot(SLOT_A, [boot_files(bench.trees.old, "02")], untouched),
         "b": Slot(SLOT_B, [boot_files(bench.trees.new, "03")], updated),
     }
+
+
+def describe(broken: Broken) -> str:
+    places = [(piece.offset, len(piece.data)) for piece in broken.pieces]
+    return f"after flush {broken.epoch}, {broken.kind}, {places}: {broken.why}"
 
 
 def boot_files(tree: Path, partition: str) -> BootFilesOf:
