@@ -17,7 +17,7 @@ from tests.support.vm.disk import make_disk
 from tests.support.vm.machine import HOST, Machine
 from tests.support.vm.publish import Publisher
 from tests.support.vm.systems import make_systems, prepare
-from tests.support.vm.verbs import update_line
+from tests.support.vm.verbs import adopt, update_line
 
 #: Long enough for a machine on a busy host to confirm itself, short enough to wait for.
 DEADLINE_S = 150
@@ -96,9 +96,8 @@ def adopted_disk(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Prep
     base = tmp_path_factory.mktemp("adopted")
     with Machine(bench.disk, base / "machine") as machine:
         machine.boot()
-        machine.must("cat > /etc/ota/cacert.pem", bench.server.cacert.read_text())
         machine.must("cat > /etc/ota/ota.yml", f"commit_deadline: {DEADLINE_S}\n")
-        machine.must("ota setup")
+        adopt(machine, bench.server)
         return _switched_off(machine, base)
 
 

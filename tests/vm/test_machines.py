@@ -14,7 +14,7 @@ from tests.support.blocks import disk_image, needs_root, run
 from tests.support.nginx import needs_nginx
 from tests.support.vm.disk import layout, make_disk, put_partition
 from tests.support.vm.machine import Machine, needs_qemu
-from tests.support.vm.verbs import confirmed, status, update, update_line
+from tests.support.vm.verbs import adopt, confirmed, status, update, update_line
 from tests.vm.conftest import MAKE_GRUB_CFG, Bench, PreparedDisk
 
 pytestmark = [needs_root, needs_nginx, needs_qemu, pytest.mark.xdist_group("machines 0")]
@@ -123,8 +123,7 @@ def test_a_disk_flashed_by_image_unpack_boots_and_updates(bench: Bench, tmp_path
     put_partition(disk, SLOT_A, slot)
     with Machine(disk, tmp_path / "machine") as machine:
         machine.boot()
-        machine.must("cat > /etc/ota/cacert.pem", bench.server.cacert.read_text())
-        machine.must("ota setup")
+        adopt(machine, bench.server)
         update(machine, bench.server, "v2")
         machine.reboot()
         found = confirmed(machine)

@@ -12,7 +12,7 @@ from tests.support.blocks import needs_root
 from tests.support.nginx import needs_nginx
 from tests.support.vm.disk import GRUB, UEFI, make_disk
 from tests.support.vm.machine import Machine, needs_qemu
-from tests.support.vm.verbs import confirmed, status, update
+from tests.support.vm.verbs import adopt, confirmed, status, update
 from tests.vm.conftest import Bench
 
 FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE.fd")
@@ -41,8 +41,7 @@ def test_a_uefi_machine_updates_goes_back_and_falls_back(bench: Bench, tmp_path:
     with Machine(disk, tmp_path / "machine", firmware(tmp_path)) as machine:
         machine.boot()
         assert machine.must("ls /sys/firmware/efi")
-        machine.must("cat > /etc/ota/cacert.pem", bench.server.cacert.read_text())
-        machine.must("ota setup")
+        adopt(machine, bench.server)
         update(machine, bench.server, "v2")
         machine.reboot()
         found = confirmed(machine)

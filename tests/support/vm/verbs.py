@@ -9,6 +9,12 @@ from tests.support.nginx import Nginx
 from tests.support.vm.machine import Machine
 
 
+def adopt(machine: Machine, server: Nginx) -> None:
+    """Makes an ordinary system one that `ota` updates from the server."""
+    machine.must("cat > /etc/ota/cacert.pem", server.cacert.read_text())
+    machine.must("ota setup")
+
+
 def update_line(server: Nginx, version: str) -> str:
     """The command line that updates to a version."""
     at = f"--version {server.url}{version}/ --cacert /etc/ota/cacert.pem"
