@@ -102,14 +102,24 @@ def adopted_disk(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Prep
 
 
 @pytest.fixture(scope="session")
-def armed_disk(
+def filled_disk(
     bench: Bench, adopted_disk: PreparedDisk, tmp_path_factory: pytest.TempPathFactory
 ) -> PreparedDisk:
-    """v1 runs and v2 is armed."""
-    base = tmp_path_factory.mktemp("armed")
+    """v1 runs, v2 is staged in slot b, and nothing is armed."""
+    base = tmp_path_factory.mktemp("filled")
     with Machine(adopted_disk.copy(base / "adopted.img"), base / "machine") as machine:
         machine.boot()
-        machine.must(update_line(bench.server, "v2"))
+        machine.must(f"{update_line(bench.server, 'v2')} --stage-only")
+        return _switched_off(machine, base)
+
+
+@pytest.fixture(scope="session")
+def armed_disk(filled_disk: PreparedDisk, tmp_path_factory: pytest.TempPathFactory) -> PreparedDisk:
+    """v1 runs and v2 is armed."""
+    base = tmp_path_factory.mktemp("armed")
+    with Machine(filled_disk.copy(base / "filled.img"), base / "machine") as machine:
+        machine.boot()
+        machine.must("ota activate")
         return _switched_off(machine, base)
 
 

@@ -34,28 +34,29 @@ OUTCOMES = os.environ.get("OUTCOMES")
 class Point(NamedTuple):
     """A moment: `sign` on the console tells that it is near; the cut comes up to `delay_s` later.
 
-    `on_trial`: the update is done, the machine reboots into its trial.
+    `start`: what the machine begins with: `empty`, slot b holds nothing; `filled`, it holds v2
+    whole but not armed, so that an update soon comes to its end; `armed`, it is tried next.
     """
 
     name: str
     sign: str
     delay_s: float
-    on_trial: bool = False
+    start: str
 
 
 POINTS = (
-    Point("fill", "filling the standby slot", 6.0),
-    Point("trial kernel", "Run /init as init process", 4.0, on_trial=True),
-    Point("write out", "writing out and reading back", 4.0),
-    Point("commit", "ota-commit.serv", 6.0, on_trial=True),
-    Point("kernel copy", "copying kernel and initrd", 2.0),
-    Point("arming", "arming slot b", 0.5),
-    Point("boot loader", "Booting `ota: slot b", 1.0, on_trial=True),
-    Point("metadata", "fetching and verifying metadata", 1.5),
-    Point("download", "downloading", 3.0),
-    Point("trial user space", "Welcome to", 8.0, on_trial=True),
-    Point("carry over", "carrying over", 0.5),
-    Point("just armed", "bench: update ended", 1.0),
+    Point("fill", "filling the standby slot", 20.0, "empty"),
+    Point("trial kernel", "Run /init as init process", 4.0, "armed"),
+    Point("write out", "writing out and reading back", 4.0, "filled"),
+    Point("commit", "ota-commit.serv", 6.0, "armed"),
+    Point("kernel copy", "copying kernel and initrd", 2.0, "filled"),
+    Point("arming", "arming slot b", 0.5, "filled"),
+    Point("boot loader", "Booting `ota: slot b", 1.0, "armed"),
+    Point("metadata", "fetching and verifying metadata", 4.0, "filled"),
+    Point("download", "downloading", 10.0, "empty"),
+    Point("trial user space", "Welcome to", 8.0, "armed"),
+    Point("carry over", "carrying over", 0.5, "filled"),
+    Point("just armed", "bench: update ended", 1.0, "filled"),
 )
 
 
@@ -64,8 +65,8 @@ POINTS = (
     [pytest.param(n, marks=pytest.mark.xdist_group(f"machines {n % 2}")) for n in range(CUTS)],
 )
 def test_the_machine_comes_back_tells_the_truth_and_completes(
-    number: int, bench: Bench, adopted_disk: PreparedDisk, armed_disk: PreparedDisk, tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    number: int, bench: Bench, adopted_disk: PreparedDisk, filled_disk: PreparedDisk,
+    armed_disk: PreparedDisk, tmp_path: Path, record_property: Callable[[str, object], None],
 ) -> None:  # fmt: skip
     known = OutcomeFile(Path(OUTCOMES), SEED) if OUTCOMES else None
     earlier = known.find(number) if known else None
@@ -75,7 +76,8 @@ def test_the_machine_comes_back_tells_the_truth_and_completes(
     point = POINTS[number % len(POINTS)]
     delay_s = round(random.Random(f"{SEED}/{number}").uniform(0, point.delay_s), 2)
     outcome = CutOutcome(number, point.name, delay_s)
-    disk = (armed_disk if point.on_trial else adopted_disk).copy(tmp_path / "disk.img")
+    starts = {"empty": adopted_disk, "filled": filled_disk, "armed": armed_disk}
+    disk = starts[point.start].copy(tmp_path / "disk.img")
     try:
         with Machine(disk, tmp_path / "machine") as machine:
             cut_at(machine, point, delay_s, bench)
@@ -99,7 +101,7 @@ def test_the_machine_comes_back_tells_the_truth_and_completes(
 
 def cut_at(machine: Machine, point: Point, delay_s: float, bench: Bench) -> None:
     """Brings the machine to `point` of an update or a trial, and cuts its power behind that."""
-    if point.on_trial:
+    if point.start == "armed":
         machine.switch_on()
     else:
         machine.boot()
