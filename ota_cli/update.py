@@ -99,9 +99,10 @@ class Updated:
 
 
 def preview(device: Device, request: Request, emit: Emit) -> Preview:
-    """What an update would do; changes nothing and takes no lock.
+    """What an update would do; changes nothing.
 
-    Raises what fetching and verifying raise, and DoesNotFit for an image that can not be used.
+    Raises what fetching and verifying raise, DoesNotFit for an image that can not be used, and
+    Busy while another `ota` works on slots that have to be mounted for looking.
     """
     session = view_session(device)
     session.require_confirmed()
@@ -152,9 +153,10 @@ def update(device: Device, request: Request, emit: Emit) -> Updated:
 
 
 def _plan_without_touching(device: Device, slot: SlotName, image: Image, emit: Emit) -> Plan:
-    if needs_mounts(device):
-        enter_private_namespace()
     with ExitStack() as stack:
+        if needs_mounts(device):  # an update that finds its slot mounted would fail for good
+            stack.enter_context(store.exclusive(device))
+            enter_private_namespace()
         running = stack.enter_context(running_root(device))
         location = device.slots[slot]
         standby = None if will_format(location) else stack.enter_context(readable(location))

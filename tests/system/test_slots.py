@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -250,3 +251,14 @@ def test_a_slot_whose_file_system_broke_is_not_armed(
     assert done.code == 14, done.out
     assert done.document["error"]["slug"] == "slot-damaged"
     assert ota("status", "--root", root, "--json").result["next"] == "b"
+
+
+def test_a_check_does_not_mount_what_an_update_is_working_on(
+    bench: Tuple[Path, Path, Path], server: Server
+) -> None:
+    root, _, _ = bench
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
+    with open(root / "run/ota.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert ota("check", "--root", root, *at).code == 75
+    assert ota("check", "--root", root, *at).code == 20
