@@ -20,7 +20,7 @@ from tests.support.vm.systems import make_systems, prepare
 from tests.support.vm.verbs import adopt, update_line
 
 #: Long enough for a machine on a busy host to confirm itself, short enough to wait for.
-DEADLINE_S = 150
+DEADLINE_S = 240
 
 GRUB_DEFAULTS = """\
 GRUB_DEFAULT=0

@@ -101,7 +101,7 @@ def test_a_kernel_that_packages_bring_boots_after_adoption(
         machine.boot()
         old_kernel = machine.must("uname -r")
         machine.must(f"python3 - {bench.server.url}{package.name} > /root/kernel.deb", FETCH)
-        machine.must("dpkg -i /root/kernel.deb", timeout_s=900)
+        machine.must("dpkg -i /root/kernel.deb", timeout_s=1800)
         machine.reboot()
         assert "ota.slot=a" in machine.must("cat /proc/cmdline")
         assert machine.must("uname -r") != old_kernel
