@@ -63,7 +63,8 @@ def put_generic_kernel(tree: Path, scratch: Path) -> None:
     version = next((unpacked / "boot").glob("vmlinuz-*")).name[len("vmlinuz-") :]
     for path in (tree / "boot").iterdir():
         path.unlink()
-    shutil.copy(unpacked / f"boot/vmlinuz-{version}", tree / "boot")
+    for name in ("vmlinuz", "config"):
+        shutil.copy(unpacked / f"boot/{name}-{version}", tree / "boot")
     shutil.rmtree(tree / "usr/lib/modules")
     shutil.copytree(unpacked / "lib/modules", tree / "usr/lib/modules", symlinks=True)
     put(tree / "etc/initramfs-tools/modules", f"{DRIVER}\nvirtio_blk\nvirtio_pci\next4\n")

@@ -185,6 +185,14 @@ class Machine:
         return Ran(message["code"], message["out"], message["err"])
 
     def _receive(self, deadline: float) -> Dict[str, Any]:
+        """The next message; firmware also prints on this port, before there are any."""
+        while True:
+            _, brace, message = self._line(deadline).partition(b"{")
+            if brace:
+                found: Dict[str, Any] = json.loads(brace + message)
+                return found
+
+    def _line(self, deadline: float) -> bytes:
         assert self._agent is not None
         while b"\n" not in self._unread:
             left = deadline - time.monotonic()
@@ -197,5 +205,4 @@ class Machine:
             assert data, f"the machine went off; its console:\n{self.console()[-3000:]}"
             self._unread += data
         line, _, self._unread = self._unread.partition(b"\n")
-        found: Dict[str, Any] = json.loads(line[line.index(b"{") :])
-        return found
+        return line
