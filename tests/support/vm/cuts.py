@@ -12,20 +12,26 @@ SECTOR_BYTES = 512
 
 
 class Cut(NamedTuple):
-    """`pieces` reached the disk, in this order; whatever else was not flushed is lost."""
+    """`pieces` reached the disk, in this order; whatever else was not flushed is lost.
+
+    `torn`: some of them are only sectors of a write.
+    """
 
     kind: str
     pieces: Tuple[Write, ...]
+    torn: bool = False
 
 
 def cuts(unflushed: Sequence[Write], seed: str) -> Iterator[Cut]:
-    """A cut at each write: all up to it, the same with that one torn, and some of them shuffled."""
+    """A cut at each write: all up to it, the same with that one torn, and some of them shuffled,
+    every other time with a few of these torn as well."""
     rng = random.Random(seed)
     for count in range(1, len(unflushed) + 1):
         begun = tuple(unflushed[:count])
         yield Cut("in order", begun)
-        yield Cut("torn", (*begun[:-1], *_torn(begun[-1], rng)))
-        yield Cut("shuffled", _shuffled(begun, rng))
+        yield Cut("torn", (*begun[:-1], *_torn(begun[-1], rng)), torn=True)
+        torn = count % 2 == 0
+        yield Cut("shuffled", _shuffled(begun, rng, 3 if torn else 0), torn)
 
 
 def _torn(write: Write, rng: random.Random) -> Iterator[Write]:
@@ -52,12 +58,12 @@ def _runs(numbers: Sequence[int]) -> Iterator[Tuple[int, int]]:
         yield first, last
 
 
-def _shuffled(begun: Sequence[Write], rng: random.Random) -> Tuple[Write, ...]:
-    """Some of the writes, in another order; up to three of them torn."""
+def _shuffled(begun: Sequence[Write], rng: random.Random, torn: int) -> Tuple[Write, ...]:
+    """Some of the writes, in another order; the first `torn` of them torn."""
     chance = rng.choice((0.2, 0.5, 0.8, 0.95))
     chosen = [write for write in begun if rng.random() < chance]
     rng.shuffle(chosen)
     pieces: List[Write] = []
     for number, write in enumerate(chosen):
-        pieces.extend(_torn(write, rng) if number < rng.randint(0, 3) else [write])
+        pieces.extend(_torn(write, rng) if number < torn else [write])
     return tuple(pieces)
