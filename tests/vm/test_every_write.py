@@ -27,7 +27,8 @@ from tests.support.vm.verbs import confirmed, update
 from tests.vm.conftest import Bench, PreparedDisk
 
 pytestmark = [
-    needs_root, needs_nginx, needs_qemu, needs_grub_fstest, pytest.mark.xdist_group("machines 0"),
+    needs_root, needs_nginx, needs_qemu, needs_grub_fstest,
+    pytest.mark.soak, pytest.mark.xdist_group("machines 0"),
 ]  # fmt: skip
 
 SEED = os.environ.get("SEED") or "20261125"
@@ -87,7 +88,6 @@ def test_every_state_a_cut_can_leave_starts_a_whole_system(
     assert replay.outcomes.keys() == {"slot a", "slot b", "slot b on trial"}
 
 
-@pytest.mark.soak
 def test_a_disk_that_ignores_flushes_is_found_out(
     bench: Bench, recorded: Recorded, tmp_path: Path
 ) -> None:
