@@ -1,9 +1,9 @@
 """The power goes away at any moment of an update: the machine comes back and tells the truth.
 
-CUTS says how many moments are tried (4 by default), SEED which; both are printed. The points are taken in turn, each with a random delay behind the sign that it was
-reached. COMPLETE=all brings every update to its end afterwards, otherwise two in five. With
-OUTCOMES, a directory, a run goes on where the last one with the same seed and the same program
-ended.
+CUTS says how many moments are tried (4 by default), SEED which; both are printed. The points
+are taken in turn, each with a random delay behind the sign that it was reached. COMPLETE=all
+brings every update to its end afterwards, otherwise two in five. With OUTCOMES, a directory, a
+run goes on where the last one with the same seed and the same program ended.
 """
 
 from __future__ import annotations
