@@ -25,6 +25,7 @@ from .host.net import Fetcher
 from .model import DeviceSlot, DirectorySlot, FileSlot, Image, SlotLocation
 from .newsystem import flush_and_read_back
 from .slots import (
+    EXT_KINDS,
     mounted_for_filling,
     node_of,
     probe_file_system,
@@ -102,7 +103,7 @@ def _opened(target: Path, emit: Emit) -> Iterator[Path]:
 def _require_blank_or_ext(node: str) -> bool:
     """True for a blank partition or file, False for one with a file system to look into."""
     kind = probe_file_system(node).kind
-    if kind in ("ext2", "ext3", "ext4"):
+    if kind in EXT_KINDS:
         return False
     with open(node, "rb") as stream:
         if not kind and not stream.read(_BLANK_BYTES).strip(b"\0"):

@@ -25,7 +25,7 @@ from .model import Device, DeviceSlot, DirectorySlot, FileSlot, SlotLocation, Sl
 Formatting = Callable[[], ContextManager[None]]
 
 MOUNT_BASE = Path("/run/ota")
-_EXT_KINDS = ("ext2", "ext3", "ext4")
+EXT_KINDS = ("ext2", "ext3", "ext4")
 IN_USE = "slot-in-use"
 _FSCK_TIMEOUT_S = 1800.0
 _MKFS_TIMEOUT_S = 600.0
@@ -109,7 +109,7 @@ def mounted_for_filling(
     with ExitStack() as stack:
         node = stack.enter_context(_claimed(location))
         found = probe_file_system(node)
-        if found.kind in _EXT_KINDS and _healthy(node):
+        if found.kind in EXT_KINDS and _healthy(node):
             emit(Note(f"{node}: file system is clean"))
         elif may_format:
             emit(Note(f"{node}: no usable file system; making a new ext4"))
@@ -130,7 +130,7 @@ def will_format(location: SlotLocation) -> bool:
     """True when a fill would have to make a file system there first (reads only)."""
     if isinstance(location, DirectorySlot):
         return False
-    return probe_file_system(node_of(location)).kind not in _EXT_KINDS
+    return probe_file_system(node_of(location)).kind not in EXT_KINDS
 
 
 def require_sound(location: SlotLocation) -> None:
@@ -143,7 +143,7 @@ def require_sound(location: SlotLocation) -> None:
     try:
         with _claimed(location) as node:
             kind = probe_file_system(node).kind
-            sound = _healthy(node) if kind in _EXT_KINDS else bool(kind)
+            sound = _healthy(node) if kind in EXT_KINDS else bool(kind)
     except SlotUnusable as error:
         if error.slug != IN_USE:
             raise

@@ -38,7 +38,7 @@ def resolve(root: Path, path: str) -> str:
         if part == "..":
             del done[-1:]
             continue
-        target = _link_target(f"{root}/{'/'.join([*done, part])}")
+        target = link_target(f"{root}/{'/'.join([*done, part])}")
         if not target:
             done.append(part)
             continue
@@ -51,7 +51,8 @@ def resolve(root: Path, path: str) -> str:
     return "".join(f"/{part}" for part in done)
 
 
-def _link_target(place: str) -> str:
+def link_target(place: str) -> str:
+    """Where the symlink `place` points; empty for what is none, or is gone."""
     try:
         return os.readlink(place)
     except OSError as error:

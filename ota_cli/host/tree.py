@@ -19,6 +19,7 @@ from ..core.delta import LocalFile, LocalOther, LocalTree
 from ..core.tables import RESERVED
 from ..errors import SlotUnusable
 from ..events import Emit, Warned
+from .inside import link_target
 
 _KINDS = {
     stat.S_IFDIR: "d",
@@ -206,22 +207,12 @@ def _file(path: str, status: os.stat_result) -> LocalFile:
 
 def _other(root: Path, path: str, status: os.stat_result) -> LocalOther:
     kind = _KINDS[stat.S_IFMT(status.st_mode)]
-    target = _link_target(f"{root}{path}") if kind == "l" else ""
+    target = link_target(f"{root}{path}") if kind == "l" else ""
     device = status.st_rdev if kind in "bc" else 0
     return LocalOther(
         path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid,
         status.st_mtime_ns, target, device,
     )  # fmt: skip
-
-
-def _link_target(place: str) -> str:
-    """Empty where the symlink is gone, or something else by now."""
-    try:
-        return os.readlink(place)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINVAL):
-            return ""
-        raise
 
 
 def xattrs_of(target: str) -> Optional[Dict[str, bytes]]:

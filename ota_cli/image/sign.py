@@ -52,7 +52,7 @@ def sign(directory: Path, key: Path, certificate: Path, now: datetime) -> SignRe
     token = jwt.join_jwt(signed, private.sign(signed, ec.ECDSA(hashes.SHA256())))
     try:
         write_durably(directory / CERTIFICATE, signer.pem)
-        write_durably(directory / "metadata.jwt", token)
+        write_durably(directory / jwt.ENTRY_POINT, token)
     except OSError as error:
         raise write_failure(directory, error) from None
     return SignReport(draft.version, signer.common_name or "a signer without a name")
