@@ -14,7 +14,7 @@ OtaError
  + Busy                   75   another `ota`, or an unconfirmed trial; worth a retry
  + NeedsRoot              77
  + ConfigError            78
- + Interrupted       130/143   SIGINT, SIGTERM
+ + Interrupted   129/130/143   SIGHUP, SIGINT, SIGTERM
 
 The table below is the only place that knows what a code means; the man page and the README
 are generated from it.
@@ -23,7 +23,6 @@ are generated from it.
 from __future__ import annotations
 
 import enum
-import signal
 from contextlib import contextmanager
 from typing import Dict, Iterator, Optional
 
@@ -46,6 +45,7 @@ EXIT_CODES: Dict[int, str] = {
     75: "busy: another `ota` holds the lock, or a trial boot is unconfirmed (retry)",
     77: "needs root",
     78: "configuration error",
+    129: "interrupted: the terminal or connection hung up (SIGHUP)",
     130: "interrupted by Ctrl-C (SIGINT)",
     143: "interrupted by SIGTERM",
 }
@@ -160,7 +160,7 @@ class ConfigError(OtaError):
 
 
 class Interrupted(OtaError):
-    """SIGINT (130) or SIGTERM (143) ended the command."""
+    """SIGHUP (129), SIGINT (130) or SIGTERM (143) ended the command."""
 
     slug = "interrupted"
 
@@ -169,13 +169,21 @@ class Interrupted(OtaError):
         self.exit_code = 128 + signal_number
 
 
+class SignalReceived(KeyboardInterrupt):
+    """A signal that ends the program, on its way up: no handler of errors may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 @contextmanager
 def leaving(footprint: Footprint) -> Iterator[None]:
     """Says what a failure of the block leaves behind; the innermost block knows best."""
     try:
         yield
-    except KeyboardInterrupt:
-        interrupted = Interrupted(signal.SIGINT)
+    except SignalReceived as received:
+        interrupted = Interrupted(received.number)
         interrupted.footprint = footprint
         raise interrupted from None
     except OtaError as error:

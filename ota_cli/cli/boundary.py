@@ -7,15 +7,13 @@ once, to stderr (with `--json` as the one document on stdout).
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Callable, Mapping, NoReturn, Optional, Tuple
 
-from ..errors import Interrupted, NeedsRoot, OtaError
+from ..errors import Interrupted, NeedsRoot, OtaError, SignalReceived
 from ..events import Emit
 from ..host.interrupts import ignore_interrupts
 from ..render.choice import Output, open_output
@@ -70,8 +68,8 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
         if error.exit_code == OtaError.exit_code and display.verbosity > 0:
             traceback.print_exc()
         return _fail(name, error, output)
-    except KeyboardInterrupt:
-        return _fail(name, Interrupted(signal.SIGINT), output)
+    except SignalReceived as received:
+        return _fail(name, Interrupted(received.number), output)
     except PermissionError as error:
         return _fail(name, _denied(error), output)
     except Exception as error:  # noqa: BLE001 (the one boundary: a bug gets its exit code here)
@@ -120,12 +118,3 @@ def document(
         "error": error.document() if error else None,
         "result": dict(result),
     }
-
-
-def catch_sigterm() -> None:
-    """From here on SIGTERM ends the program as Ctrl-C does: cleaned up and told."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
-
-
-def _on_sigterm(number: int, frame: Optional[FrameType]) -> NoReturn:
-    raise Interrupted(number)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ContextManager, Optional, Tuple
 
 import click
 
-from ..errors import ConfigError, UsageProblem
+from ..errors import ConfigError, SignalReceived, UsageProblem
 from ..events import Note
 from ..host.config import load_settings
 from ..host.files import is_directory
@@ -113,12 +113,13 @@ def serve(call: Call, directory: Path, address: str, port: int) -> Result:
 
 
 def _wait_for_the_end() -> None:
-    """Until SIGINT; SIGTERM ends the program through its own handler."""
+    """Until Ctrl-C, which is how it is meant to end; other signals end the program."""
     try:
         while True:
             signal.pause()
-    except KeyboardInterrupt:
-        return
+    except SignalReceived as received:
+        if received.number != signal.SIGINT:
+            raise
 
 
 def _opened(call: Call, place: str, source: Source) -> ContextManager[Fetcher]:

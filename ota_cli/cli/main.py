@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from typing import List, NoReturn, Optional
@@ -11,11 +10,11 @@ from typing import List, NoReturn, Optional
 import click
 
 from .. import __version__
-from ..errors import Interrupted, OtaError, UsageProblem
-from ..host.interrupts import ignore_interrupts
+from ..errors import Interrupted, OtaError, SignalReceived, UsageProblem
+from ..host.interrupts import catch_interrupts, ignore_interrupts
 from ..render.choice import open_output
 from ..render.stream import Stream
-from .boundary import catch_sigterm, document
+from .boundary import document
 from .lazy import VERBS, LazyGroup
 from .options import CONTEXT, Globals, global_options
 
@@ -37,20 +36,18 @@ def main(argv: Optional[List[str]] = None) -> NoReturn:
     """Runs the program and exits with its documented code."""
     words = sys.argv[1:] if argv is None else argv
     _occupy_standard_streams()
-    catch_sigterm()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers, not technicians
     try:
+        catch_interrupts()
         with cli.make_context("ota", list(words)) as context:
             cli.invoke(context)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         _usage(error, words)
-    except KeyboardInterrupt:
-        _end("", Interrupted(signal.SIGINT), words)
-    except Interrupted as error:
-        _end("", error, words)
+    except SignalReceived as received:
+        _end("", Interrupted(received.number), words)
     except OSError as error:  # verbs catch their own: this is help, or the version
         Stream(sys.stdout, "stdout", complain=Stream(sys.stderr, "stderr")).lose(error)
     sys.exit(0)

@@ -6,7 +6,7 @@ import signal
 
 import click
 
-from ..errors import Interrupted, Unreachable
+from ..errors import SignalReceived, Unreachable
 from ..host.run import run
 from ..probe import probe
 from ..status import wait_for_end
@@ -23,8 +23,8 @@ def wait(call: Call, timeout_s: float) -> Result:
     """Wait until the armed update is confirmed; exit code 18 when it fell back."""
     try:
         found = wait_for_end(lambda: probe(call.root), timeout_s)
-    except Interrupted as error:
-        if error.exit_code != 128 + signal.SIGTERM or not _is_going_down():
+    except SignalReceived as received:
+        if received.number == signal.SIGINT or not _is_going_down():
             raise
         raise Unreachable(
             "this machine is going down",

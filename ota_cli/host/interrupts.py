@@ -1,12 +1,31 @@
-"""Ctrl-C and SIGTERM where they would only do harm: while an answer is told or a mess removed."""
+"""Ctrl-C, SIGTERM and a terminal that hangs up: each ends the program once, cleaned up and told."""
 
 from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
-from typing import Iterator
+from types import FrameType
+from typing import Iterator, NoReturn, Optional
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+from ..errors import SignalReceived
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def hold_interrupts() -> None:
+    """Keeps them waiting for `catch_interrupts`: while the program loads, nobody could tell."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+
+
+def catch_interrupts() -> None:
+    """From here on each raises SignalReceived, those that waited at once.
+
+    Those that were ignored when the program started stay so: `nohup ota update` goes on.
+    """
+    for number in _INTERRUPTS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
 
 
 def ignore_interrupts() -> None:
@@ -24,3 +43,8 @@ def undisturbed() -> Iterator[None]:
     finally:
         for number, handler in zip(_INTERRUPTS, before):
             signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: Optional[FrameType]) -> NoReturn:
+    ignore_interrupts()  # an impatient second Ctrl-C must not break off the cleaning up
+    raise SignalReceived(number)

@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM at any moment: the documented code, one document, nothing left behind."""
+"""Ctrl-C, SIGTERM, SIGHUP at any moment: the documented code, one document, nothing left behind."""
 
 from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -17,20 +18,29 @@ from tests.support.bench import environment, ota_argv
 #: Runs `ota` and sends the signal when Python is about to import the module.
 WHEN_IMPORTED = """
 import importlib.abc, os, signal, sys
+module, number = sys.argv[1], int(sys.argv[2])
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == sys.argv[1]:
+        if name == module:
             sys.meta_path.remove(self)
-            os.kill(os.getpid(), int(sys.argv[2]))
-from ota_cli.cli.main import main
+            os.kill(os.getpid(), number)
+from ota_cli.__main__ import main
 sys.meta_path.insert(0, Finder())
-main(sys.argv[3:])
+sys.argv[1:] = sys.argv[3:]
+main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
-    "module", ["ota_cli.cli.status", "ota_cli.core.outcome", "ota_cli.render.json"]
+    "module",
+    [
+        "ota_cli.cli.main",
+        "click",
+        "ota_cli.cli.status",
+        "ota_cli.core.outcome",
+        "ota_cli.render.json",
+    ],
 )
 def test_an_interrupt_before_a_verb_has_begun_is_a_document_too(
     device: Path, module: str, number: signal.Signals
@@ -63,4 +73,29 @@ def test_an_impatient_ctrl_c_leaves_nothing_of_the_demo(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_begun_with_nohup_goes_on_when_the_terminal_hangs_up(device: Path) -> None:
+    argv = [sys.executable, "-c", WHEN_IMPORTED, "ota_cli.cli.status", str(int(signal.SIGHUP))]
+    ran = subprocess.run(
+        ["nohup", *argv, "status", "--root", str(device), "--json"],
+        capture_output=True, text=True, env=environment(), check=False, timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["ok"]
+
+
+def test_a_terminal_that_hangs_up_ends_the_demo_and_leaves_nothing(tmp_path: Path) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.update({**environment(), "TMPDIR": str(tmp_path)})
+        os.execv(ota_argv()[0], [*ota_argv(), "demo"])  # noqa: S606 (the program itself)
+    said = b""
+    while b"ota check" not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFEXITED(status)
+    assert os.WEXITSTATUS(status) == 128 + signal.SIGHUP
     assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,7 @@ WantedBy=multi-user.target
 """
 _OTA = """\
 #!/usr/bin/python3
-from ota_cli.cli.main import main
+from ota_cli.__main__ import main
 
 main()
 """
