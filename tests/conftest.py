@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Iterator, NamedTuple
@@ -16,6 +18,12 @@ from tests.support.bench import Ran, make_device, ota
 from tests.support.legacy import ANCHORS, unpack_images
 from tests.support.systems import make_system
 from tests.support.vm.outcomes import outcome_of, table
+
+
+def pytest_configure() -> None:
+    """Programs started here inherit which signals are ignored, as after `nohup make test &`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Images(NamedTuple):
@@ -82,22 +90,26 @@ def legacy_server(legacy: Path) -> Iterator[Server]:
         yield Server(running.url, running.cacert)
 
 
-@pytest.fixture
-def device(tmp_path: Path, images: Images, server: Server) -> Path:
-    """A device with directory slots, running v1 in slot a, set up."""
-    return provisioned(tmp_path / "device", images, server, "directory")
+@pytest.fixture(scope="session")
+def first_directory_device(
+    tmp_path_factory: pytest.TempPathFactory, images: Images, server: Server
+) -> Path:
+    """What `device` is a copy of; nobody changes it."""
+    return provisioned(tmp_path_factory.mktemp("first") / "device", images, server, "directory")
 
 
-@pytest.fixture
-def grub_device(tmp_path: Path, images: Images, server: Server) -> Path:
-    """The same with a GRUB boot partition."""
-    return provisioned(tmp_path / "device", images, server, "grub")
+@pytest.fixture(scope="session")
+def first_grub_device(
+    tmp_path_factory: pytest.TempPathFactory, images: Images, server: Server
+) -> Path:
+    """What `grub_device` is a copy of; nobody changes it."""
+    return provisioned(tmp_path_factory.mktemp("first") / "device", images, server, "grub")
 
 
-@pytest.fixture
-def legacy_device(tmp_path: Path, legacy_server: Server) -> Path:
-    """A device that trusts the field's images and runs their v1."""
-    device = make_device(tmp_path / "device", ANCHORS)
+@pytest.fixture(scope="session")
+def first_legacy_device(tmp_path_factory: pytest.TempPathFactory, legacy_server: Server) -> Path:
+    """What `legacy_device` is a copy of; nobody changes it."""
+    device = make_device(tmp_path_factory.mktemp("first") / "device", ANCHORS)
     done = ota(
         "image", "unpack", f"{legacy_server.url}v1/", device / "slots/a",
         "--cacert", legacy_server.cacert, "--anchors", device / "etc/ota/certs",
@@ -105,6 +117,30 @@ def legacy_device(tmp_path: Path, legacy_server: Server) -> Path:
     assert done.code == 0, done.err
     assert ota("setup", "--root", device).code == 0
     return device
+
+
+@pytest.fixture
+def device(tmp_path: Path, first_directory_device: Path) -> Path:
+    """A device with directory slots, running v1 in slot a, set up."""
+    return copy_tree(first_directory_device, tmp_path / "device")
+
+
+@pytest.fixture
+def grub_device(tmp_path: Path, first_grub_device: Path) -> Path:
+    """The same with a GRUB boot partition."""
+    return copy_tree(first_grub_device, tmp_path / "device")
+
+
+@pytest.fixture
+def legacy_device(tmp_path: Path, first_legacy_device: Path) -> Path:
+    """A device that trusts the field's images and runs their v1."""
+    return copy_tree(first_legacy_device, tmp_path / "device")
+
+
+def copy_tree(source: Path, target: Path) -> Path:
+    """A copy that differs in nothing a test could look at: links, owners, times and all."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+    return target
 
 
 def provisioned(root: Path, images: Images, server: Server, loader: str) -> Path:
