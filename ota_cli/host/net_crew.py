@@ -6,13 +6,29 @@ import itertools
 import queue
 import socket
 import threading
+import time
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import Callable, Generic, Iterator, List, Sequence, TypeVar, Union
+from typing import (
+    Callable,
+    Generic,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    TypeVar,
+    Union,
+)
 
 #: A thread that just connects can not be woken; it ends by itself with its connect timeout.
 _GOODBYE_S = 5.0
+#: A crew begins with so many threads, and is looked at this often until it is complete.
+_FIRST = 2
+_LOOK_S = 0.1
+#: From this share of one processor on, more threads would not get more done.
+_BUSY = 0.6
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -54,50 +70,102 @@ class _Made(Generic[Made]):
 
 
 def work_through(
-    items: Sequence[Item], work: Callable[[Item], Made], threads: int, halt: Halt
+    items: Sequence[Item], work: Callable[[Item], Made], most: int, halt: Halt
 ) -> Iterator[Made]:
-    """Yields what `work` makes of each item, in the order of completion.
+    """Yields what `work` makes of each item, in the order of completion, on up to `most` threads.
 
     The first failure halts everything and is raised; so does closing the iterator early.
     """
-    results: queue.SimpleQueue[Union[_Made[Made], Future[None]]] = queue.SimpleQueue()
-    remaining = iter(items)
-    lock = threading.Lock()
+    crew = _Crew(items, work, min(most, len(items)), halt)
+    try:
+        yield from crew.made()
+    finally:
+        crew.dismiss()
 
-    def take() -> List[Item]:
-        with lock:
-            return list(itertools.islice(remaining, 1))
 
-    def loop() -> None:
-        while not halt.event.is_set():
-            taken = take()
+def crew_size(size: int, most: int, busy: float) -> int:
+    """How many threads are wanted after `size` kept this process `busy` (processor over wall).
+
+    Threads that wait for a far server can be many. Where the processor is what limits, more of
+    them only take the interpreter's lock from each other: 32 then need twice the time of two.
+    """
+    return size if busy >= _BUSY else min(size * 2, most)
+
+
+class _Crew(Generic[Item, Made]):
+    """Threads that take one item after the other; more of them as long as that helps."""
+
+    def __init__(
+        self, items: Sequence[Item], work: Callable[[Item], Made], most: int, halt: Halt
+    ) -> None:
+        self._remaining = iter(items)
+        self._work = work
+        self._most = most
+        self._halt = halt
+        self._lock = threading.Lock()
+        self._results: queue.SimpleQueue[Union[_Made[Made], Future[None]]] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(max(most, 1))
+        self._members: List[Future[None]] = []
+        self._looked = _Clocks.now()
+
+    def made(self) -> Iterator[Made]:
+        """What is made, until nothing is left; must be ended by `dismiss`."""
+        self._grow(min(_FIRST, self._most))
+        ended = 0
+        while ended < len(self._members):
+            result = self._next()
+            if result is None:
+                continue
+            if isinstance(result, _Made):
+                yield result.value
+            else:
+                ended += 1
+                result.result()
+
+    def dismiss(self) -> None:
+        """Halts those who still work, and waits for them a while."""
+        if not all(member.done() for member in self._members):
+            self._halt.now()
+            wait(self._members, timeout=_GOODBYE_S)
+        self._pool.shutdown(wait=False)
+
+    def _next(self) -> Optional[Union[_Made[Made], Future[None]]]:
+        """The next result, None when it was time to look at the size of the crew."""
+        if len(self._members) == self._most:
+            return self._results.get()
+        now = _Clocks.now()
+        passed = now.wall_s - self._looked.wall_s
+        if passed >= _LOOK_S:
+            busy = (now.processor_s - self._looked.processor_s) / passed
+            self._looked = now
+            self._grow(crew_size(len(self._members), self._most, busy))
+            return None
+        with suppress(queue.Empty):
+            return self._results.get(timeout=_LOOK_S - passed)
+        return None
+
+    def _grow(self, size: int) -> None:
+        for _ in range(size - len(self._members)):
+            member = self._pool.submit(self._loop)
+            self._members.append(member)
+            member.add_done_callback(self._results.put)
+
+    def _loop(self) -> None:
+        while not self._halt.event.is_set():
+            taken = self._take()
             if not taken:
                 return
-            results.put(_Made(work(taken[0])))
+            self._results.put(_Made(self._work(taken[0])))
 
-    pool = ThreadPoolExecutor(threads)
-    crew: List[Future[None]] = []
-    try:
-        # Inside: a pool that is not shut down keeps a thread whose start was interrupted.
-        for _ in range(min(threads, len(items))):
-            crew.append(pool.submit(loop))
-        for member in crew:
-            member.add_done_callback(results.put)
-        yield from _collect(results, len(crew))
-    finally:
-        if not all(member.done() for member in crew):
-            halt.now()
-            wait(crew, timeout=_GOODBYE_S)
-        pool.shutdown(wait=False)
+    def _take(self) -> List[Item]:
+        with self._lock:
+            return list(itertools.islice(self._remaining, 1))
 
 
-def _collect(
-    results: queue.SimpleQueue[Union[_Made[Made], Future[None]]], working: int
-) -> Iterator[Made]:
-    while working:
-        result = results.get()
-        if isinstance(result, _Made):
-            yield result.value
-        else:
-            working -= 1
-            result.result()
+class _Clocks(NamedTuple):
+    wall_s: float
+    processor_s: float
+
+    @staticmethod
+    def now() -> _Clocks:
+        return _Clocks(time.monotonic(), time.process_time())

@@ -1,56 +1,30 @@
-"""`make bench`: prints ratios measured in one run; absolute times depend on the machine."""
+"""`make bench`: prints ratios measured in one run; absolute times depend on the machine.
+
+SIZE=small or large also races a whole update of a real Debian against other tools (root);
+ROUNDS: how often, 3 unless told otherwise.
+"""
 
 from __future__ import annotations
 
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
-from typing import Dict, List
 
-from tests.support.bench import environment, make_device, ota
-
-RUNS = 15
+from tests.bench import race, startup
+from tests.bench.trees import SIZES
 
 
 def main() -> None:
-    """The start-up of `ota status` against that of the libraries every command line needs."""
-    with tempfile.TemporaryDirectory(prefix="ota-bench-") as name:
-        device = make_device(Path(name) / "device", [])
-        assert ota("setup", "--root", device).code == 0
-        status = [_program(), "status", "--root", str(device), "--json"]
-        commands: Dict[str, List[str]] = {
-            "python3 -c 'import click, yaml'": [sys.executable, "-c", "import click, yaml"],
-            "ota status": status,
-        }
-        times = _interleaved(commands)
-    base = times["python3 -c 'import click, yaml'"]
-    for title, seconds in times.items():
-        print(f"{title:34} {seconds * 1000:7.1f} ms   {seconds / base:.2f} x")
-
-
-def _program() -> str:
-    """The installed entry point, as a user starts it."""
-    return str(Path(sys.executable).with_name("ota"))
-
-
-def _interleaved(commands: Dict[str, List[str]]) -> Dict[str, float]:
-    """Median wall seconds of each command, taken in turns so that noise hits all alike."""
-    taken: Dict[str, List[float]] = {title: [] for title in commands}
-    for _ in range(RUNS):
-        for title, argv in commands.items():
-            start = time.perf_counter()
-            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=_environment())
-            taken[title].append(time.perf_counter() - start)
-    return {title: statistics.median(seconds) for title, seconds in taken.items()}
-
-
-def _environment() -> Dict[str, str]:
-    """Byte code is cached, as on an installed system."""
-    return {k: v for k, v in environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
+    """All that was asked for."""
+    startup.main()
+    size = os.environ.get("SIZE", "")
+    if not size:
+        print("SIZE=small or SIZE=large races updates, too")
+    elif size not in SIZES:
+        raise SystemExit(f"SIZE={size} is none of {', '.join(SIZES)}")
+    elif os.geteuid() != 0:
+        raise SystemExit("racing updates needs root: loop devices, cold caches")
+    else:
+        race.main(size, int(os.environ.get("ROUNDS", "3")))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,15 @@ from typing import Callable, NamedTuple
 import pytest
 
 PACKAGES = "systemd-sysv,udev,kmod,e2fsprogs,initramfs-tools,linux-image-cloud-amd64"
+_INSTALL = """\
+set -e
+mount -t proc proc "$1/proc"
+export DEBIAN_FRONTEND=noninteractive
+chroot "$1" apt-get -q update
+chroot "$1" apt-get -qy install --no-install-recommends $2
+chroot "$1" apt-get clean
+rm -rf "$1"/var/lib/apt/lists/*
+"""
 _UPGRADE = """\
 set -e
 mount -t proc proc "$1/proc"
@@ -44,9 +53,11 @@ def make_debian(
     packages: str = PACKAGES,
     name: str = "debian",
     finish: Callable[[Path, Path], None] = lambda tree, scratch: None,
+    more: str = "",
 ) -> Debian:
     """Both trees; skips, saying why, where they can not be made.
 
+    `more`: packages that need apt's own solver, by name, with spaces between.
     `finish(tree, scratch)` is done to both, once; the name keeps different ones apart.
     """
     if os.geteuid() != 0:
@@ -62,19 +73,26 @@ def make_debian(
         if not (base / "complete").exists():
             shutil.rmtree(base, ignore_errors=True)
             base.mkdir()
-            _make(found, packages, suite, mirror)
+            _make(found, packages, more, suite, mirror)
             for tree in (found.old, found.new):
                 finish(tree, scratch)
             (base / "complete").touch()
     return found
 
 
-def _make(found: Debian, packages: str, suite: str, mirror: str) -> None:
+def _make(found: Debian, packages: str, more: str, suite: str, mirror: str) -> None:
     _run("debootstrap", "--variant=minbase", f"--include={packages}", suite, str(found.old), mirror)
+    if more:
+        _run_with_mounts(_INSTALL, str(found.old), more)
     _run("cp", "-a", str(found.old), str(found.new))
+    _run_with_mounts(_UPGRADE, str(found.new), suite, str(found.packages))
+
+
+def _run_with_mounts(script: str, *words: str) -> None:
+    """Runs bash in a mount namespace of its own."""
     _run(
-        "unshare", "--mount", "--propagation", "private",
-        "bash", "-c", _UPGRADE, "upgrade", str(found.new), suite, str(found.packages),
+        "unshare", "--mount", "--propagation", "private", "bash", "-c", script, "debian", *words,
+        timeout_s=3600,
     )  # fmt: skip
 
 
@@ -117,6 +135,6 @@ def _source() -> tuple[str, str]:
     return suite, mirrors[0]
 
 
-def _run(*argv: str) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=900)
+def _run(*argv: str, timeout_s: int = 900) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout_s)
     assert done.returncode == 0, f"{argv[0]}: {done.stdout[-1500:]}{done.stderr[-1500:]}"

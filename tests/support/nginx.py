@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Optional, Type
+from typing import List, Optional, Type
 
 import pytest
 
@@ -88,7 +88,18 @@ class Nginx:
 
     def requests(self) -> int:
         """How many requests were answered so far."""
-        return len(self._log.read_text().splitlines())
+        return len(self._lines())
+
+    def sent_bytes(self) -> int:
+        """How many bytes of bodies were sent so far."""
+        return sum(int(line.split('" ')[1].split()[1]) for line in self._lines())
+
+    def paths(self) -> List[str]:
+        """What was asked for, percent-encoded and without the leading slash, in order."""
+        return [line.split('"')[1].split()[1].lstrip("/") for line in self._lines()]
+
+    def _lines(self) -> List[str]:
+        return self._log.read_text().splitlines()
 
     def _wait(self, port: int) -> None:
         """Until it listens; it has no other way to say so in the foreground."""
