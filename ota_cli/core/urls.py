@@ -11,7 +11,10 @@ from ..errors import UsageProblem
 from ..model import Digest
 from .text import printable
 
-_HOST = re.compile(r"[A-Za-z0-9_.-]+")
+#: As DNS has it; other alphabets in their `xn--` form (RFC 5890): which one depends on the reader.
+_LABEL = r"[A-Za-z0-9_-]{1,63}"
+_HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
+_MAX_HOST = 254
 
 
 def base_url(text: str) -> str:
@@ -51,12 +54,12 @@ def compressed_location(directory: str, digest: Digest) -> str:
 
 
 def _is_host(host: Optional[str]) -> bool:
-    """Raises ValueError for a name that can not be looked up."""
+    """Raises ValueError for what looks like an IPv6 address but is none."""
     if not host:
         return False
     if ":" in host:
         return bool(ipaddress.IPv6Address(host))
-    return _HOST.fullmatch(host.encode("idna").decode("ascii")) is not None
+    return len(host) <= _MAX_HOST and _HOST.fullmatch(host) is not None
 
 
 def without_secrets(text: str) -> str:

@@ -9,15 +9,13 @@ one, and never into a message.
 from __future__ import annotations
 
 import re
-import socket
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Type
 from urllib.parse import urlsplit
 
-import httpx
+import httpcore
 
 from ..core.text import printable
 from ..core.urls import base_url, compressed_location, plain_location, split_url, without_secrets
@@ -31,14 +29,14 @@ from .net_answer import (
 )
 from .net_body import Blob, BlobFile
 from .net_crew import Halt, work_through
+from .net_link import TRANSPORT_ERRORS, Headers, Link, Target, location_of, target_of
 from .net_rate import Throttle
 from .net_retry import Again, Liveness, Retry
 from .net_tls import tls_context
+from .net_unpack import MEMORY_BYTES, Budget
 
 CONNECT_TIMEOUT_S = 10.0
-KEEP_ALIVE_S = 30.0
-#: What httpx raises for a URL; UnicodeError: a host that IDNA does not take.
-_NO_URL = (httpx.InvalidURL, UnicodeError)
+MAX_URL = 8000
 _READ_BYTES = 64 * 1024
 _METADATA_THREADS = 8
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -86,26 +84,19 @@ class Fetcher:
                 f"{printable(self.base)} is plain http",
                 hint="use https, or allow it with --insecure-http",
             )
-        _require_speakable(self.base)
+        self._base = _target(self.base)
         self._headers = _headers(settings.cookies)
         self._peer = f"the proxy {self._proxy}" if self._proxy else urlsplit(self.base).netloc
         self._halt = Halt()
         self._throttle = Throttle(settings.limit_rate, self._halt.event)
         self._liveness = Liveness()
-        timeout = httpx.Timeout(settings.read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None)
-        self._extensions = {"timeout": timeout.as_dict(), "trace": self._watch}
+        self._memory = Budget(MEMORY_BYTES)
 
     def __enter__(self) -> Fetcher:
         settings = self._settings
-        most = settings.connections
-        # Not httpx.Client: following, decoding and cookies, which are not wanted here, would take
-        # it a third more of the processor for each request.
-        self._transport = httpx.HTTPTransport(
-            verify=tls_context(settings.cacert, settings.cert, settings.key),
-            trust_env=False, proxy=self._proxy,
-            limits=httpx.Limits(
-                max_connections=most, max_keepalive_connections=most, keepalive_expiry=KEEP_ALIVE_S
-            ),
+        self._link = Link(
+            tls_context(settings.cacert, settings.cert, settings.key), self._proxy,
+            (CONNECT_TIMEOUT_S, settings.read_timeout_s), self._halt.watch,
         )  # fmt: skip
         return self
 
@@ -116,7 +107,7 @@ class Fetcher:
         trace: Optional[TracebackType],
     ) -> None:
         self._halt.now()
-        self._transport.close()
+        self._link.close()
 
     def metadata(self, name: str, limit_bytes: int) -> bytes:
         """The file `name`, at most `limit_bytes` long.
@@ -164,7 +155,7 @@ class Fetcher:
     def _fetch(self, blob: Blob, directory: Path, arrived: Arrived) -> None:
         retry = self._retry()
         while True:
-            file = BlobFile(directory, blob)
+            file = BlobFile(directory, blob, self._memory)
             try:
                 self._get(blob.location, self._directives(blob, retry.wrong), file.feed, arrived)
                 file.finish()
@@ -195,49 +186,40 @@ class Fetcher:
     def _get(self, location: str, directives: str, consume: Consume, arrived: Arrived) -> None:
         """One try of one file. Raises Again for what may pass, an OtaError for what will not."""
         url = self.base + location
-        headers = {"Ota-File-Cache-Control": directives} if directives else {}
+        target = self._base._replace(path=self._base.path + location)
+        headers = [*self._headers]
+        if directives:
+            headers.append((b"Ota-File-Cache-Control", directives.encode()))
         for _ in range(MAX_REDIRECTS + 1):
-            following = self._request(url, headers, consume, arrived)
+            following = self._request(target, url, headers, consume, arrived)
             if following is None:
                 return
-            url = redirected(url, following)
+            url, target = redirected(url, target, following)
         raise too_many_redirects(self.base + location)
 
     def _request(
-        self, url: str, headers: Dict[str, str], consume: Consume, arrived: Arrived
+        self, target: Target, url: str, headers: Headers, consume: Consume, arrived: Arrived
     ) -> Optional[str]:
         """Asks once; returns where a redirect leads, None when the body was consumed."""
-        asked = url.replace("https://", "http://", 1) if self._proxy else url
-        request = httpx.Request(
-            "GET", asked, headers={**self._headers, **headers}, extensions=self._extensions
-        )
         try:
-            with closing(self._transport.handle_request(request)) as got:
+            with self._link.get(target, headers) as got:
                 self._liveness.saw_answer()
-                if got.has_redirect_location:
-                    return str(got.headers["location"])
-                check_answer(got, url)
-                self._consume(got, consume, arrived)
-        except httpx.TransportError as error:
+                following = location_of(got)
+                if following is None:
+                    check_answer(got, url)
+                    self._consume(got, consume, arrived)
+                return following
+        except TRANSPORT_ERRORS as error:
             raise transport_failure(self._peer, error) from error
-        return None
 
-    def _consume(self, response: httpx.Response, consume: Consume, arrived: Arrived) -> None:
-        for chunk in response.iter_raw():
+    def _consume(self, response: httpcore.Response, consume: Consume, arrived: Arrived) -> None:
+        for chunk in response.iter_stream():
             arrived(len(chunk))
             consume(chunk)
             self._throttle.received(len(chunk))
             self._liveness.saw_bytes()
             if self._halt.event.is_set():
                 raise Unreachable("the download was broken off", slug="broken-off")
-
-    def _watch(self, event: str, info: Mapping[str, object]) -> None:
-        """Remembers each new connection, so that a halt can end it."""
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            stream = info["return_value"]
-            connection = getattr(stream, "get_extra_info", _ignore)("socket")
-            if isinstance(connection, socket.socket):
-                self._halt.watch(connection)
 
 
 def _bounded(body: bytearray, name: str, limit_bytes: int) -> Consume:
@@ -256,32 +238,26 @@ def _ignore(_: object) -> None:
     return None
 
 
-def _require_speakable(url: str) -> None:
-    """Raises UsageProblem for a URL that the HTTP library does not take: length, IDNA."""
-    why = _flaw(url)
-    if why:
-        raise UsageProblem(f"{printable(url[:200])} is not a usable URL: {why}")
-
-
-def _flaw(url: str) -> str:
-    try:
-        return "" if httpx.URL(url).host else "it has no host"
-    except _NO_URL as error:
-        return printable(str(error))
+def _target(url: str) -> Target:
+    """Raises UsageProblem for a URL that can not be asked for."""
+    target = target_of(url) if len(url) <= MAX_URL else None
+    if target is None:
+        raise UsageProblem(f"{printable(url[:200])} is not a usable URL")
+    return target
 
 
 def _proxy_url(text: str) -> str:
     parts = split_url(text)
-    if parts is None or parts.scheme != "http" or parts.path not in ("", "/") or _flaw(text):
+    if parts is None or parts.scheme != "http" or parts.path not in ("", "/"):
         raise ConfigError(
             f"{without_secrets(text)} is not a usable proxy", hint="give http://HOST:PORT"
         )
     return f"http://{parts.netloc}"
 
 
-def _headers(cookies: Mapping[str, str]) -> Dict[str, str]:
+def _headers(cookies: Mapping[str, str]) -> Headers:
     """Sent with every request. Raises ConfigError, without showing a value, for a bad cookie."""
-    headers = {"Accept-Encoding": "identity", "User-Agent": "ota"}
+    headers = [(b"Accept", b"*/*"), (b"Accept-Encoding", b"identity"), (b"User-Agent", b"ota")]
     for name, value in cookies.items():
         if not _COOKIE_NAME.fullmatch(name) or not _COOKIE_VALUE.fullmatch(value):
             raise ConfigError(
@@ -289,7 +265,8 @@ def _headers(cookies: Mapping[str, str]) -> Dict[str, str]:
                 hint="names and values are printable ASCII without `;`",
             )
     if cookies:
-        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        headers.append((b"Cookie", cookie.encode("ascii")))
     return headers
 
 

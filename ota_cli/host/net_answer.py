@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import ssl
 import time
-from typing import Iterator, Union
+from typing import Iterator, Tuple, Union
 
-import httpx
+import httpcore
 
 from ..core.text import printable
 from ..errors import AccessDenied, ImageDamaged, OtaError, Unreachable
+from .net_link import Target, TransportError, header, joined, target_of
 from .net_retry import Again, retry_after_s
 
 MAX_REDIRECTS = 5
@@ -30,11 +31,11 @@ _NO_COMMON_TLS = ("WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "ALERT_PROTOCO
 _MAY_PASS = (408, 429)
 
 
-def check_answer(response: httpx.Response, url: str) -> None:
+def check_answer(response: httpcore.Response, url: str) -> None:
     """Returns when the body is what was asked for. Raises Again or the final error."""
-    if response.status_code != 200:
+    if response.status != 200:
         raise _status_failure(response, shown(url))
-    encoding = response.headers.get("content-encoding", "").strip().lower()
+    encoding = (header(response, b"content-encoding") or "").strip().lower()
     if encoding not in ("", "identity"):
         raise ImageDamaged(
             f"{shown(url)} comes with content-encoding {_clipped(encoding)}",
@@ -43,8 +44,8 @@ def check_answer(response: httpx.Response, url: str) -> None:
         )
 
 
-def _status_failure(response: httpx.Response, name: str) -> Union[Again, OtaError]:
-    status = response.status_code
+def _status_failure(response: httpcore.Response, name: str) -> Union[Again, OtaError]:
+    status = response.status
     if status in (401, 403, 407):
         return AccessDenied(
             f"{name}: access is denied ({status})",
@@ -62,9 +63,7 @@ def _status_failure(response: httpx.Response, name: str) -> Union[Again, OtaErro
             hint="it is overloaded or out of order; run this again later",
             slug="server-error",
         )
-        return Again(
-            failure, wait_s=retry_after_s(response.headers.get("retry-after"), time.time())
-        )
+        return Again(failure, wait_s=retry_after_s(header(response, b"retry-after"), time.time()))
     return ImageDamaged(
         f"{name}: the server answers {status}",
         hint="check the URL, and whether the server wants a client certificate (--cert, --key)",
@@ -72,27 +71,20 @@ def _status_failure(response: httpx.Response, name: str) -> Union[Again, OtaErro
     )
 
 
-def redirected(url: str, location: str) -> str:
-    """Where a redirect from `url` leads.
+def redirected(url: str, origin: Target, location: str) -> Tuple[str, Target]:
+    """Where a redirect from `url`, whose target is `origin`, leads.
 
     Raises ImageDamaged unless that is the same host, scheme and port, or the same host's https:
     cookies are for nobody else.
     """
-    try:
-        origin, target = httpx.URL(url), httpx.URL(url).join(location)
-        host = target.host
-    except (httpx.InvalidURL, ValueError):
-        raise redirected_nowhere(url) from None
-    same = (target.scheme, target.port) == (origin.scheme, origin.port)
-    upgrade = (target.scheme, target.port) == ("https", None)
-    if host != origin.host or not (same or upgrade) or target.userinfo:
-        raise _redirect_failure(url, f"{target.scheme}://{target.netloc.decode('ascii')}")
-    return str(target)
-
-
-def redirected_nowhere(url: str) -> ImageDamaged:
-    """The failure of a redirect to what is no URL."""
-    return _redirect_failure(url, "a place that is no URL")
+    there = joined(url, location)
+    target = target_of(there)
+    if target is None:
+        raise _redirect_failure(url, "a place that is no URL, or has a user name in it")
+    upgrade = (target.scheme, target.port) == ("https", 443)
+    if target.host != origin.host or not (target.origin == origin.origin or upgrade):
+        raise _redirect_failure(url, f"{target.scheme}://{target.authority}")
+    return there, target
 
 
 def too_many_redirects(url: str) -> ImageDamaged:
@@ -108,7 +100,7 @@ def _redirect_failure(url: str, where: str) -> ImageDamaged:
     )
 
 
-def transport_failure(peer: str, error: httpx.TransportError) -> Union[Again, OtaError]:
+def transport_failure(peer: str, error: TransportError) -> Union[Again, OtaError]:
     """What a failure below HTTP means. `peer`: who was talked to, as in a message."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -121,7 +113,7 @@ def transport_failure(peer: str, error: httpx.TransportError) -> Union[Again, Ot
                 hint="check the port; plain http needs an http:// URL and --insecure-http",
                 slug="tls",
             )
-    if isinstance(error, httpx.RemoteProtocolError):
+    if isinstance(error, httpcore.RemoteProtocolError):
         why = f"{peer} ended an answer too early: {_clipped(str(error))}"
         return Again(Unreachable(why, hint="run this again", slug="cut-short"))
     why = f"{peer} can not be reached: {_clipped(str(error)) or type(error).__name__}"

@@ -7,16 +7,15 @@ import hashlib
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Callable, Iterator, NamedTuple, Optional, cast
+from typing import Iterator, NamedTuple, Optional
 
 import zstandard
 
 from ..errors import ImageDamaged, NoSpace, OtaError, SlotUnusable
 from ..model import Digest
 from .net_retry import Again
+from .net_unpack import Budget, Unpacker
 
-WINDOW_BYTES = 128 * 1024 * 1024
-_OUTPUT_BYTES = 128 * 1024
 #: More of a body than this, beyond its content, is no zstd of it (RFC 8878: blocks of 128 KiB).
 _OVERHEAD_BYTES = 1024 * 1024
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -41,28 +40,30 @@ class BlobFile:
     `received`: bytes of the body so far.
     """
 
-    def __init__(self, directory: Path, blob: Blob) -> None:
+    def __init__(self, directory: Path, blob: Blob, memory: Budget) -> None:
         self._blob = blob
         self._final = directory / blob.digest.hex()
         self._part = directory / f"{blob.digest.hex()}.part"
         self._hasher = hashlib.sha256()
         self._written = 0
         self._descriptor = -1
-        self._take = _decompressor(self._write) if blob.compressed else self._write
+        self._unpacker = Unpacker(self._write, memory) if blob.compressed else None
+        self._take = self._unpacker.feed if self._unpacker else self._write
         self.received = 0
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next bytes of the body. Raises Again (wrong), NoSpace, SlotUnusable."""
         self.received += len(chunk)
-        try:
+        with self._unpacking():
             self._take(chunk)
-        except zstandard.ZstdError as error:
-            raise self._wrong(f"it can not be decompressed ({error})") from None
         if self.received > self._written + self._written // 64 + _OVERHEAD_BYTES:
             raise self._wrong(f"{self.received} bytes hold only {self._written} of content")
 
     def finish(self) -> None:
         """Gives the file its name. Raises Again (wrong), NoSpace, SlotUnusable."""
+        if self._unpacker is not None:
+            with self._unpacking():
+                self._unpacker.finish()
         if self._blob.size is not None and self._written != self._blob.size:
             raise self._wrong(f"it has {self._written} bytes instead of {self._blob.size}")
         if self._hasher.digest() != self._blob.digest:
@@ -74,9 +75,18 @@ class BlobFile:
 
     def close(self) -> None:
         """Removes what was not finished."""
+        if self._unpacker is not None:
+            self._unpacker.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             os.unlink(self._part)
+
+    @contextmanager
+    def _unpacking(self) -> Iterator[None]:
+        try:
+            yield
+        except zstandard.ZstdError as error:
+            raise self._wrong(f"it can not be decompressed ({error})") from None
 
     def _open(self) -> int:
         if self._descriptor < 0:
@@ -108,24 +118,6 @@ class BlobFile:
             slug="wrong-content",
         )
         return Again(failure, wrong=True)
-
-
-class _Sink:
-    """What a decompressor writes to, in pieces: a bomb ends at the first piece too many."""
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self._write = write
-
-    def write(self, data: bytes) -> int:
-        self._write(data)
-        return len(data)
-
-
-def _decompressor(write: Callable[[bytes], None]) -> Callable[[bytes], object]:
-    """Takes zstd and gives what is in it to `write`. Raises ZstdError."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
-    stream = decompressor.stream_writer(cast("BinaryIO", _Sink(write)), write_size=_OUTPUT_BYTES)
-    return stream.write
 
 
 @contextmanager

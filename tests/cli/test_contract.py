@@ -146,7 +146,7 @@ def test_quick_verbs_import_nothing_heavy(words: tuple[str, ...], device: Path) 
     )  # fmt: skip
     assert done.returncode == 0
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
-    assert not loaded & {"httpx", "rich", "cryptography", "zstandard", "pathspec"}
+    assert not loaded & {"httpcore", "rich", "cryptography", "zstandard", "pathspec"}
 
 
 def test_secondaries_are_shown_and_never_silently_left_out(device: Path, server: Server) -> None:

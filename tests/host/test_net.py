@@ -206,7 +206,9 @@ def test_a_redirect_to_what_is_no_url_is_refused(web: WebServer, location: str) 
     fails(web, ImageDamaged, "redirects")
 
 
-@pytest.mark.parametrize("url", ["http://xn--zzzzzz--.example:1", "http://a..b:1"])
+@pytest.mark.parametrize(
+    "url", ["http://a..b:1", "http://straße.example:1", f"http://{'a' * 64}.example:1"]
+)
 def test_a_host_that_no_name_stands_for_is_told_before_anything_is_sent(url: str) -> None:
     with pytest.raises(UsageProblem):
         Fetcher(url, NetSettings(insecure_http=True))

@@ -1,0 +1,206 @@
+"""Requests on kept connections: the HTTP library below `net`, and where a URL leads it.
+
+httpcore, not the httpx on top of it: following redirects, decoding and a jar of cookies are not
+wanted here, and cost as much of the processor again for each of thousands of small files.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import contextmanager
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from urllib.parse import quote, urljoin
+
+import httpcore
+
+from ..core.urls import split_url
+
+_KEEP_ALIVE_S = 30.0
+#: What may stand in a request line as it is (RFC 3986); `%`: the rest is encoded already.
+_AS_IT_IS = "/%:@!$&'()*+,;=~"
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+#: All that can go wrong below HTTP.
+TRANSPORT_ERRORS = (
+    httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError,
+)  # fmt: skip
+TransportError = Union[
+    httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError
+]
+Headers = List[Tuple[bytes, bytes]]
+
+
+class Target(NamedTuple):
+    """Where one request goes: `host` as DNS has it, `authority` as the Host header has it."""
+
+    scheme: str
+    host: str
+    port: int
+    authority: str
+    path: str
+
+    @property
+    def origin(self) -> Tuple[str, str, int]:
+        """What cookies are for."""
+        return self.scheme, self.host, self.port
+
+    def url(self) -> httpcore.URL:
+        """As the library wants it to go there itself."""
+        return httpcore.URL(
+            scheme=self.scheme.encode(), host=self.host.encode(), port=self.port,
+            target=self.path.encode(),
+        )  # fmt: skip
+
+    def url_for_proxy(self) -> httpcore.URL:
+        """As a proxy is asked for it, in plain http; it talks https upstream."""
+        return httpcore.URL(f"http://{self.authority}{self.path}")
+
+
+def target_of(url: str) -> Optional[Target]:
+    """The target of an http or https URL; None for what is none."""
+    parts = split_url(url)
+    if parts is None or parts.hostname is None:
+        return None
+    host = parts.hostname
+    port = parts.port or _PORTS[parts.scheme]
+    shown = f"[{host}]" if ":" in host else host
+    authority = shown if port == _PORTS[parts.scheme] else f"{shown}:{port}"
+    query = f"?{quote(parts.query, safe=f'{_AS_IT_IS}?')}" if parts.query else ""
+    return Target(parts.scheme, host, port, authority, quote(parts.path, safe=_AS_IT_IS) + query)
+
+
+def joined(url: str, location: str) -> str:
+    """What `location` means in an answer from `url`; empty where it means nothing."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return ""
+
+
+def location_of(response: httpcore.Response) -> Optional[str]:
+    """Where a redirect leads; None for other answers."""
+    if response.status not in _REDIRECTS:
+        return None
+    return header(response, b"location")
+
+
+def header(response: httpcore.Response, wanted: bytes) -> Optional[str]:
+    """The value of a header, by its name in lower case; None without it."""
+    for name, value in response.headers:
+        if name.lower() == wanted:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+class Link:
+    """Connections to one server, or to one proxy, used again; `watch` is told of each socket.
+
+    Each is a pool of one: a pool of many looks through all its connections and waiting requests
+    for each request, under one lock, which takes most of the processor when files are small.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        proxy: Optional[str],
+        timeouts: Tuple[float, float],
+        watch: Callable[[socket.socket], None],
+    ) -> None:
+        connect_s, read_s = timeouts
+        limits = {"connect": connect_s, "read": read_s, "write": read_s, "pool": None}
+        self._extensions = {"timeout": limits}
+        self._context = context
+        self._proxy = proxy
+        self._backend = _Watched(watch)
+        self._free: List[httpcore.ConnectionPool] = []
+        self._all: List[httpcore.ConnectionPool] = []
+
+    @contextmanager
+    def get(self, target: Target, headers: Headers) -> Iterator[httpcore.Response]:
+        """Asks for `target`; the connection is free again after the block.
+
+        Raises one of TRANSPORT_ERRORS.
+        """
+        url = target.url_for_proxy() if self._proxy else target.url()
+        named = [(b"Host", target.authority.encode()), *headers]
+        pool = self._take()
+        try:
+            with pool.stream(b"GET", url, headers=named, extensions=self._extensions) as response:
+                yield response
+        finally:
+            self._free.append(pool)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for pool in self._all:
+            pool.close()
+
+    def _take(self) -> httpcore.ConnectionPool:
+        """The connection used last that is free now, as servers end idle ones; else a new one."""
+        try:
+            return self._free.pop()  # one step for all threads: no lock
+        except IndexError:
+            pool = self._new()
+            self._all.append(pool)
+            return pool
+
+    def _new(self) -> httpcore.ConnectionPool:
+        if self._proxy is None:
+            return httpcore.ConnectionPool(
+                ssl_context=self._context, max_connections=1, keepalive_expiry=_KEEP_ALIVE_S,
+                network_backend=self._backend,
+            )  # fmt: skip
+        return httpcore.HTTPProxy(
+            self._proxy, max_connections=1, keepalive_expiry=_KEEP_ALIVE_S,
+            network_backend=self._backend,
+        )  # fmt: skip
+
+
+class _Watched(httpcore.NetworkBackend):
+    """The library's own way to connect, which also tells of each socket."""
+
+    def __init__(self, watch: Callable[[socket.socket], None]) -> None:
+        self._inner = httpcore.SyncBackend()
+        self._watch = watch
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: Optional[float] = None,
+        local_address: Optional[str] = None,
+        socket_options: Optional[Iterable[httpcore.SOCKET_OPTION]] = None,
+    ) -> httpcore.NetworkStream:
+        stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Stream(stream, self._watch)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(
+        self, inner: httpcore.NetworkStream, watch: Callable[[socket.socket], None]
+    ) -> None:
+        self._inner = inner
+        self._watch = watch
+        watch(inner.get_extra_info("socket"))
+
+    def read(self, max_bytes: int, timeout: Optional[float] = None) -> bytes:
+        return self._inner.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: Optional[float] = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._watch)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._inner.get_extra_info(info)
