@@ -24,6 +24,9 @@ from .metadata import ROOT_DIRECTORY, Finisher
 from .model import Attributes, Digest
 from .survey import METADATA, STAGING
 
+#: So many files are copied by a thread before it is given more.
+_BATCH = 64
+
 #: Fetches the content of `steps` into a directory, by hex digest, and yields each digest there.
 Fetch = Callable[[Sequence[FileStep], Path], Iterator[Digest]]
 
@@ -145,13 +148,17 @@ def _copy(
 ) -> List[FileStep]:
     """Copies what the running slot has; returns the steps whose content changed meanwhile."""
     steps = [step for step in plan.steps if step.source is Source.COPIED]
+    batches = [steps[start : start + _BATCH] for start in range(0, len(steps), _BATCH)]
 
-    def copy(step: FileStep) -> bool:
-        return _write_copy(standby, step, f"{running}{step.origin}", finisher, meter)
+    def copy(batch: List[FileStep]) -> List[FileStep]:
+        return [
+            step
+            for step in batch
+            if not _write_copy(standby, step, f"{running}{step.origin}", finisher, meter)
+        ]
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        done = list(pool.map(copy, steps))
-    unmade = [step for step, ok in zip(steps, done) if not ok]
+        unmade = [step for batch in pool.map(copy, batches) for step in batch]
     for step in unmade:
         emit(Warned(f"{step.origin} changed while it was copied; it is downloaded instead"))
     return unmade
@@ -165,19 +172,20 @@ def _write_copy(
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            digest, size = content.copy_hashed(source, descriptor)
+            copied = content.copy_hashed(source, descriptor)
         except OSError as error:
             if error.filename != source and error.errno != errno.EIO:
                 raise
-            digest, size = Digest(b""), 0
+            copied = None
+        is_made = copied is not None and copied.digest == step.entry.digest
+        if copied is not None and is_made:
+            finisher.new_file(descriptor, step.entry, copied.mtime_ns)
+            meter.add(copied.size)
     finally:
         os.close(descriptor)
-    if digest != step.entry.digest:
+    if not is_made:
         os.unlink(target)
-        return False
-    finisher.file(step.entry, mtime_ns=content.mtime_of(source))
-    meter.add(size)
-    return True
+    return is_made
 
 
 def _download(

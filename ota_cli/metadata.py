@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Iterable, Mapping, Optional, Tuple
 
 from .core.delta import LocalTree, Plan, Source
-from .host.tree import xattrs_of
+from .host.tree import has_xattrs, xattrs_of
 from .model import Attributes, DirEntry, FileEntry
 
 #: Set by the running system's policy, not by an image that does not name them.
@@ -45,6 +45,16 @@ class Finisher:
         self._fit_xattrs(target, entry.path)
         os.chmod(target, entry.mode)
         self._date(target, self._mtimes.get(entry.path, mtime_ns))
+
+    def new_file(self, descriptor: int, entry: FileEntry, mtime_ns: int) -> None:
+        """All metadata of a new file that is still open; `mtime_ns` where the image gives none."""
+        if self._owners:
+            os.fchown(descriptor, entry.uid, entry.gid)
+        if entry.path in self._xattrs or has_xattrs(descriptor):  # such as a default ACL
+            self._fit_xattrs(f"{self._slot}{entry.path}", entry.path)
+        os.fchmod(descriptor, entry.mode)
+        mtime_ns = self._mtimes.get(entry.path, mtime_ns)
+        os.utime(descriptor, ns=(mtime_ns, mtime_ns))
 
     def keep(self, plan: Plan) -> None:
         """Corrects what differs on kept files; writes nothing to those that are right."""

@@ -10,8 +10,8 @@ from .core import cmdline, fstab
 from .core.delta import Plan
 from .core.kernels import newest_kernel
 from .errors import DoesNotFit, SlotUnusable
-from .events import Emit, Phase, PhaseStarted
-from .host.content import digest_of, made_readable
+from .events import Emit, Meter, Phase, PhaseStarted
+from .host.content import digest_files, drop_from_cache, made_readable
 from .host.files import syncfs
 from .host.inside import resolve, resolve_parent
 from .host.run import run
@@ -113,28 +113,27 @@ def flush_and_read_back(
     emit(PhaseStarted(Phase.VERIFY, "writing out and reading back"))
     syncfs(standby)
     left_out = set(carried)
-    wanted = {step.entry.path: step.entry for step in plan.downloads}
-    wanted.update((e.path, e) for e in image.tables.regulars if e.path.startswith("/boot/"))
-    for path, entry in wanted.items():
-        if path in left_out or path.startswith(tuple(f"{each}/" for each in left_out)):
-            continue
+    below = tuple(f"{each}/" for each in left_out)
+    wanted = [step.entry for step in plan.downloads]
+    wanted += [entry for entry in image.tables.regulars if entry.path.startswith("/boot/")]
+    entries = {
+        entry.path: entry
+        for entry in wanted
+        if entry.path not in left_out and not entry.path.startswith(below)
+    }
+    for path in entries:
         with made_readable(f"{standby}{path}"):
-            _drop_cache(f"{standby}{path}")
-            digest = digest_of(f"{standby}{path}")
-        if digest != entry.digest:
+            drop_from_cache(f"{standby}{path}")
+    sizes = {path: entry.size or 0 for path, entry in entries.items()}
+    meter = Meter(emit, Phase.VERIFY, sum(sizes.values()))
+    digests = digest_files(standby, sizes, emit, meter.add, unlock=True)
+    for path, entry in entries.items():
+        if digests.get(path) != entry.digest:
             raise SlotUnusable(
                 f"{path} does not read back as it was written",
                 hint="the slot's storage is failing; see the kernel log",
                 slug="read-back",
             )
-
-
-def _drop_cache(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
 
 
 def _boot_file(standby: Path, entry: FileEntry) -> BootFile:

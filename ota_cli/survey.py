@@ -103,6 +103,6 @@ def _search(
 def _hash(
     root: Path, paths: Iterable[str], local: LocalTree, emit: Emit, unlock: bool = False
 ) -> Dict[str, Digest]:
-    chosen = list(paths)
-    meter = Meter(emit, Phase.COMPARE, sum(local.files[path].size for path in chosen))
+    chosen = {path: local.files[path].size for path in paths}
+    meter = Meter(emit, Phase.COMPARE, sum(chosen.values()))
     return digest_files(root, chosen, emit, meter.add, unlock=unlock)

@@ -101,8 +101,8 @@ def require_equal(slot_name: str, differences: List[Difference], *, has_run: boo
 
 def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[Difference]:
     entries = {entry.path: entry for entry in image.tables.regulars}
-    there = [path for path in entries if path in local.files]
-    meter = Meter(emit, Phase.VERIFY, sum(local.files[path].size for path in there))
+    there = {path: local.files[path].size for path in entries if path in local.files}
+    meter = Meter(emit, Phase.VERIFY, sum(there.values()))
     digests = digest_files(slot, there, emit, meter.add, unlock=True)
     owners = os.geteuid() == 0
     for path, entry in entries.items():

@@ -6,9 +6,9 @@ import hashlib
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..events import Emit, Warned
 from ..model import Digest
@@ -21,9 +21,18 @@ _BATCH = 256
 Arrived = Callable[[int], None]
 
 
+class Copied(NamedTuple):
+    """What was copied, as it was read, and when the source was changed last."""
+
+    digest: Digest
+    size: int
+    mtime_ns: int
+
+
 def digest_of(path: str) -> Digest:
     """sha256 of the regular file `path`, which is not followed. Raises OSError."""
-    return _read(path, None)[0]
+    with _opened(path) as descriptor:
+        return _read(descriptor, None, None)[0]
 
 
 @contextmanager
@@ -45,17 +54,18 @@ def made_readable(path: str) -> Iterator[None]:
 
 
 def digest_files(
-    root: Path, paths: Iterable[str], emit: Emit, arrived: Arrived, *, unlock: bool = False
+    root: Path, sizes: Mapping[str, int], emit: Emit, arrived: Arrived, *, unlock: bool = False
 ) -> Dict[str, Digest]:
-    """sha256 of each of `paths` below `root`, on all cores.
+    """sha256 of each path of `sizes` below `root`, on all cores.
 
+    `sizes`: bytes that each is thought to have; one that has others is read whole all the same.
     `unlock`: also of files whose mode denies reading to their owner, who runs this; never for
     the running slot, which is only read.
 
     A file that can not be read is reported and left out: content we can not read is content we
     do not have. `arrived` is called with the number of bytes read.
     """
-    ordered = list(paths)
+    ordered = list(sizes.items())
     batches = [ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH)]
     digests: Dict[str, Digest] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -69,56 +79,82 @@ def digest_files(
 
 
 def _digest_batch(
-    root: Path, paths: List[str], unlock: bool
+    root: Path, files: List[Tuple[str, int]], unlock: bool
 ) -> Tuple[Dict[str, Digest], int, List[str]]:
     known: Dict[str, Digest] = {}
     failures: List[str] = []
     total = 0
-    for path in paths:
+    for path, expected in files:
         try:
-            with made_readable(f"{root}{path}") if unlock else nullcontext():
-                known[path], size = _read(f"{root}{path}", None)
+            known[path], size = _digest(f"{root}{path}", expected, unlock)
             total += size
         except OSError as error:
             failures.append(f"{root}{path} can not be read ({error.strerror}); taken as missing")
     return known, total, failures
 
 
-def copy_hashed(source: str, descriptor: int) -> Tuple[Digest, int]:
-    """Appends the content of `source` (not followed) to `descriptor`; its sha256 and size.
+def _digest(path: str, expected: int, unlock: bool) -> Tuple[Digest, int]:
+    try:
+        with _opened(path) as descriptor:
+            return _read(descriptor, None, expected)
+    except PermissionError:
+        if not unlock:
+            raise
+    with made_readable(path), _opened(path) as descriptor:
+        return _read(descriptor, None, expected)
 
-    Raises OSError.
+
+def copy_hashed(source: str, descriptor: int) -> Copied:
+    """Appends the content of `source` (not followed) to `descriptor`. Raises OSError."""
+    with _opened(source) as opened:
+        status = os.fstat(opened)
+        digest, size = _read(opened, descriptor, status.st_size)
+        return Copied(digest, size, status.st_mtime_ns)
+
+
+def drop_from_cache(path: str) -> None:
+    """Makes the next read of what is on the disk already come from there. Raises OSError."""
+    with _opened(path) as descriptor:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class _opened:  # noqa: N801 (used as a function; a generator takes several times as long)
+    """A file for reading, for the time of the block; symlinks are not followed."""
+
+    __slots__ = ("_descriptor", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> int:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        self._descriptor = os.open(self._path, flags)
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _read(descriptor: int, copy_to: Optional[int], expected: Optional[int]) -> Tuple[Digest, int]:
+    """Reads a file once: its sha256 and size; the bytes also go to `copy_to`, if any.
+
+    `expected`: its size, if known; it saves the read that finds the end.
     """
-    return _read(source, descriptor)
-
-
-def mtime_of(path: str) -> Optional[int]:
-    """Modification time in ns, None when `path` is gone."""
-    try:
-        return os.lstat(path).st_mtime_ns
-    except FileNotFoundError:
-        return None
-
-
-def _read(path: str, copy_to: Optional[int]) -> Tuple[Digest, int]:
-    """Reads `path` once: its sha256 and size; the bytes also go to `copy_to`, if any."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        hasher = hashlib.sha256()
-        size = 0
-        while True:
-            chunk = os.read(descriptor, CHUNK_BYTES)
-            if not chunk:
-                break
-            hasher.update(chunk)
-            if copy_to is not None:
-                _write_all(copy_to, chunk)
-            size += len(chunk)
-        if size >= LARGE_BYTES:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        return Digest(hasher.digest()), size
-    finally:
-        os.close(descriptor)
+    hasher = hashlib.sha256()
+    size = 0
+    while True:
+        chunk = os.read(descriptor, CHUNK_BYTES)
+        if not chunk:
+            break
+        hasher.update(chunk)
+        if copy_to is not None:
+            _write_all(copy_to, chunk)
+        size += len(chunk)
+        if size == expected and len(chunk) < CHUNK_BYTES:
+            break
+    if size >= LARGE_BYTES:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    return Digest(hasher.digest()), size
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:

@@ -215,6 +215,16 @@ def _other(root: Path, path: str, status: os.stat_result) -> LocalOther:
     )  # fmt: skip
 
 
+def has_xattrs(descriptor: int) -> bool:
+    """Whether an open file has extended attributes."""
+    try:
+        return bool(os.listxattr(descriptor))
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return False
+        raise
+
+
 def xattrs_of(target: str) -> Optional[Dict[str, bytes]]:
     """Extended attributes of `target` (not followed); None where the file system has none."""
     try:

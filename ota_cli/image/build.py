@@ -159,9 +159,9 @@ def _digests(rootfs: Path, tree: Tree, emit: Emit) -> Dict[str, Digest]:
     first_of: Dict[object, str] = {}
     for found in tree.regulars:
         first_of.setdefault(found.group or found.path, found.path)
-    chosen = list(first_of.values())
     sizes = {found.path: found.size for found in tree.regulars}
-    meter = Meter(emit, Phase.BUILD, sum(sizes[path] for path in chosen))
+    chosen = {path: sizes[path] for path in first_of.values()}
+    meter = Meter(emit, Phase.BUILD, sum(chosen.values()))
     known = digest_files(rootfs, chosen, emit, meter.add)
     unread = next((path for path in chosen if path not in known), None)
     if unread is not None:
@@ -221,7 +221,7 @@ def _copy(rootfs: Path, found: Found, digest: Digest, target: Path) -> None:
             if error.filename != source:
                 raise
             copied = None
-    if copied != (digest, found.size):
+    if copied is None or (copied.digest, copied.size) != (digest, found.size):
         raise ConfigError(
             f"{printable(source)} changed while the image was built",
             hint="build from a tree that nobody writes to",
