@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence
 
@@ -63,9 +64,8 @@ def fill(
         _stash(standby, plan.stash)
         _remove(standby, plan.removals)
         _make_directories(standby, plan)
-        unmade = _copy(standby, running, plan, finisher, meter, emit)
-    wanted = [*plan.downloads, *unmade]
-    _download(standby, wanted, fetch, finisher, meter, emit)
+    filling = _Filling(standby, running, finisher, meter, fetch, emit)
+    unmade = filling.copy_and_download(plan)
     with slot_errors(standby):
         _place_staged(standby, plan, finisher, meter)
         _make_empty(standby, plan, finisher)
@@ -75,7 +75,7 @@ def fill(
         finisher.symlinks_and_nodes(plan)
         _clear(staging)
         finisher.directories([ROOT_DIRECTORY, *plan.directories])
-    return Filled(plan, len(unmade))
+    return Filled(plan, unmade)
 
 
 @contextmanager
@@ -138,32 +138,6 @@ def _make_directories(standby: Path, plan: Plan) -> None:
             continue
 
 
-def _copy(
-    standby: Path,
-    running: Optional[Path],
-    plan: Plan,
-    finisher: Finisher,
-    meter: Meter,
-    emit: Emit,
-) -> List[FileStep]:
-    """Copies what the running slot has; returns the steps whose content changed meanwhile."""
-    steps = [step for step in plan.steps if step.source is Source.COPIED]
-    batches = [steps[start : start + _BATCH] for start in range(0, len(steps), _BATCH)]
-
-    def copy(batch: List[FileStep]) -> List[FileStep]:
-        return [
-            step
-            for step in batch
-            if not _write_copy(standby, step, f"{running}{step.origin}", finisher, meter)
-        ]
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        unmade = [step for batch in pool.map(copy, batches) for step in batch]
-    for step in unmade:
-        emit(Warned(f"{step.origin} changed while it was copied; it is downloaded instead"))
-    return unmade
-
-
 def _write_copy(
     standby: Path, step: FileStep, source: str, finisher: Finisher, meter: Meter
 ) -> bool:
@@ -188,23 +162,68 @@ def _write_copy(
     return is_made
 
 
-def _download(
-    standby: Path,
-    steps: Sequence[FileStep],
-    fetch: Fetch,
-    finisher: Finisher,
-    meter: Meter,
-    emit: Emit,
-) -> None:
-    """Fetches the content of `steps` and puts each file in its place as it arrives."""
-    if not steps:
-        return
-    emit(PhaseStarted(Phase.DOWNLOAD, f"downloading {len(steps)} files"))
-    by_digest = {step.entry.digest: step for step in steps}
-    for digest in fetch(list(by_digest.values()), standby / STAGING):
-        with slot_errors(standby):
-            _place(standby, by_digest[digest], finisher)
-        meter.add(by_digest[digest].entry.size or 0)
+@dataclass(frozen=True)
+class _Filling:
+    """The two long works of a fill, side by side: the disk copies while the network brings."""
+
+    standby: Path
+    running: Optional[Path]
+    finisher: Finisher
+    meter: Meter
+    fetch: Fetch
+    emit: Emit
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def copy_and_download(self, plan: Plan) -> int:
+        """Copies and downloads what `plan` says; how many copies had to be downloaded, too.
+
+        The first failure of either ends the other.
+        """
+        with ThreadPoolExecutor(1) as aside:
+            copying = aside.submit(self._copy, plan)
+            try:
+                self._download(plan.downloads, copying)
+                with slot_errors(self.standby):
+                    unmade = copying.result()
+            finally:
+                self.stop.set()
+        for step in unmade:
+            self.emit(
+                Warned(f"{step.origin} changed while it was copied; it is downloaded instead")
+            )
+        self._download(unmade, copying)
+        return len(unmade)
+
+    def _copy(self, plan: Plan) -> List[FileStep]:
+        """Copies what the running slot has, on all cores; the steps whose content changed."""
+        steps = [step for step in plan.steps if step.source is Source.COPIED]
+        batches = [steps[start : start + _BATCH] for start in range(0, len(steps), _BATCH)]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            return [step for batch in pool.map(self._copy_batch, batches) for step in batch]
+
+    def _copy_batch(self, batch: Sequence[FileStep]) -> List[FileStep]:
+        unmade = []
+        for step in batch:
+            if self.stop.is_set():
+                break
+            source = f"{self.running}{step.origin}"
+            if not _write_copy(self.standby, step, source, self.finisher, self.meter):
+                unmade.append(step)
+        return unmade
+
+    def _download(self, steps: Sequence[FileStep], copying: Future[List[FileStep]]) -> None:
+        """Fetches the content of `steps` and puts each file in its place as it arrives."""
+        if not steps:
+            return
+        self.emit(PhaseStarted(Phase.DOWNLOAD, f"downloading {len(steps)} files"))
+        by_digest = {step.entry.digest: step for step in steps}
+        arriving = self.fetch(list(by_digest.values()), self.standby / STAGING)
+        for digest in arriving:
+            if copying.done() and copying.exception():
+                break
+            with slot_errors(self.standby):
+                _place(self.standby, by_digest[digest], self.finisher)
+            self.meter.add(by_digest[digest].entry.size or 0)
 
 
 def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:

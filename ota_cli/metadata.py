@@ -32,7 +32,7 @@ class Finisher:
     def __init__(
         self, slot: Path, local: LocalTree, attributes: Optional[Attributes], *, owners: bool
     ) -> None:
-        self._slot = slot
+        self._slot = str(slot)
         self._local = local
         self._owners = owners
         self._mtimes: Mapping[str, int] = attributes.mtimes_ns if attributes else {}

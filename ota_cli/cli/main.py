@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import warnings
@@ -36,6 +37,7 @@ def main(argv: Optional[List[str]] = None) -> NoReturn:
     """Runs the program and exits with its documented code."""
     words = sys.argv[1:] if argv is None else argv
     _occupy_standard_streams()
+    gc.set_threshold(50_000, 50, 100)  # hundreds of thousands of values live to the end of a run
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers, not technicians
     try:
