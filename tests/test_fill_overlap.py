@@ -1,0 +1,125 @@
+"""Copies and downloads go on beside each other, and the first failure of either ends the other."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from pathlib import Path
+from typing import Iterator, List, Sequence
+
+import pytest
+
+from ota_cli.core.delta import FileStep, make_plan
+from ota_cli.errors import NoSpace, Unreachable
+from ota_cli.events import silent
+from ota_cli.fill import Filled, fill
+from ota_cli.host import content
+from ota_cli.model import Digest
+from ota_cli.survey import survey
+from tests.support.plain_images import Fetch, fetch_from, tables_of
+from tests.support.trees import snapshot
+
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Path:
+    """An image half of which the running slot has, and an empty standby slot."""
+    for name in ("image", "running", "standby"):
+        (tmp_path / name).mkdir()
+    for number in range(300):
+        data = b"%d" % number * 10
+        (tmp_path / "image" / f"{number}").write_bytes(data)
+        if number % 2:
+            (tmp_path / "running" / f"{number}").write_bytes(data)
+    return tmp_path
+
+
+def filled(trees: Path, fetch: Fetch) -> Filled:
+    tables = tables_of(trees / "image")
+    standby, running = trees / "standby", trees / "running"
+    seen = survey(tables, standby, running, silent, unlock=True)
+    plan = make_plan(tables, seen.standby, seen.content)
+    return fill(standby, running, plan, seen.standby, None, fetch, silent)
+
+
+def test_downloads_arrive_while_nothing_is_copied_yet(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived = threading.Event()
+    waited: List[bool] = []
+    real = content.copy_hashed
+
+    def copy(source: str, descriptor: int) -> content.Copied:
+        waited.append(arrived.wait(PATIENCE_S))
+        return real(source, descriptor)
+
+    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+        yield from fetch_from(trees / "image", [])(steps, directory)
+        arrived.set()
+
+    monkeypatch.setattr(content, "copy_hashed", copy)
+    filled(trees, fetch)
+    assert waited
+    assert all(waited), "no copy had to wait in vain"
+    assert snapshot(trees / "standby") == snapshot(trees / "image")
+
+
+def test_copies_are_made_while_a_download_waits_for_the_server(trees: Path) -> None:
+    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+        made = threading.Event()
+        for _ in range(PATIENCE_S * 100):
+            if (trees / "standby" / "299").exists():
+                break
+            made.wait(0.01)
+        else:
+            raise AssertionError("nothing was copied while the download waited")
+        yield from fetch_from(trees / "image", [])(steps, directory)
+
+    filled(trees, fetch)
+    assert snapshot(trees / "standby") == snapshot(trees / "image")
+
+
+def test_a_download_that_fails_ends_the_copying(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+    copied: List[str] = []
+    real = content.copy_hashed
+
+    def copy(source: str, descriptor: int) -> content.Copied:
+        failed.wait(PATIENCE_S)
+        copied.append(source)
+        return real(source, descriptor)
+
+    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+        try:
+            yield from ()
+            raise Unreachable("the server is gone", hint="wait")
+        finally:
+            threading.Timer(0.2, failed.set).start()
+
+    monkeypatch.setattr(content, "copy_hashed", copy)
+    with pytest.raises(Unreachable):
+        filled(trees, fetch)
+    assert len(copied) < 10, "those under way are finished, no more are begun"
+
+
+def test_a_copy_that_fails_ends_the_downloads(trees: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: List[str] = []
+    failing = threading.Event()
+
+    def copy(source: str, descriptor: int) -> content.Copied:
+        failing.set()
+        raise OSError(errno.ENOSPC, "No space left on device", "the standby slot")
+
+    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+        for digest in fetch_from(trees / "image", fetched)(steps, directory):
+            yield digest
+            failing.wait(PATIENCE_S)
+            threading.Event().wait(0.05)  # a server that is not so fast
+
+    monkeypatch.setattr(content, "copy_hashed", copy)
+    with pytest.raises(NoSpace):
+        filled(trees, fetch)
+    assert len(fetched) < 100
