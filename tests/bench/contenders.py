@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Callable, List, Sequence
 
 from tests.bench.measure import Cost, measured
@@ -32,7 +33,9 @@ def contenders() -> List[Contender]:
         Contender("ota, nothing changed", _nothing, _ota()),
         Contender("cp -a onto an empty slot", Stage.make_empty, _copy),
         Contender("ota, onto an empty slot", Stage.make_empty, _ota()),
-        Contender("download alone, curl with 32 connections", _nothing, _curl),
+        Contender("ota, onto an empty slot, 40 ms away", Stage.make_empty, _ota(far=True)),
+        Contender("download alone, curl, 32 connections", _nothing, _curl(far=False)),
+        Contender("download alone, curl, 40 ms away", _nothing, _curl(far=True)),
         Contender("rsync from a local tree, in place", Stage.make_old, _rsync),
     ]
     if shutil.which("ostree"):
@@ -44,9 +47,9 @@ def _nothing(stage: Stage) -> None:
     """As the one before left it."""
 
 
-def _ota(*words: str) -> Callable[[Stage], Cost]:
+def _ota(*words: str, far: bool = False) -> Callable[[Stage], Cost]:
     def run(stage: Stage) -> Cost:
-        return _cost(stage, stage.update(*words))
+        return _cost(stage, stage.update(*words, far=far))
 
     return run
 
@@ -87,40 +90,61 @@ def _rsync(stage: Stage) -> Cost:
     return _cost(stage, ["bash", "-c", script], Stage.mounted_standby)
 
 
-def _curl(stage: Stage) -> Cost:
+def _curl(far: bool) -> Callable[[Stage], Cost]:
     """Fetches what the last `ota` fetched, into nothing."""
-    wanted = stage.scratch / "urls"
-    paths = dict.fromkeys(p for p in stage.server.paths() if p.startswith("new/rootfs"))
-    lines = (f'url = "{stage.server.url}{p}"\noutput = /dev/null\n' for p in paths)
-    wanted.write_text("".join(lines))
-    argv = ["curl", "--silent", "--fail", "--parallel", "--parallel-max", "32", "--cacert",
-            str(stage.server.cacert), "--config", str(wanted)]  # fmt: skip
-    return _cost(stage, argv)
+
+    def run(stage: Stage) -> Cost:
+        wanted = stage.scratch / "urls"
+        paths = dict.fromkeys(p for p in stage.server.paths() if p.startswith("new/rootfs"))
+        lines = (f'url = "{stage.url(far)}{p}"\noutput = /dev/null\n' for p in paths)
+        wanted.write_text("".join(lines))
+        argv = ["curl", "--silent", "--fail", "--parallel", "--parallel-max", "32", "--cacert",
+                str(stage.server.cacert), "--config", str(wanted)]  # fmt: skip
+        return _cost(stage, argv)
+
+    return run
 
 
 def _ostree_client(stage: Stage) -> None:
     """A repository of both releases behind the server; a client that has the old one."""
     served = stage.images.served / "ostree"
-    if not served.exists():
+    if not (served / "summary").exists():
+        shutil.rmtree(served, ignore_errors=True)
         _do("ostree", "init", f"--repo={served}", "--mode=archive")
         for name, tree in (("old", stage.images.trees.old), ("new", stage.images.trees.new)):
-            _do("ostree", "commit", f"--repo={served}", f"--branch={name}", str(tree))
+            _do("ostree", "commit", f"--repo={served}", f"--branch={name}",
+                str(_without_nodes(tree, stage.images.served.parent / "bench-plain")))  # fmt: skip
         _do("ostree", "summary", f"--repo={served}", "-u")
     stage.make_empty()
     with stage.mounted_standby() as place:
         repository = f"--repo={place}/repo"
         _do("ostree", "init", repository, "--mode=bare")
         _do("ostree", "pull-local", repository, str(served), "old")
-        _do(
-            "ostree",
-            "remote",
-            "add",
-            repository,
-            "--no-gpg-verify",
-            f"--set=tls-ca-path={stage.server.cacert}",
-            "origin",
-            f"{stage.server.url}ostree",
-        )
+        trust = f"--set=tls-ca-path={stage.server.cacert}"
+        url = f"{stage.server.url}ostree"
+        _do("ostree", "remote", "add", repository, "--no-gpg-verify", trust, "origin", url)
+
+
+def _without_nodes(tree: Path, place: Path) -> Path:
+    """`tree` in hard links without device nodes, which ostree does not take; beside it."""
+    shutil.rmtree(place, ignore_errors=True)
+    _do("cp", "-al", str(tree), str(place))
+    _do(
+        "find",
+        str(place),
+        "(",
+        "-type",
+        "b",
+        "-o",
+        "-type",
+        "c",
+        "-o",
+        "-type",
+        "p",
+        ")",
+        "-delete",
+    )
+    return place
 
 
 def _ostree(stage: Stage) -> Cost:

@@ -8,29 +8,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, List
 
+from tests.bench.relay import Relay
 from tests.bench.trees import SIZES, Images
 from tests.support.bench import make_device, ota, ota_argv
 from tests.support.blocks import loop_device, mounted, run
 from tests.support.nginx import Nginx
 
+ROUND_TRIP_S = 0.04
+
 
 @dataclass(frozen=True)
 class Stage:
-    """`running` and `standby`: loop devices. `root`: the device that owns them."""
+    """`running` and `standby`: loop devices; `root`: the device that owns them.
+
+    `far`: another way to the server, with that round trip.
+    """
 
     images: Images
     server: Nginx
+    far: Relay
     root: Path
     running: str
     standby: str
     scratch: Path
 
-    def update(self, *words: str) -> List[str]:
+    def update(self, *words: str, far: bool = False) -> List[str]:
         """The command that brings the new image into the standby slot."""
         return [
             *ota_argv(), "update", "--root", str(self.root), "--no-self-confirm", "--json",
-            "--version", f"{self.server.url}new", "--cacert", str(self.server.cacert), *words,
+            "--version", f"{self.url(far)}new", "--cacert", str(self.server.cacert), *words,
         ]  # fmt: skip
+
+    def url(self, far: bool) -> str:
+        """The server's, or that of the same server behind a long way."""
+        return f"https://127.0.0.1:{self.far.port}/" if far else self.server.url
 
     def make_empty(self) -> None:
         """The standby slot holds an empty file system."""
@@ -70,12 +81,13 @@ def stage(images: Images, size: str, scratch: Path) -> Iterator[Stage]:
             run("truncate", "-s", SIZES[size].slot, file)
             slots.append(stack.enter_context(loop_device(file)))
         server = stack.enter_context(Nginx(images.served))
+        far = stack.enter_context(Relay(server.port, ROUND_TRIP_S))
         run("rm", "-rf", scratch / "device")
         root = make_device(
             scratch / "device", [images.anchor],
             slots=f"slots:\n  a: {{device: {slots[0]}}}\n  b: {{device: {slots[1]}}}\n",
         )  # fmt: skip
-        made = Stage(images, server, root, slots[0], slots[1], scratch)
+        made = Stage(images, server, far, root, slots[0], slots[1], scratch)
         _provision(made)
         yield made
 

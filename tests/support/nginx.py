@@ -66,6 +66,7 @@ class Nginx:
         if os.geteuid() == 0:
             config = f"user root;\n{config}"
         (base / "nginx.conf").write_text(config)
+        self.port = port
         self.url = f"https://{self._host}:{port}/"
         self._log = base / "access.log"
         program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin") or "nginx"
