@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,8 @@ from .survey import METADATA, STAGING
 _BATCH = 64
 
 #: Fetches the content of `steps` into a directory, by hex digest, and yields each digest there.
-Fetch = Callable[[Sequence[FileStep], Path], Iterator[Digest]]
+#: It calls its third argument every second at least, and ends with what that raises.
+Fetch = Callable[[Sequence[FileStep], Path, Callable[[], None]], Iterator[Digest]]
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,15 @@ class _Filling:
         The first failure of either ends the other.
         """
         with ThreadPoolExecutor(1) as aside:
-            copying = aside.submit(self._copy, plan)
             try:
-                self._download(plan.downloads, copying)
+                copying = aside.submit(self._copy, plan)
+
+                def attend() -> None:
+                    if copying.done():
+                        with slot_errors(self.standby):
+                            copying.result()
+
+                self._download(plan.downloads, attend)
                 with slot_errors(self.standby):
                     unmade = copying.result()
             finally:
@@ -191,7 +198,7 @@ class _Filling:
             self.emit(
                 Warned(f"{step.origin} changed while it was copied; it is downloaded instead")
             )
-        self._download(unmade, copying)
+        self._download(unmade, attend)
         return len(unmade)
 
     def _copy(self, plan: Plan) -> List[FileStep]:
@@ -203,24 +210,25 @@ class _Filling:
 
     def _copy_batch(self, batch: Sequence[FileStep]) -> List[FileStep]:
         unmade = []
-        for step in batch:
-            if self.stop.is_set():
-                break
-            source = f"{self.running}{step.origin}"
-            if not _write_copy(self.standby, step, source, self.finisher, self.meter):
-                unmade.append(step)
+        try:
+            for step in batch:
+                if self.stop.is_set():
+                    break
+                source = f"{self.running}{step.origin}"
+                if not _write_copy(self.standby, step, source, self.finisher, self.meter):
+                    unmade.append(step)
+        except OSError:
+            self.stop.set()  # no other thread goes on writing to a disk that is full or broken
+            raise
         return unmade
 
-    def _download(self, steps: Sequence[FileStep], copying: Future[List[FileStep]]) -> None:
+    def _download(self, steps: Sequence[FileStep], attend: Callable[[], None]) -> None:
         """Fetches the content of `steps` and puts each file in its place as it arrives."""
         if not steps:
             return
         self.emit(PhaseStarted(Phase.DOWNLOAD, f"downloading {len(steps)} files"))
         by_digest = {step.entry.digest: step for step in steps}
-        arriving = self.fetch(list(by_digest.values()), self.standby / STAGING)
-        for digest in arriving:
-            if copying.done() and copying.exception():
-                break
+        for digest in self.fetch(list(by_digest.values()), self.standby / STAGING, attend):
             with slot_errors(self.standby):
                 _place(self.standby, by_digest[digest], self.finisher)
             self.meter.add(by_digest[digest].entry.size or 0)

@@ -67,8 +67,10 @@ def _signed_parts(signed: SignedClaims, token: bytes, certificate: bytes) -> Map
 def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None]) -> Fetch:
     """How a fill gets content of `image`; `arrived` is told of bytes from the wire."""
 
-    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
-        for blob in fetcher.blobs(blobs(image, steps), directory, arrived):
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
+        for blob in fetcher.blobs(blobs(image, steps), directory, arrived, attend):
             yield blob.digest
 
     return fetch

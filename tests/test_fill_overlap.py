@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
-from typing import Iterator, List, Sequence
+from typing import Callable, Iterator, List, Sequence
 
 import pytest
 
 from ota_cli.core.delta import FileStep, make_plan
 from ota_cli.errors import NoSpace, Unreachable
 from ota_cli.events import silent
-from ota_cli.fill import Filled, fill
+from ota_cli.fill import Fetch, Filled, fill
 from ota_cli.host import content
 from ota_cli.model import Digest
 from ota_cli.survey import survey
-from tests.support.plain_images import Fetch, fetch_from, tables_of
+from tests.support.plain_images import fetch_from, tables_of
 from tests.support.trees import snapshot
 
 PATIENCE_S = 30
@@ -54,8 +54,10 @@ def test_downloads_arrive_while_nothing_is_copied_yet(
         waited.append(arrived.wait(PATIENCE_S))
         return real(source, descriptor)
 
-    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
-        yield from fetch_from(trees / "image", [])(steps, directory)
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
+        yield from fetch_from(trees / "image", [])(steps, directory, attend)
         arrived.set()
 
     monkeypatch.setattr(content, "copy_hashed", copy)
@@ -66,7 +68,9 @@ def test_downloads_arrive_while_nothing_is_copied_yet(
 
 
 def test_copies_are_made_while_a_download_waits_for_the_server(trees: Path) -> None:
-    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
         made = threading.Event()
         for _ in range(PATIENCE_S * 100):
             if (trees / "standby" / "299").exists():
@@ -74,7 +78,7 @@ def test_copies_are_made_while_a_download_waits_for_the_server(trees: Path) -> N
             made.wait(0.01)
         else:
             raise AssertionError("nothing was copied while the download waited")
-        yield from fetch_from(trees / "image", [])(steps, directory)
+        yield from fetch_from(trees / "image", [])(steps, directory, attend)
 
     filled(trees, fetch)
     assert snapshot(trees / "standby") == snapshot(trees / "image")
@@ -92,7 +96,9 @@ def test_a_download_that_fails_ends_the_copying(
         copied.append(source)
         return real(source, descriptor)
 
-    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
         try:
             yield from ()
             raise Unreachable("the server is gone", hint="wait")
@@ -113,8 +119,10 @@ def test_a_copy_that_fails_ends_the_downloads(trees: Path, monkeypatch: pytest.M
         failing.set()
         raise OSError(errno.ENOSPC, "No space left on device", "the standby slot")
 
-    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
-        for digest in fetch_from(trees / "image", fetched)(steps, directory):
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
+        for digest in fetch_from(trees / "image", fetched)(steps, directory, attend):
             yield digest
             failing.wait(PATIENCE_S)
             threading.Event().wait(0.05)  # a server that is not so fast

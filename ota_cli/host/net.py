@@ -9,17 +9,18 @@ one, and never into a message.
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Type
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpcore
 
 from ..core.text import printable
 from ..core.urls import base_url, compressed_location, plain_location, split_url, without_secrets
-from ..errors import ConfigError, ImageDamaged, Unreachable, UsageProblem
+from ..errors import ConfigError, ImageDamaged, UsageProblem
 from .net_answer import (
     MAX_REDIRECTS,
     check_answer,
@@ -33,7 +34,7 @@ from .net_link import TRANSPORT_ERRORS, Headers, Link, Target, location_of, targ
 from .net_rate import Throttle
 from .net_retry import Again, Liveness, Retry
 from .net_tls import tls_context
-from .net_unpack import MEMORY_BYTES, Budget
+from .net_unpack import MEMORY_BYTES, Budget, MoreMemory, Share
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_URL = 8000
@@ -68,6 +69,10 @@ class NetSettings:
     first_backoff_s: float = 0.5
 
 
+def _nothing_else() -> None:
+    """What most have to attend to while they wait."""
+
+
 class Fetcher:
     """Fetches files below one base URL. Constructing it does no I/O; use it in a `with` block.
 
@@ -94,8 +99,9 @@ class Fetcher:
 
     def __enter__(self) -> Fetcher:
         settings = self._settings
+        proxy = target_of(self._proxy) if self._proxy else None
         self._link = Link(
-            tls_context(settings.cacert, settings.cert, settings.key), self._proxy,
+            tls_context(settings.cacert, settings.cert, settings.key), proxy,
             (CONNECT_TIMEOUT_S, settings.read_timeout_s), self._halt.watch,
         )  # fmt: skip
         return self
@@ -119,7 +125,7 @@ class Fetcher:
         while True:
             body = bytearray()
             try:
-                self._get(name, directives, _bounded(body, name, limit_bytes), _ignore)
+                self._get(quote(name), directives, _bounded(body, name, limit_bytes), _ignore)
                 return bytes(body)
             except Again as again:
                 retry.after(again, len(body))
@@ -132,19 +138,26 @@ class Fetcher:
 
         return dict(work_through(names, named, _METADATA_THREADS, self._halt))
 
-    def blobs(self, blobs: Sequence[Blob], directory: Path, arrived: Arrived) -> Iterator[Blob]:
+    def blobs(
+        self,
+        blobs: Sequence[Blob],
+        directory: Path,
+        arrived: Arrived,
+        attend: Callable[[], None] = _nothing_else,
+    ) -> Iterator[Blob]:
         """Fetches `blobs` into `directory`, named by hex digest, and yields each verified one.
 
         `arrived(n)` tells of n bytes from the wire, from any thread. The first failure stops
-        all downloads and is raised; closing the iterator stops them, too. Raises Unreachable,
-        AccessDenied, ImageDamaged, NoSpace, SlotUnusable.
+        all downloads and is raised; closing the iterator stops them, too, and so does what
+        `attend` raises, which is called every second at least. Raises Unreachable, AccessDenied,
+        ImageDamaged, NoSpace, SlotUnusable.
         """
 
         def fetch(blob: Blob) -> Blob:
             self._fetch(blob, directory, arrived)
             return blob
 
-        return work_through(blobs, fetch, self._threads(), self._halt)
+        return work_through(blobs, fetch, self._threads(), self._halt, attend)
 
     def _threads(self) -> int:
         """Fewer when the rate is limited: a connection that waits too long is cut by servers."""
@@ -154,16 +167,22 @@ class Fetcher:
 
     def _fetch(self, blob: Blob, directory: Path, arrived: Arrived) -> None:
         retry = self._retry()
-        while True:
-            file = BlobFile(directory, blob, self._memory)
-            try:
-                self._get(blob.location, self._directives(blob, retry.wrong), file.feed, arrived)
-                file.finish()
-                return
-            except Again as again:
-                retry.after(again, file.received)
-            finally:
-                file.close()
+        with closing(Share(self._memory, blob.size if blob.compressed else 0)) as share:
+            while True:
+                file = BlobFile(directory, blob, share.window_bytes)
+                try:
+                    self._halt.check()
+                    self._get(
+                        blob.location, self._directives(blob, retry.wrong), file.feed, arrived
+                    )
+                    file.finish()
+                    return
+                except MoreMemory as more:
+                    share.grow(more.window_bytes)
+                except Again as again:
+                    retry.after(again, file.received)
+                finally:
+                    file.close()
 
     def _directives(self, blob: Blob, wrong: int) -> str:
         """What to tell a proxy: the digest, then also to fetch anew, then to stand aside."""
@@ -218,8 +237,7 @@ class Fetcher:
             consume(chunk)
             self._throttle.received(len(chunk))
             self._liveness.saw_bytes()
-            if self._halt.event.is_set():
-                raise Unreachable("the download was broken off", slug="broken-off")
+            self._halt.check()
 
 
 def _bounded(body: bytearray, name: str, limit_bytes: int) -> Consume:

@@ -21,6 +21,7 @@ from typing import Iterator, Tuple, Union
 import httpcore
 
 from ..core.text import printable
+from ..core.urls import without_secrets
 from ..errors import AccessDenied, ImageDamaged, OtaError, Unreachable
 from .net_link import Target, TransportError, header, joined, target_of
 from .net_retry import Again, retry_after_s
@@ -80,7 +81,7 @@ def redirected(url: str, origin: Target, location: str) -> Tuple[str, Target]:
     there = joined(url, location)
     target = target_of(there)
     if target is None:
-        raise _redirect_failure(url, "a place that is no URL, or has a user name in it")
+        raise _redirect_failure(url, without_secrets(there or location))
     upgrade = (target.scheme, target.port) == ("https", 443)
     if target.host != origin.host or not (target.origin == origin.origin or upgrade):
         raise _redirect_failure(url, f"{target.scheme}://{target.authority}")

@@ -14,7 +14,7 @@ import zstandard
 from ..errors import ImageDamaged, NoSpace, OtaError, SlotUnusable
 from ..model import Digest
 from .net_retry import Again
-from .net_unpack import Budget, Unpacker
+from .net_unpack import Unpacker
 
 #: More of a body than this, beyond its content, is no zstd of it (RFC 8878: blocks of 128 KiB).
 _OVERHEAD_BYTES = 1024 * 1024
@@ -40,19 +40,22 @@ class BlobFile:
     `received`: bytes of the body so far.
     """
 
-    def __init__(self, directory: Path, blob: Blob, memory: Budget) -> None:
+    def __init__(self, directory: Path, blob: Blob, window_bytes: int) -> None:
         self._blob = blob
         self._final = directory / blob.digest.hex()
         self._part = directory / f"{blob.digest.hex()}.part"
         self._hasher = hashlib.sha256()
         self._written = 0
         self._descriptor = -1
-        self._unpacker = Unpacker(self._write, memory) if blob.compressed else None
+        self._unpacker = Unpacker(self._write, window_bytes) if blob.compressed else None
         self._take = self._unpacker.feed if self._unpacker else self._write
         self.received = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes of the body. Raises Again (wrong), NoSpace, SlotUnusable."""
+        """Takes the next bytes of the body.
+
+        Raises Again (wrong), MoreMemory (ask again with more), NoSpace, SlotUnusable.
+        """
         self.received += len(chunk)
         with self._unpacking():
             self._take(chunk)
@@ -75,8 +78,6 @@ class BlobFile:
 
     def close(self) -> None:
         """Removes what was not finished."""
-        if self._unpacker is not None:
-            self._unpacker.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             os.unlink(self._part)

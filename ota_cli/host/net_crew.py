@@ -22,11 +22,14 @@ from typing import (
     Union,
 )
 
+from ..errors import Unreachable
+
 #: A thread that just connects can not be woken; it ends by itself with its connect timeout.
 _GOODBYE_S = 5.0
 #: A crew begins with so many threads, and is looked at this often until it is complete.
 _FIRST = 2
 _LOOK_S = 0.1
+_ATTEND_S = 1.0
 #: From this share of one processor on, more threads would not get more done.
 _BUSY = 0.6
 
@@ -41,6 +44,11 @@ class Halt:
         self.event = threading.Event()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Raises Unreachable once halted."""
+        if self.event.is_set():
+            raise Unreachable("the download was broken off", slug="broken-off")
 
     def watch(self, connection: socket.socket) -> None:
         """Makes reads from `connection` end at the halt, also when that was before."""
@@ -70,15 +78,23 @@ class _Made(Generic[Made]):
 
 
 def work_through(
-    items: Sequence[Item], work: Callable[[Item], Made], most: int, halt: Halt
+    items: Sequence[Item],
+    work: Callable[[Item], Made],
+    most: int,
+    halt: Halt,
+    attend: Callable[[], None] = lambda: None,
 ) -> Iterator[Made]:
     """Yields what `work` makes of each item, in the order of completion, on up to `most` threads.
 
-    The first failure halts everything and is raised; so does closing the iterator early.
+    The first failure halts everything and is raised; so does closing the iterator early, and
+    what `attend` raises, which is called every second at least.
     """
     crew = _Crew(items, work, min(most, len(items)), halt)
     try:
-        yield from crew.made()
+        for made in crew.made():
+            attend()
+            if made is not None:
+                yield made.value
     finally:
         crew.dismiss()
 
@@ -108,16 +124,17 @@ class _Crew(Generic[Item, Made]):
         self._members: List[Future[None]] = []
         self._looked = _Clocks.now()
 
-    def made(self) -> Iterator[Made]:
-        """What is made, until nothing is left; must be ended by `dismiss`."""
+    def made(self) -> Iterator[Optional[_Made[Made]]]:
+        """What is made, until nothing is left; None every second at least while nothing is.
+
+        Must be ended by `dismiss`.
+        """
         self._grow(min(_FIRST, self._most))
         ended = 0
         while ended < len(self._members):
             result = self._next()
-            if result is None:
-                continue
-            if isinstance(result, _Made):
-                yield result.value
+            if result is None or isinstance(result, _Made):
+                yield result
             else:
                 ended += 1
                 result.result()
@@ -130,9 +147,9 @@ class _Crew(Generic[Item, Made]):
         self._pool.shutdown(wait=False)
 
     def _next(self) -> Optional[Union[_Made[Made], Future[None]]]:
-        """The next result, None when it was time to look at the size of the crew."""
+        """The next result; None when there was none for a while."""
         if len(self._members) == self._most:
-            return self._results.get()
+            return self._wait(_ATTEND_S)
         now = _Clocks.now()
         passed = now.wall_s - self._looked.wall_s
         if passed >= _LOOK_S:
@@ -140,8 +157,11 @@ class _Crew(Generic[Item, Made]):
             self._looked = now
             self._grow(crew_size(len(self._members), self._most, busy))
             return None
+        return self._wait(_LOOK_S - passed)
+
+    def _wait(self, seconds: float) -> Optional[Union[_Made[Made], Future[None]]]:
         with suppress(queue.Empty):
-            return self._results.get(timeout=_LOOK_S - passed)
+            return self._results.get(timeout=seconds)
         return None
 
     def _grow(self, size: int) -> None:

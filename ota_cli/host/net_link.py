@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 from urllib.parse import quote, urljoin
@@ -17,8 +18,11 @@ import httpcore
 from ..core.urls import split_url
 
 _KEEP_ALIVE_S = 30.0
+#: In interim answers (1xx) a server could ask for patience for ever.
+_ANSWER_S = 60.0
 #: What may stand in a request line as it is (RFC 3986); `%`: the rest is encoded already.
 _AS_IT_IS = "/%:@!$&'()*+,;=~"
+_URL_SIGNS = f"{_AS_IT_IS}?#[]"
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -47,15 +51,15 @@ class Target(NamedTuple):
         return self.scheme, self.host, self.port
 
     def url(self) -> httpcore.URL:
-        """As the library wants it to go there itself."""
+        """As the library wants it."""
         return httpcore.URL(
             scheme=self.scheme.encode(), host=self.host.encode(), port=self.port,
             target=self.path.encode(),
         )  # fmt: skip
 
-    def url_for_proxy(self) -> httpcore.URL:
-        """As a proxy is asked for it, in plain http; it talks https upstream."""
-        return httpcore.URL(f"http://{self.authority}{self.path}")
+    def by(self, proxy: Target) -> Target:
+        """The request that makes a proxy go there, in plain http; it talks https upstream."""
+        return proxy._replace(path=f"http://{self.authority}{self.path}")
 
 
 def target_of(url: str) -> Optional[Target]:
@@ -68,7 +72,9 @@ def target_of(url: str) -> Optional[Target]:
     shown = f"[{host}]" if ":" in host else host
     authority = shown if port == _PORTS[parts.scheme] else f"{shown}:{port}"
     query = f"?{quote(parts.query, safe=f'{_AS_IT_IS}?')}" if parts.query else ""
-    return Target(parts.scheme, host, port, authority, quote(parts.path, safe=_AS_IT_IS) + query)
+    return Target(
+        parts.scheme, host, port, authority, quote(parts.path or "/", safe=_AS_IT_IS) + query
+    )
 
 
 def joined(url: str, location: str) -> str:
@@ -83,15 +89,14 @@ def location_of(response: httpcore.Response) -> Optional[str]:
     """Where a redirect leads; None for other answers."""
     if response.status not in _REDIRECTS:
         return None
-    return header(response, b"location")
+    values = [value for name, value in response.headers if name.lower() == b"location"]
+    return quote(values[0], safe=_URL_SIGNS) if values else None
 
 
 def header(response: httpcore.Response, wanted: bytes) -> Optional[str]:
-    """The value of a header, by its name in lower case; None without it."""
-    for name, value in response.headers:
-        if name.lower() == wanted:
-            return value.decode("utf-8", "replace")
-    return None
+    """All values of a header, by its name in lower case; None without it."""
+    values = [value for name, value in response.headers if name.lower() == wanted]
+    return b", ".join(values).decode("utf-8", "replace") if values else None
 
 
 class Link:
@@ -104,7 +109,7 @@ class Link:
     def __init__(
         self,
         context: ssl.SSLContext,
-        proxy: Optional[str],
+        proxy: Optional[Target],
         timeouts: Tuple[float, float],
         watch: Callable[[socket.socket], None],
     ) -> None:
@@ -123,11 +128,12 @@ class Link:
 
         Raises one of TRANSPORT_ERRORS.
         """
-        url = target.url_for_proxy() if self._proxy else target.url()
+        url = (target.by(self._proxy) if self._proxy else target).url()
         named = [(b"Host", target.authority.encode()), *headers]
         pool = self._take()
         try:
             with pool.stream(b"GET", url, headers=named, extensions=self._extensions) as response:
+                response.extensions["network_stream"].answered()
                 yield response
         finally:
             self._free.append(pool)
@@ -147,13 +153,8 @@ class Link:
             return pool
 
     def _new(self) -> httpcore.ConnectionPool:
-        if self._proxy is None:
-            return httpcore.ConnectionPool(
-                ssl_context=self._context, max_connections=1, keepalive_expiry=_KEEP_ALIVE_S,
-                network_backend=self._backend,
-            )  # fmt: skip
-        return httpcore.HTTPProxy(
-            self._proxy, max_connections=1, keepalive_expiry=_KEEP_ALIVE_S,
+        return httpcore.ConnectionPool(
+            ssl_context=self._context, max_connections=1, keepalive_expiry=_KEEP_ALIVE_S,
             network_backend=self._backend,
         )  # fmt: skip
 
@@ -183,13 +184,21 @@ class _Stream(httpcore.NetworkStream):
     ) -> None:
         self._inner = inner
         self._watch = watch
+        self._asked_s: Optional[float] = None
         watch(inner.get_extra_info("socket"))
 
+    def answered(self) -> None:
+        """The head of an answer came: from now on each read has its own time limit only."""
+        self._asked_s = None
+
     def read(self, max_bytes: int, timeout: Optional[float] = None) -> bytes:
+        if self._asked_s is not None and time.monotonic() - self._asked_s > _ANSWER_S:
+            raise httpcore.ReadTimeout(f"no answer within {_ANSWER_S:.0f} s")
         return self._inner.read(max_bytes, timeout)
 
     def write(self, buffer: bytes, timeout: Optional[float] = None) -> None:
         self._inner.write(buffer, timeout)
+        self._asked_s = time.monotonic()
 
     def close(self) -> None:
         self._inner.close()

@@ -6,6 +6,8 @@ import hashlib
 import os
 import socket
 import subprocess
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Iterator, List
@@ -18,11 +20,13 @@ from ota_cli.errors import (
     AccessDenied,
     ConfigError,
     ImageDamaged,
+    NoSpace,
     OtaError,
     SlotUnusable,
     Unreachable,
     UsageProblem,
 )
+from ota_cli.host import net_link
 from ota_cli.host.net import Blob, Fetcher, NetSettings
 from ota_cli.host.net_rate import Bucket
 from ota_cli.image.keys import make_image_keys
@@ -338,3 +342,96 @@ def test_the_rate_is_exact_over_time() -> None:
         total += 16_384
         now += 0.001 + bucket.take(16_384, now)
     assert total / now == pytest.approx(100_000, rel=0.05)
+
+
+def test_names_of_metadata_are_quoted_in_the_request(web: WebServer) -> None:
+    web.script["/a%20b%23%3F%3B%C3%A4"] = [Answer(BODY)]
+    with Fetcher(web.url, settings(web)) as fetcher:
+        assert fetcher.metadata("a b#?;ä", 100_000) == BODY
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [("", "/"), ("?x=1", "/?x=1"), ("/a b|c", "/a%20b%7Cc"), ("/\u00e4", "/%C3%A4")],
+)
+def test_a_redirect_asks_for_what_a_browser_would(
+    web: WebServer, location: str, asked: str
+) -> None:
+    there = f"{web.url.rstrip('/')}{location}"
+    sent = there.encode().decode("latin-1")  # how the server library writes header bytes
+    web.script["/x"] = [Answer(status=302, headers={"Location": sent})]
+    web.script[asked] = [Answer(BODY)]
+    with Fetcher(web.url, settings(web)) as fetcher:
+        assert fetcher.metadata("x", 100_000) == BODY
+
+
+def test_a_proxy_is_asked_for_whole_urls_whatever_is_in_them(tmp_path: Path) -> None:
+    with WebServer(tmp_path, tls=False) as proxy:
+        for base in ("http://images.example/a;b/", "http://[2001:db8::1]:8080/"):
+            proxy.script[f"{base}x"] = [Answer(BODY)]
+            own = NetSettings(proxy=proxy.url, first_backoff_s=0.01)
+            with Fetcher(base, own) as fetcher:
+                assert fetcher.metadata("x", 100_000) == BODY
+    assert [seen.headers["host"] for seen in proxy.seen] == [
+        "images.example", "[2001:db8::1]:8080",
+    ]  # fmt: skip
+
+
+def test_a_second_content_encoding_counts_as_well(web: WebServer) -> None:
+    web.script["/x"] = [
+        Answer(BODY, headers={"Content-Encoding": "identity", "content-encoding": "gzip"})
+    ]
+    fails(web, ImageDamaged, "content-encoding")
+
+
+def test_what_the_caller_attends_to_ends_downloads_from_a_silent_server(tmp_path: Path) -> None:
+    def attend() -> None:
+        raise NoSpace("the disk is full", hint="empty it")
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)
+        base = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with Fetcher(base, NetSettings(insecure_http=True)) as fetcher, pytest.raises(NoSpace):
+            list(fetcher.blobs([blob()], tmp_path, lambda count: None, attend))
+
+
+def test_interim_answers_do_not_keep_a_request_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_link, "_ANSWER_S", 0.2)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(8)
+        threading.Thread(target=_processing, args=(server,), daemon=True).start()
+        base = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        own = NetSettings(insecure_http=True, first_backoff_s=0.01, no_progress_timeout_s=0.5)
+        with Fetcher(base, own) as fetcher, pytest.raises(Unreachable):
+            fetcher.metadata("x", 100_000)
+
+
+def _processing(server: socket.socket) -> None:
+    """Tells each client again and again that it is at work, until that goes away."""
+    while True:
+        try:
+            client, _ = server.accept()
+        except OSError:
+            return
+        with client, suppress(OSError):
+            while True:
+                client.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
+                threading.Event().wait(0.01)
+
+
+def test_files_with_large_windows_are_not_left_waiting_on_open_connections(
+    web: WebServer, tmp_path: Path
+) -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=24, strategy=1)
+    wanted = []
+    for number in range(12):
+        data = os.urandom(100) + b"%d" % number * 9_000_000
+        packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        web.script[f"/{number}"] = [Answer(packer.compress(data) + packer.flush())]
+        wanted.append(blob(data, str(number), compressed=True))
+    got = fetch(web, tmp_path / "out", *wanted)
+    assert {one.location for one in got} == {one.location for one in wanted}
+    asked = [seen.target for seen in web.seen]
+    assert max(asked.count(target) for target in asked) == 2, "asked again with room for it"

@@ -10,11 +10,9 @@ from typing import Callable, Iterator, List, Optional, Sequence
 
 from ota_cli.core.delta import FileStep, Plan, make_plan
 from ota_cli.events import silent
-from ota_cli.fill import fill
+from ota_cli.fill import Fetch, fill
 from ota_cli.model import Digest, DirEntry, FileEntry, LinkEntry, Tables
 from ota_cli.survey import survey
-
-Fetch = Callable[[Sequence[FileStep], Path], Iterator[Digest]]
 
 
 def tables_of(tree: Path) -> Tables:
@@ -43,8 +41,11 @@ def tables_of(tree: Path) -> Tables:
 def fetch_from(tree: Path, fetched: List[str]) -> Fetch:
     """Gives content from `tree`, noting in `fetched` which paths were asked for."""
 
-    def fetch(steps: Sequence[FileStep], directory: Path) -> Iterator[Digest]:
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
         for step in steps:
+            attend()
             fetched.append(step.entry.path)
             data = Path(f"{tree}{step.entry.path}").read_bytes()
             (directory / step.entry.digest.hex()).write_bytes(data)
