@@ -21,9 +21,13 @@ from tests.support.vm.outcomes import outcome_of, table
 
 
 def pytest_configure() -> None:
-    """Programs started here inherit which signals are ignored, as after `nohup make test &`."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """After `nohup make test &` signals stay ignored here, but not by the programs started here.
+
+    They inherit that a signal is ignored; a handler that does nothing they do not.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 class Images(NamedTuple):
