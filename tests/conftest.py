@@ -162,7 +162,8 @@ def provisioned(root: Path, images: Images, server: Server, loader: str) -> Path
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What came of the power cuts of this run."""
-    reports = [each for group in terminalreporter.stats.values() for each in group]
+    every = [each for group in terminalreporter.stats.values() for each in group]
+    reports = [each for each in every if getattr(each, "when", "") == "call"]
     outcomes = [outcome_of(getattr(each, "user_properties", ())) for each in reports]
     found = [outcome for outcome in outcomes if outcome is not None]
     if found:
