@@ -48,7 +48,6 @@ class BlobFile:
         self._written = 0
         self._descriptor = -1
         self._unpacker = Unpacker(self._write, window_bytes) if blob.compressed else None
-        self._take = self._unpacker.feed if self._unpacker else self._write
         self.received = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -57,8 +56,11 @@ class BlobFile:
         Raises Again (wrong), MoreMemory (ask again with more), NoSpace, SlotUnusable.
         """
         self.received += len(chunk)
-        with self._unpacking():
-            self._take(chunk)
+        if self._unpacker is None:
+            self._write(chunk)
+        else:
+            with self._unpacking():
+                self._unpacker.feed(chunk)
         if self.received > self._written + self._written // 64 + _OVERHEAD_BYTES:
             raise self._wrong(f"{self.received} bytes hold only {self._written} of content")
 
@@ -77,7 +79,11 @@ class BlobFile:
             os.rename(self._part, self._final)
 
     def close(self) -> None:
-        """Removes what was not finished."""
+        """Removes what was not finished, and lets go of the memory now.
+
+        It and its unpacker hold each other: the collector would come by too late.
+        """
+        self._unpacker = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             os.unlink(self._part)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import threading
+from pathlib import Path
 from typing import List
 
 import pytest
 import zstandard
 
+from ota_cli.host.net_body import Blob, BlobFile
 from ota_cli.host.net_unpack import (
     MEMORY_BYTES,
     USUAL_WINDOW_BYTES,
@@ -17,6 +21,7 @@ from ota_cli.host.net_unpack import (
     Share,
     Unpacker,
 )
+from ota_cli.model import Digest
 
 DATA = b"".join(b"%d " % number for number in range(100_000))
 
@@ -82,3 +87,23 @@ def test_what_needs_more_than_there_is_gets_all_of_it_alone() -> None:
     assert share.window_bytes == WINDOW_BYTES
     share.close()
     assert Share(budget, 1_000_000_000).window_bytes == USUAL_WINDOW_BYTES
+
+
+def test_a_closed_file_lets_go_of_its_window_without_the_collector(tmp_path: Path) -> None:
+    digest = Digest(hashlib.sha256(DATA).digest())
+    gc.collect()  # what other tests left behind
+    gc.disable()
+    try:
+        before = _unpackers()
+        file = BlobFile(tmp_path, Blob(digest, len(DATA), "x", True), WINDOW_BYTES)
+        file.feed(packed(DATA))
+        file.finish()
+        assert _unpackers() == before + 1
+        file.close()
+        assert _unpackers() == before
+    finally:
+        gc.enable()
+
+
+def _unpackers() -> int:
+    return sum(isinstance(each, Unpacker) for each in gc.get_objects())
