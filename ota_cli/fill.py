@@ -152,15 +152,14 @@ def _write_copy(
             if error.filename != source and error.errno != errno.EIO:
                 raise
             copied = None
-        is_made = copied is not None and copied.digest == step.entry.digest
-        if copied is not None and is_made:
-            finisher.new_file(descriptor, step.entry, copied.mtime_ns)
-            meter.add(copied.size)
+        if copied is None or copied.digest != step.entry.digest:
+            os.unlink(target)
+            return False
+        finisher.new_file(descriptor, step.entry, copied.mtime_ns)
+        meter.add(copied.size)
+        return True
     finally:
         os.close(descriptor)
-    if not is_made:
-        os.unlink(target)
-    return is_made
 
 
 @dataclass(frozen=True)

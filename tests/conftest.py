@@ -6,7 +6,7 @@ import signal
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Sequence
 
 import pytest
 
@@ -99,7 +99,7 @@ def first_directory_device(
     tmp_path_factory: pytest.TempPathFactory, images: Images, server: Server
 ) -> Path:
     """What `device` is a copy of; nobody changes it."""
-    return provisioned(tmp_path_factory.mktemp("first") / "device", images, server, "directory")
+    return provisioned(tmp_path_factory.mktemp("first") / "device", [images.anchor], server)
 
 
 @pytest.fixture(scope="session")
@@ -107,20 +107,13 @@ def first_grub_device(
     tmp_path_factory: pytest.TempPathFactory, images: Images, server: Server
 ) -> Path:
     """What `grub_device` is a copy of; nobody changes it."""
-    return provisioned(tmp_path_factory.mktemp("first") / "device", images, server, "grub")
+    return provisioned(tmp_path_factory.mktemp("first") / "device", [images.anchor], server, "grub")
 
 
 @pytest.fixture(scope="session")
 def first_legacy_device(tmp_path_factory: pytest.TempPathFactory, legacy_server: Server) -> Path:
     """What `legacy_device` is a copy of; nobody changes it."""
-    device = make_device(tmp_path_factory.mktemp("first") / "device", ANCHORS)
-    done = ota(
-        "image", "unpack", f"{legacy_server.url}v1/", device / "slots/a",
-        "--cacert", legacy_server.cacert, "--anchors", device / "etc/ota/certs",
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    assert ota("setup", "--root", device).code == 0
-    return device
+    return provisioned(tmp_path_factory.mktemp("first") / "device", ANCHORS, legacy_server)
 
 
 @pytest.fixture
@@ -147,9 +140,11 @@ def copy_tree(source: Path, target: Path) -> Path:
     return target
 
 
-def provisioned(root: Path, images: Images, server: Server, loader: str) -> Path:
-    """A new device that got v1 as its first system."""
-    device = make_device(root, [images.anchor], loader=loader)
+def provisioned(
+    root: Path, anchors: Sequence[Path], server: Server, loader: str = "directory"
+) -> Path:
+    """A new device that trusts `anchors` and got the server's v1 as its first system."""
+    device = make_device(root, anchors, loader=loader)
     done: Ran = ota(
         "image", "unpack", f"{server.url}v1/", device / "slots/a",
         "--cacert", server.cacert, "--anchors", device / "etc/ota/certs",

@@ -43,16 +43,24 @@ def filled(trees: Path, fetch: Fetch) -> Filled:
     return fill(standby, running, plan, seen.standby, None, fetch, silent)
 
 
-def test_downloads_arrive_while_nothing_is_copied_yet(
-    trees: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arrived = threading.Event()
+def hold_copies(monkeypatch: pytest.MonkeyPatch, until: threading.Event) -> List[bool]:
+    """Makes each copy wait for `until`; the list grows by whether it came, for each copy."""
     waited: List[bool] = []
     real = content.copy_hashed
 
     def copy(source: str, descriptor: int) -> content.Copied:
-        waited.append(arrived.wait(PATIENCE_S))
+        waited.append(until.wait(PATIENCE_S))
         return real(source, descriptor)
+
+    monkeypatch.setattr(content, "copy_hashed", copy)
+    return waited
+
+
+def test_downloads_arrive_while_nothing_is_copied_yet(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived = threading.Event()
+    waited = hold_copies(monkeypatch, arrived)
 
     def fetch(
         steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
@@ -60,7 +68,6 @@ def test_downloads_arrive_while_nothing_is_copied_yet(
         yield from fetch_from(trees / "image", [])(steps, directory, attend)
         arrived.set()
 
-    monkeypatch.setattr(content, "copy_hashed", copy)
     filled(trees, fetch)
     assert waited
     assert all(waited), "no copy had to wait in vain"
@@ -88,13 +95,7 @@ def test_a_download_that_fails_ends_the_copying(
     trees: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = threading.Event()
-    copied: List[str] = []
-    real = content.copy_hashed
-
-    def copy(source: str, descriptor: int) -> content.Copied:
-        failed.wait(PATIENCE_S)
-        copied.append(source)
-        return real(source, descriptor)
+    copied = hold_copies(monkeypatch, failed)
 
     def fetch(
         steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
@@ -105,7 +106,6 @@ def test_a_download_that_fails_ends_the_copying(
         finally:
             threading.Timer(0.2, failed.set).start()
 
-    monkeypatch.setattr(content, "copy_hashed", copy)
     with pytest.raises(Unreachable):
         filled(trees, fetch)
     assert len(copied) < 10, "those under way are finished, no more are begun"

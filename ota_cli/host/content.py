@@ -31,8 +31,7 @@ class Copied(NamedTuple):
 
 def digest_of(path: str) -> Digest:
     """sha256 of the regular file `path`, which is not followed. Raises OSError."""
-    with _opened(path) as descriptor:
-        return _read(descriptor, None, None)[0]
+    return _digest(path, None, unlock=False)[0]
 
 
 @contextmanager
@@ -93,15 +92,15 @@ def _digest_batch(
     return known, total, failures
 
 
-def _digest(path: str, expected: int, unlock: bool) -> Tuple[Digest, int]:
+def _digest(path: str, expected: Optional[int], unlock: bool) -> Tuple[Digest, int]:
     try:
         with _opened(path) as descriptor:
             return _read(descriptor, None, expected)
     except PermissionError:
         if not unlock:
             raise
-    with made_readable(path), _opened(path) as descriptor:
-        return _read(descriptor, None, expected)
+    with made_readable(path):
+        return _digest(path, expected, unlock=False)
 
 
 def copy_hashed(source: str, descriptor: int) -> Copied:

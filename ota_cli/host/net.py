@@ -29,7 +29,7 @@ from .net_answer import (
     transport_failure,
 )
 from .net_body import Blob, BlobFile
-from .net_crew import Halt, work_through
+from .net_crew import Halt, nothing_else, work_through
 from .net_link import TRANSPORT_ERRORS, Headers, Link, Target, location_of, target_of
 from .net_rate import Throttle
 from .net_retry import Again, Liveness, Retry
@@ -67,10 +67,6 @@ class NetSettings:
     no_progress_timeout_s: float = 600.0
     read_timeout_s: float = 30.0
     first_backoff_s: float = 0.5
-
-
-def _nothing_else() -> None:
-    """What most have to attend to while they wait."""
 
 
 class Fetcher:
@@ -143,7 +139,7 @@ class Fetcher:
         blobs: Sequence[Blob],
         directory: Path,
         arrived: Arrived,
-        attend: Callable[[], None] = _nothing_else,
+        attend: Callable[[], None] = nothing_else,
     ) -> Iterator[Blob]:
         """Fetches `blobs` into `directory`, named by hex digest, and yields each verified one.
 

@@ -77,12 +77,16 @@ class _Made(Generic[Made]):
         self.value = value
 
 
+def nothing_else() -> None:
+    """What most have to attend to while a crew works."""
+
+
 def work_through(
     items: Sequence[Item],
     work: Callable[[Item], Made],
     most: int,
     halt: Halt,
-    attend: Callable[[], None] = lambda: None,
+    attend: Callable[[], None] = nothing_else,
 ) -> Iterator[Made]:
     """Yields what `work` makes of each item, in the order of completion, on up to `most` threads.
 

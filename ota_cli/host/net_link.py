@@ -89,14 +89,18 @@ def location_of(response: httpcore.Response) -> Optional[str]:
     """Where a redirect leads; None for other answers."""
     if response.status not in _REDIRECTS:
         return None
-    values = [value for name, value in response.headers if name.lower() == b"location"]
+    values = _values(response, b"location")
     return quote(values[0], safe=_URL_SIGNS) if values else None
 
 
 def header(response: httpcore.Response, wanted: bytes) -> Optional[str]:
     """All values of a header, by its name in lower case; None without it."""
-    values = [value for name, value in response.headers if name.lower() == wanted]
+    values = _values(response, wanted)
     return b", ".join(values).decode("utf-8", "replace") if values else None
+
+
+def _values(response: httpcore.Response, wanted: bytes) -> List[bytes]:
+    return [value for name, value in response.headers if name.lower() == wanted]
 
 
 class Link:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Callable, List, Sequence
 
 from tests.bench.measure import Cost, measured
 from tests.bench.stage import Stage
-from tests.support.bench import environment
+from tests.support.bench import installed_environment
+from tests.support.blocks import run
 
 _SHA256 = "find . -xdev -type f -print0 | xargs -0 -P 2 -n 64 sha256sum >/dev/null"
 
@@ -47,11 +47,11 @@ def _nothing(stage: Stage) -> None:
     """As the one before left it."""
 
 
-def _ota(*words: str, far: bool = False) -> Callable[[Stage], Cost]:
-    def run(stage: Stage) -> Cost:
-        return _cost(stage, stage.update(*words, far=far))
+def _ota(*, far: bool = False) -> Callable[[Stage], Cost]:
+    def race(stage: Stage) -> Cost:
+        return _cost(stage, stage.update(far=far))
 
-    return run
+    return race
 
 
 def _cost(
@@ -66,14 +66,13 @@ def _cost(
 
 
 def _environment(stage: Stage) -> dict[str, str]:
-    """Byte code is cached, as on an installed system."""
-    kept = {k: v for k, v in environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "SCRATCH": str(stage.scratch), "NEW": str(stage.images.trees.new)}
+    places = {"SCRATCH": str(stage.scratch), "NEW": str(stage.images.trees.new)}
+    return {**installed_environment(), **places}
 
 
 def _sha256(stage: Stage) -> Cost:
-    place = stage.scratch / "standby"
-    return _cost(stage, ["bash", "-c", f"cd {place} && {_SHA256}"], Stage.mounted_standby)
+    script = f'cd "$SCRATCH/standby" && {_SHA256}'
+    return _cost(stage, ["bash", "-c", script], Stage.mounted_standby)
 
 
 def _copy(stage: Stage) -> Cost:
@@ -93,7 +92,7 @@ def _rsync(stage: Stage) -> Cost:
 def _curl(far: bool) -> Callable[[Stage], Cost]:
     """Fetches what the last `ota` fetched, into nothing."""
 
-    def run(stage: Stage) -> Cost:
+    def race(stage: Stage) -> Cost:
         wanted = stage.scratch / "urls"
         paths = dict.fromkeys(p for p in stage.server.paths() if p.startswith("new/rootfs"))
         lines = (f'url = "{stage.url(far)}{p}"\noutput = /dev/null\n' for p in paths)
@@ -102,7 +101,7 @@ def _curl(far: bool) -> Callable[[Stage], Cost]:
                 str(stage.server.cacert), "--config", str(wanted)]  # fmt: skip
         return _cost(stage, argv)
 
-    return run
+    return race
 
 
 def _ostree_client(stage: Stage) -> None:
@@ -110,40 +109,27 @@ def _ostree_client(stage: Stage) -> None:
     served = stage.images.served / "ostree"
     if not (served / "summary").exists():
         shutil.rmtree(served, ignore_errors=True)
-        _do("ostree", "init", f"--repo={served}", "--mode=archive")
+        run("ostree", "init", f"--repo={served}", "--mode=archive")
         for name, tree in (("old", stage.images.trees.old), ("new", stage.images.trees.new)):
-            _do("ostree", "commit", f"--repo={served}", f"--branch={name}",
-                str(_without_nodes(tree, stage.images.served.parent / "bench-plain")))  # fmt: skip
-        _do("ostree", "summary", f"--repo={served}", "-u")
+            run("ostree", "commit", f"--repo={served}", f"--branch={name}",
+                _without_nodes(tree, stage.images.served.parent / "bench-plain"))  # fmt: skip
+        run("ostree", "summary", f"--repo={served}", "-u")
     stage.make_empty()
     with stage.mounted_standby() as place:
         repository = f"--repo={place}/repo"
-        _do("ostree", "init", repository, "--mode=bare")
-        _do("ostree", "pull-local", repository, str(served), "old")
+        run("ostree", "init", repository, "--mode=bare")
+        run("ostree", "pull-local", repository, str(served), "old")
         trust = f"--set=tls-ca-path={stage.server.cacert}"
         url = f"{stage.server.url}ostree"
-        _do("ostree", "remote", "add", repository, "--no-gpg-verify", trust, "origin", url)
+        run("ostree", "remote", "add", repository, "--no-gpg-verify", trust, "origin", url)
 
 
 def _without_nodes(tree: Path, place: Path) -> Path:
     """`tree` in hard links without device nodes, which ostree does not take; beside it."""
     shutil.rmtree(place, ignore_errors=True)
-    _do("cp", "-al", str(tree), str(place))
-    _do(
-        "find",
-        str(place),
-        "(",
-        "-type",
-        "b",
-        "-o",
-        "-type",
-        "c",
-        "-o",
-        "-type",
-        "p",
-        ")",
-        "-delete",
-    )
+    run("cp", "-al", tree, place)
+    for kind in "bcp":
+        run("find", place, "-type", kind, "-delete")
     return place
 
 
@@ -154,9 +140,3 @@ def _ostree(stage: Stage) -> Cost:
         '&& sync -f "$SCRATCH/standby"'
     )
     return _cost(stage, ["bash", "-c", script], Stage.mounted_standby)
-
-
-def _do(*argv: str) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{argv}: {done.stderr}")

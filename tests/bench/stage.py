@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +31,11 @@ class Stage:
     standby: str
     scratch: Path
 
-    def update(self, *words: str, far: bool = False) -> List[str]:
+    def update(self, *, far: bool) -> List[str]:
         """The command that brings the new image into the standby slot."""
         return [
             *ota_argv(), "update", "--root", str(self.root), "--no-self-confirm", "--json",
-            "--version", f"{self.url(far)}new", "--cacert", str(self.server.cacert), *words,
+            "--version", f"{self.url(far)}new", "--cacert", str(self.server.cacert),
         ]  # fmt: skip
 
     def url(self, far: bool) -> str:
@@ -51,10 +50,7 @@ class Stage:
     def make_old(self) -> None:
         """The standby slot holds the old image."""
         _punch(self.standby)
-        subprocess.run(
-            ["dd", f"if={self.running}", f"of={self.standby}", "bs=4M", "conv=sparse",
-             "status=none"], check=True,
-        )  # fmt: skip
+        run("dd", f"if={self.running}", f"of={self.standby}", "bs=4M", "conv=sparse")
         run("e2fsck", "-fy", self.standby)
         run("tune2fs", "-U", "random", self.standby)
 

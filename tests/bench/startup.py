@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Dict, List
 
-from tests.support.bench import environment, make_device, ota
+from tests.support.bench import installed_environment, make_device, ota
 
 RUNS = 15
 
@@ -42,11 +42,6 @@ def _interleaved(commands: Dict[str, List[str]]) -> Dict[str, float]:
     for _ in range(RUNS):
         for title, argv in commands.items():
             start = time.perf_counter()
-            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=_environment())
+            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=installed_environment())
             taken[title].append(time.perf_counter() - start)
     return {title: statistics.median(seconds) for title, seconds in taken.items()}
-
-
-def _environment() -> Dict[str, str]:
-    """Byte code is cached, as on an installed system."""
-    return {k: v for k, v in environment().items() if k != "PYTHONDONTWRITEBYTECODE"}

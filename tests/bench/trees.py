@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict
@@ -46,7 +45,6 @@ class Images:
 
 def make_images(size: str, cache: Path) -> Images:
     """Trees and images of a size, made once below `cache`."""
-    os.environ["OTA_TEST_CACHE"] = str(cache)
     trees = make_debian(cache, _BASE, f"bench-{size}", more=SIZES[size].more)
     images = Images(trees, cache / f"bench-{size}-served", cache / "bench-keys")
     if not images.anchor.exists():

@@ -54,6 +54,11 @@ def environment() -> Dict[str, str]:
     return {**kept, "PYTHONPATH": str(BASE)}
 
 
+def installed_environment() -> Dict[str, str]:
+    """The same, but byte code is cached, as on an installed system: for measuring."""
+    return {k: v for k, v in environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def ota(*words: object, stdin: bytes = b"", env: Optional[Mapping[str, str]] = None) -> Ran:
     """Runs `ota` to its end."""
     done = subprocess.run(

@@ -15,19 +15,16 @@ from typing import Callable, NamedTuple
 import pytest
 
 PACKAGES = "systemd-sysv,udev,kmod,e2fsprogs,initramfs-tools,linux-image-cloud-amd64"
-_INSTALL = """\
+_BEGIN = """\
 set -e
 mount -t proc proc "$1/proc"
 export DEBIAN_FRONTEND=noninteractive
+"""
+_INSTALL = """\
 chroot "$1" apt-get -q update
 chroot "$1" apt-get -qy install --no-install-recommends $2
-chroot "$1" apt-get clean
-rm -rf "$1"/var/lib/apt/lists/*
 """
 _UPGRADE = """\
-set -e
-mount -t proc proc "$1/proc"
-export DEBIAN_FRONTEND=noninteractive
 for file in /etc/apt/sources.list.d/*.sources; do
     grep -q "^Suites:.*$2" "$file" && cp "$file" "$1/etc/apt/sources.list.d/"
 done
@@ -35,6 +32,8 @@ chroot "$1" apt-get -q update
 chroot "$1" apt-get -qy dist-upgrade
 mkdir -p "$3"
 find "$1"/var/cache/apt/archives -name 'linux-image-*.deb' -exec mv -t "$3" {} +
+"""
+_END = """\
 chroot "$1" apt-get clean
 rm -rf "$1"/var/lib/apt/lists/*
 """
@@ -83,16 +82,16 @@ def make_debian(
 def _make(found: Debian, packages: str, more: str, suite: str, mirror: str) -> None:
     _run("debootstrap", "--variant=minbase", f"--include={packages}", suite, str(found.old), mirror)
     if more:
-        _run_with_mounts(_INSTALL, str(found.old), more)
+        _run_in(_INSTALL, str(found.old), more)
     _run("cp", "-a", str(found.old), str(found.new))
-    _run_with_mounts(_UPGRADE, str(found.new), suite, str(found.packages))
+    _run_in(_UPGRADE, str(found.new), suite, str(found.packages))
 
 
-def _run_with_mounts(script: str, *words: str) -> None:
-    """Runs bash in a mount namespace of its own."""
+def _run_in(script: str, *words: str) -> None:
+    """Runs what `script` does with the tree that the first word names; its mounts end with it."""
     _run(
-        "unshare", "--mount", "--propagation", "private", "bash", "-c", script, "debian", *words,
-        timeout_s=3600,
+        "unshare", "--mount", "--propagation", "private", "bash", "-c", f"{_BEGIN}{script}{_END}",
+        "debian", *words, timeout_s=3600,
     )  # fmt: skip
 
 
