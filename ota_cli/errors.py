@@ -164,13 +164,16 @@ class Interrupted(OtaError):
 
     slug = "interrupted"
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, received: SignalReceived) -> None:
         super().__init__("interrupted", hint="run the same command again; finished work is kept")
-        self.exit_code = 128 + signal_number
+        self.exit_code = 128 + received.number
+        self.footprint = received.footprint
 
 
 class SignalReceived(KeyboardInterrupt):
     """A signal that ends the program, on its way up: no handler of errors may swallow it."""
+
+    footprint: Optional[Footprint] = None
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -182,15 +185,7 @@ def leaving(footprint: Footprint) -> Iterator[None]:
     """Says what a failure of the block leaves behind; the innermost block knows best."""
     try:
         yield
-    except SignalReceived as received:
-        interrupted = Interrupted(received.number)
-        interrupted.footprint = footprint
-        raise interrupted from None
-    except OtaError as error:
-        if error.footprint is None:
-            error.footprint = footprint
-        raise
-    except Exception as bug:
-        if getattr(bug, "footprint", None) is None:
-            bug.footprint = footprint  # type: ignore[attr-defined]
+    except (Exception, SignalReceived) as failure:  # goes on as it is, and a bug tells it as well
+        if getattr(failure, "footprint", None) is None:
+            failure.footprint = footprint  # type: ignore[union-attr]
         raise

@@ -69,7 +69,7 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
             traceback.print_exc()
         return _fail(name, error, output)
     except SignalReceived as received:
-        return _fail(name, Interrupted(received.number), output)
+        return _fail(name, Interrupted(received), output)
     except PermissionError as error:
         return _fail(name, _denied(error), output)
     except Exception as error:  # noqa: BLE001 (the one boundary: a bug gets its exit code here)

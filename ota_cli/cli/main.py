@@ -49,7 +49,7 @@ def main(argv: Optional[List[str]] = None) -> NoReturn:
     except click.ClickException as error:
         _usage(error, words)
     except SignalReceived as received:
-        _end("", Interrupted(received.number), words)
+        _end("", Interrupted(received), words)
     except OSError as error:  # verbs catch their own: this is help, or the version
         Stream(sys.stdout, "stdout", complain=Stream(sys.stderr, "stderr")).lose(error)
     sys.exit(0)

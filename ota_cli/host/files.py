@@ -34,7 +34,7 @@ def write_durably(path: PathLike, data: bytes, mode: int = 0o644) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(temporary, target)
-    except BaseException:
+    except BaseException:  # a signal leaves nothing behind either
         _forget(temporary)
         raise
     fsync_directory(os.path.dirname(target) or ".")
