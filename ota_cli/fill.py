@@ -8,6 +8,7 @@ anywhere, the next run finds what is done by content and goes on.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence
 
-from .core.delta import FileStep, LocalTree, Plan, Source
+from .core.local import LocalTree
+from .core.plan import FileStep, Plan, Source
+from .entries import Digest
 from .errors import NoSpace, OtaError, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted, Warned
 from .host import content
+from .host.content import in_turn
 from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all, thaw_below
 from .metadata import ROOT_DIRECTORY, Finisher
-from .model import Attributes, Digest
+from .model import Attributes
 from .survey import METADATA, STAGING
 
 #: So many files are copied by a thread before it is given more.
@@ -202,10 +206,9 @@ class _Filling:
 
     def _copy(self, plan: Plan) -> List[FileStep]:
         """Copies what the running slot has, on all cores; the steps whose content changed."""
-        steps = [step for step in plan.steps if step.source is Source.COPIED]
-        batches = [steps[start : start + _BATCH] for start in range(0, len(steps), _BATCH)]
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            return [step for batch in pool.map(self._copy_batch, batches) for step in batch]
+        steps = plan.steps.of(Source.COPIED)
+        batches = iter(lambda: list(itertools.islice(steps, _BATCH)), [])
+        return [step for batch in in_turn(self._copy_batch, batches) for step in batch]
 
     def _copy_batch(self, batch: Sequence[FileStep]) -> List[FileStep]:
         unmade = []
@@ -241,24 +244,20 @@ def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:
 
 def _place_staged(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> None:
     """Stashed content keeps its inode, so its old extended attributes must go."""
-    for step in plan.steps:
-        if step.source in (Source.STAGED, Source.MOVED):
-            _place(standby, step, finisher)
-            meter.add(step.entry.size or 0 if step.source is Source.STAGED else 0)
+    for step in plan.steps.of(Source.STAGED, Source.MOVED):
+        _place(standby, step, finisher)
+        meter.add(step.entry.size or 0 if step.source is Source.STAGED else 0)
 
 
 def _make_empty(standby: Path, plan: Plan, finisher: Finisher) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    for step in plan.steps:
-        if step.source is Source.EMPTY:
-            os.close(os.open(f"{standby}{step.entry.path}", flags, 0o600))
-            finisher.file(step.entry, mtime_ns=None)
+    for step in plan.steps.of(Source.EMPTY):
+        os.close(os.open(f"{standby}{step.entry.path}", flags, 0o600))
+        finisher.file(step.entry, mtime_ns=None)
 
 
 def _duplicate(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> None:
-    for step in plan.steps:
-        if step.source is not Source.DUPLICATED:
-            continue
+    for step in plan.steps.of(Source.DUPLICATED):
         source = f"{standby}{step.origin}"
         with content.made_readable(source):
             made = _write_copy(standby, step, source, finisher, meter)
@@ -270,7 +269,7 @@ def _duplicate(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> N
 
 
 def _link(standby: Path, plan: Plan) -> None:
-    for step in plan.steps:
+    for step in plan.steps.linked():
         for other in step.links:
             os.link(f"{standby}{step.entry.path}", f"{standby}{other.path}", follow_symlinks=False)
 

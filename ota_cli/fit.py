@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 from .boot.grub_files import occupied_bytes
-from .core.delta import LocalTree, Plan, Source
+from .core.local import LocalTree
+from .core.plan import Plan, Source
 from .core.record import Record
 from .errors import DoesNotFit, NoSpace, TrialFailed
-from .model import Device, Digest, Image, SlotName
+from .model import Device, Image, SlotName
 
 #: Kept free on the standby slot besides what the plan writes: directories, journal, metadata.
 SPARE_BYTES = 4 * 1024 * 1024
@@ -63,21 +64,26 @@ def _when(text: str) -> datetime:
 
 def space_bytes(plan: Plan) -> int:
     """Bytes of new content, in whole blocks, that `plan` writes to the standby slot."""
-    sizes = (step.entry.size or 0 for step in plan.steps if step.source in WRITTEN)
-    return sum(_in_blocks(size) for size in sizes)
+    return sum(map(_in_blocks, plan.steps.sizes(*WRITTEN)))
 
 
 def freed_bytes(plan: Plan, local: LocalTree) -> int:
     """Bytes that the plan's removals give back; stashed content is moved, not freed."""
-    stashed = {local.files[path].inode for path in plan.stash.values()}
-    removed: Dict[int, Tuple[int, int]] = {}
+    stashed = {_inode(local, path) for path in plan.stash.values()}
+    removed: Dict[int, int] = {}
+    total = 0
     for path in plan.removals:
-        file = local.files.get(path)
+        file = local.files.find(path)
         if file is not None and file.inode not in stashed:
-            _, names = removed.get(file.inode, (0, 0))
-            removed[file.inode] = (_in_blocks(file.size), names + 1)
-    links = {file.inode: file.links for file in local.files.values()}
-    return sum(size for inode, (size, names) in removed.items() if names == links[inode])
+            names = removed[file.inode] = removed.get(file.inode, 0) + 1
+            total += _in_blocks(file.size) if names == file.links else 0
+    return total
+
+
+def _inode(local: LocalTree, path: str) -> int:
+    file = local.files.find(path)
+    assert file is not None, path
+    return file.inode
 
 
 def require_space(
@@ -129,17 +135,13 @@ def wire_bytes(image: Image, plan: Plan) -> Tuple[int, bool]:
 
     Field images do not say how large their compressed blobs are; then the content's size counts.
     """
-    attributes = image.tables.attributes
-    sizes: Dict[Digest, int] = dict(attributes.blob_sizes) if attributes else {}
     total, exact = 0, True
     for step in plan.downloads:
         entry = step.entry
-        if entry.compressed and image.claims.compressed_directory:
-            exact = exact and entry.digest in sizes
-            total += sizes.get(entry.digest, entry.size or 0)
-        else:
-            exact = exact and entry.size is not None
-            total += entry.size or 0
+        is_packed = entry.compressed and image.claims.compressed_directory
+        size = entry.blob_bytes if is_packed else entry.size
+        exact = exact and size is not None
+        total += (size if size is not None else entry.size) or 0
     return total, exact
 
 

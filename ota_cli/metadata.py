@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Dict, Iterable, Mapping, Optional, Tuple
+from typing import Dict, Iterable, Optional, Tuple
 
-from .core.delta import LocalTree, Plan, Source
+from .core.local import LocalTree
+from .core.plan import Plan, Source
+from .entries import DirEntry, FileEntry
 from .host.tree import has_xattrs, xattrs_of
-from .model import Attributes, DirEntry, FileEntry
+from .model import Attributes
 
 #: Set by the running system's policy, not by an image that does not name them.
 _POLICY_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.SMACK64")
@@ -35,7 +37,7 @@ class Finisher:
         self._slot = str(slot)
         self._local = local
         self._owners = owners
-        self._mtimes: Mapping[str, int] = attributes.mtimes_ns if attributes else {}
+        self._mtimes = attributes.mtimes_ns if attributes else {}
         self._xattrs = attributes.xattrs if attributes else {}
 
     def file(self, entry: FileEntry, mtime_ns: Optional[int]) -> None:
@@ -44,7 +46,7 @@ class Finisher:
         self._own(target, entry.uid, entry.gid)
         self._fit_xattrs(target, entry.path)
         os.chmod(target, entry.mode)
-        self._date(target, self._mtimes.get(entry.path, mtime_ns))
+        self._date(target, mtime_ns if entry.mtime_ns is None else entry.mtime_ns)
 
     def new_file(self, descriptor: int, entry: FileEntry, mtime_ns: int) -> None:
         """All metadata of a new file that is still open; `mtime_ns` where the image gives none."""
@@ -53,15 +55,14 @@ class Finisher:
         if entry.path in self._xattrs or has_xattrs(descriptor):  # such as a default ACL
             self._fit_xattrs(f"{self._slot}{entry.path}", entry.path)
         os.fchmod(descriptor, entry.mode)
-        mtime_ns = self._mtimes.get(entry.path, mtime_ns)
+        mtime_ns = mtime_ns if entry.mtime_ns is None else entry.mtime_ns
         os.utime(descriptor, ns=(mtime_ns, mtime_ns))
 
     def keep(self, plan: Plan) -> None:
         """Corrects what differs on kept files; writes nothing to those that are right."""
-        for step in plan.steps:
-            if step.source is not Source.KEPT:
-                continue
-            entry, have = step.entry, self._local.files[step.entry.path]
+        for step in plan.steps.of(Source.KEPT):
+            entry, have = step.entry, self._local.files.find(step.entry.path)
+            assert have is not None, entry.path
             target = f"{self._slot}{entry.path}"
             wrong_owner = self._owners and (have.uid, have.gid) != (entry.uid, entry.gid)
             if wrong_owner:
@@ -69,9 +70,8 @@ class Finisher:
             changed = self._fit_xattrs(target, entry.path)
             if wrong_owner or changed or have.mode != entry.mode:
                 os.chmod(target, entry.mode)
-            mtime_ns = self._mtimes.get(entry.path)
-            if mtime_ns not in (None, have.mtime_ns):
-                self._date(target, mtime_ns)
+            if entry.mtime_ns not in (None, have.mtime_ns):
+                self._date(target, entry.mtime_ns)
 
     def symlinks_and_nodes(self, plan: Plan) -> None:
         """Makes missing symlinks, nodes and fifos; corrects the owners of all of them."""

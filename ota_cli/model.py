@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Dict, List, Literal, Mapping, NamedTuple, NewType, Optional, Tuple, Union
+from typing import Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple, Union
+
+from .entries import Digest, DirEntry, LinkEntry, NodeEntry
+from .packed import PackedFiles
 
 SlotName = Literal["a", "b"]
 SLOT_NAMES: Tuple[SlotName, SlotName] = ("a", "b")
 
-#: The 32 raw bytes of a sha256.
-Digest = NewType("Digest", bytes)
-
-#: sha256 of nothing: the empty file is made, never fetched.
-EMPTY_DIGEST = Digest(
-    bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-)
-
+#: How much of a standby slot is read before it is filled (DESIGN section 5).
+VerifyLocal = Literal["full", "stat"]
 
 #: Kept from the running slot besides what the image names (FORMATS section 7).
 DEFAULT_PERSIST = (
@@ -35,52 +32,7 @@ def other_slot(slot: SlotName) -> SlotName:
     return "b" if slot == "a" else "a"
 
 
-# --- What an image holds (FORMATS section 1) --------------------------------------------------
-# Paths are absolute inside the image ("/etc/hosts"). NamedTuples: half a million of these must
-# stay small.
-
-
-class DirEntry(NamedTuple):
-    path: str
-    mode: int
-    uid: int
-    gid: int
-
-
-class LinkEntry(NamedTuple):
-    path: str
-    target: str
-    uid: int
-    gid: int
-
-
-class FileEntry(NamedTuple):
-    """One name of a regular file.
-
-    `size` in bytes, None where the image does not say. Entries with an equal `inode` (not
-    None) are names of one file. `compressed`: the server holds a zstd blob of it.
-    """
-
-    path: str
-    mode: int
-    uid: int
-    gid: int
-    digest: Digest
-    size: Optional[int]
-    inode: Optional[str]
-    compressed: bool
-
-
-class NodeEntry(NamedTuple):
-    """A device node or fifo; `kind` is one of `b`, `c`, `p`."""
-
-    path: str
-    kind: str
-    mode: int
-    uid: int
-    gid: int
-    major: int
-    minor: int
+# --- An image (FORMATS section 1); its entries are in `entries` ---------------------------------
 
 
 @dataclass(frozen=True)
@@ -88,7 +40,8 @@ class Attributes:
     """What the field's layout lacks; comes from our own signed table.
 
     `mtimes_ns`: path to modification time. `xattrs`: path to (name, value) pairs.
-    `blob_sizes`: bytes of the compressed blob by digest of its content.
+    `blob_sizes`: bytes of the compressed blob by digest of its content. In `Tables`, the times
+    and blobs of regular files are in their entries instead.
     """
 
     mtimes_ns: Mapping[str, int]
@@ -103,7 +56,7 @@ class Tables:
 
     directories: List[DirEntry]
     symlinks: List[LinkEntry]
-    regulars: List[FileEntry]
+    regulars: PackedFiles
     persistents: Tuple[str, ...]
     attributes: Optional[Attributes]
 
@@ -249,6 +202,7 @@ class Settings:
     allowed_signers: Optional[Tuple[str, ...]] = None
     health_timeout_s: float = 60.0
     commit_deadline_s: int = DEFAULT_DEADLINE_S
+    verify_local: VerifyLocal = "full"
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,16 @@ from pathlib import Path
 from typing import Iterable, List, Optional, Tuple
 
 from .core import cmdline, fstab
-from .core.delta import Plan
 from .core.kernels import newest_kernel
+from .core.plan import Plan
+from .entries import FileEntry
 from .errors import DoesNotFit, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, drop_from_cache, made_readable
 from .host.files import syncfs
 from .host.inside import resolve, resolve_parent
 from .host.run import run
-from .model import (
-    BootFile,
-    BootFiles,
-    Device,
-    DeviceSlot,
-    FileEntry,
-    Image,
-    SlotName,
-)
+from .model import BootFile, BootFiles, Device, DeviceSlot, Image, SlotName
 from .persist import persist
 from .slots import node_of, probe_file_system
 
@@ -126,9 +119,9 @@ def flush_and_read_back(
             drop_from_cache(f"{standby}{path}")
     sizes = {path: entry.size or 0 for path, entry in entries.items()}
     meter = Meter(emit, Phase.VERIFY, sum(sizes.values()))
-    digests = digest_files(standby, sizes, emit, meter.add, unlock=True)
-    for path, entry in entries.items():
-        if digests.get(path) != entry.digest:
+    digests = digest_files(standby, sizes.items(), emit, meter.add, unlock=True)
+    for (path, entry), digest in zip(entries.items(), digests):
+        if digest != entry.digest:
             raise SlotUnusable(
                 f"{path} does not read back as it was written",
                 hint="the slot's storage is failing; see the kernel log",

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Iterator
 
 from .core.certs import CertStore, SignerPolicy
-from .core.delta import Plan, make_plan
+from .core.delta import make_plan
+from .core.plan import Plan
 from .errors import Footprint, SlotUnusable, leaving
 from .events import Emit
 from .fill import fill, slot_errors
@@ -33,7 +34,7 @@ from .slots import (
 )
 from .source import fetching, obtain
 from .survey import survey
-from .verify import write_metadata
+from .verify import write_metadata, write_slot_index
 
 #: A partition table, a boot sector or a file's beginning lies in here.
 _BLANK_BYTES = 1024 * 1024
@@ -72,13 +73,14 @@ def unpack(
     image = obtain(fetcher, store, policy, emit)
     fetch = fetching(fetcher, image, lambda count: None)
     with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
-        seen = survey(image.tables, root, None, emit, unlock=True)
+        seen = survey(image.tables.regulars, root, None, emit, unlock=True)
         plan = make_plan(image.tables, seen.standby, seen.content)
         require_room(root, plan, seen.standby)
         fill(root, None, plan, seen.standby, image.tables.attributes, fetch, emit)
         with slot_errors(root):
             write_metadata(root, image, ())
             flush_and_read_back(root, image, plan, (), emit)
+            write_slot_index(root, image, ())
     return Unpacked(image, target, plan, wire_bytes(image, plan)[0])
 
 

@@ -8,15 +8,16 @@ from typing import Callable, Iterable, Iterator, List, Mapping, Sequence
 
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
-from .core.delta import FileStep
-from .core.tables import MAX_TABLE_BYTES
+from .core.lines import MAX_TABLE_BYTES
+from .core.plan import FileStep
 from .core.trust import SignedClaims, verify_claims, verify_image
 from .core.urls import without_secrets
+from .entries import Digest
 from .errors import UsageProblem
 from .events import Emit, Phase, PhaseStarted
 from .fill import Fetch
 from .host.net import Blob, Fetcher, compressed_location, plain_location
-from .model import Digest, Image, Settings
+from .model import Image, Settings
 
 MAX_JWT_BYTES = 256 * 1024
 MAX_CERTIFICATE_BYTES = 64 * 1024

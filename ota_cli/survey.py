@@ -8,16 +8,20 @@ the same name and size, other running files of a wanted size.
 from __future__ import annotations
 
 import os
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, Optional
+from typing import FrozenSet, Iterable, Iterator, Optional, Sequence
 
 from .core import delta
-from .core.delta import Content, LocalTree
+from .core.local import Content, Known, LocalFiles, LocalTree, Origins
+from .entries import EMPTY_DIGEST, Digest
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, digest_of, made_readable
+from .host.index import remembered
 from .host.tree import is_own_file, scan
-from .model import Digest, Tables
+from .model import VerifyLocal
+from .packed import PackedFiles
 
 METADATA = ".ota"
 STAGING = f"{METADATA}/staging"
@@ -33,27 +37,39 @@ class Survey:
 
 
 def survey(
-    tables: Tables, standby: Optional[Path], running: Optional[Path], emit: Emit, *, unlock: bool
+    files: PackedFiles,
+    standby: Optional[Path],
+    running: Optional[Path],
+    emit: Emit,
+    *,
+    unlock: bool,
+    level: VerifyLocal = "full",
 ) -> Survey:
     """Looks through the standby slot (None: will be made empty) and the running one (None: none).
 
     `unlock`: see `host.tree.scan`; True only when the standby slot is about to be filled.
+    `level`: `stat` takes what the standby slot's index says of unchanged files for `KEPT` ones.
+    What is to be copied may come from the running slot's index: it is hashed while it is copied.
     """
     emit(PhaseStarted(Phase.COMPARE, "comparing the image with what the device has"))
     local = scan(standby, emit, unlock=unlock) if standby else LocalTree()
     staged = staged_digests(standby) if standby else frozenset()
-    known: Dict[str, Digest] = {}
+    known = Known(local.files)
     if standby:
-        known = _hash(standby, delta.keep_candidates(tables, local), local, emit, unlock)
-        missing = delta.missing_files(tables, {*known.values(), *staged})
-        others = delta.size_candidates(missing, local, known)
-        known.update(_hash(standby, others, local, emit, unlock))
-    found: Dict[Digest, str] = {}
-    if running:
-        missing = delta.missing_files(tables, {*known.values(), *staged})
-        if missing:
-            found = _search(running, tables, {*known.values(), *staged}, emit)
-    return Survey(local, Content(known, staged, found))
+        candidates: Iterable[int] = delta.keep_candidates(files, local.files)
+        if level == "stat":
+            hints = remembered(standby / METADATA, local.files)
+            candidates = _not_trusted(files, candidates, local.files, known, hints)
+        _hash(standby, candidates, local, known, emit, unlock)
+    missing: Sequence[int] = delta.missing_rows(files, local.files, known, staged)
+    if standby and missing:
+        others = array("I", delta.size_candidates(files, missing, local.files, known))
+        _hash(standby, others, local, known, emit, unlock)
+        found = {known.digest(row) for row in others}
+        missing = array("I", (row for row in missing if files.digest(row) not in found))
+    if running and missing:
+        return Survey(local, Content(known, staged, _search(running, files, missing, emit)))
+    return Survey(local, Content(known, staged))
 
 
 def staged_digests(standby: Path) -> FrozenSet[Digest]:
@@ -83,26 +99,73 @@ def _holds(path: Path, wanted: str) -> bool:
         return False
 
 
-def _search(
-    running: Path, tables: Tables, at_hand: Iterable[Digest], emit: Emit
-) -> Dict[Digest, str]:
-    """One running path for each digest of the image that is there and not `at_hand`."""
-    have = set(at_hand)
+def _not_trusted(
+    files: PackedFiles, candidates: Iterable[int], local: LocalFiles, known: Known, hints: Known
+) -> Iterator[int]:
+    """The candidates that must be read; takes over the right ones that nobody changed.
+
+    What the boot loader gets is always read.
+    """
+    for row in candidates:
+        path, hint = local.paths[row], hints.digest(row)
+        wanted = files.paths.find(path)
+        is_wanted = wanted is not None and files.digest(wanted) == hint
+        if hint is not None and is_wanted and not path.startswith("/boot/"):
+            known.learn(row, hint)
+        else:
+            yield row
+
+
+def _search(running: Path, files: PackedFiles, missing: Sequence[int], emit: Emit) -> Origins:
+    """Where in the running slot the content of the `missing` rows is, if it is there."""
     local = scan(running, emit)
-    missing = delta.missing_files(tables, have)
-    known = _hash(running, delta.same_path_candidates(missing, local), local, emit)
-    have.update(known.values())
-    missing = delta.missing_files(tables, have)
-    known.update(_hash(running, delta.size_candidates(missing, local, known), local, emit))
-    found: Dict[Digest, str] = {}
-    for path, digest in known.items():
-        found.setdefault(digest, path)
-    return found
+    known, origins = remembered(running / METADATA, local.files), Origins(len(files))
+    places = list(delta.same_place(files, missing, local.files))
+    unread = (there for _, there in places if known.digest(there) is None)
+    _hash(running, unread, local, known, emit)
+    for row, there in places:
+        if known.digest(there) == files.digest(row):
+            origins.here(row)
+    _search_elsewhere(
+        running, files, [row for row in missing if origins.of(row, "") is None],
+        local, known, origins, emit,
+    )  # fmt: skip
+    return origins
+
+
+def _search_elsewhere(
+    running: Path, files: PackedFiles, missing: Sequence[int], local: LocalTree, known: Known,
+    origins: Origins, emit: Emit,
+) -> None:  # fmt: skip
+    """Notes where the content of the `missing` rows is under other names."""
+    wanted = {files.digest(row): row for row in missing}
+
+    def look(rows: Iterable[int]) -> None:
+        for there in rows:
+            row = wanted.pop(known.digest(there) or EMPTY_DIGEST, None)
+            if row is not None:
+                origins.elsewhere(row, local.files.paths[there])
+
+    look(known.rows())
+    others = array("I", delta.size_candidates(files, wanted.values(), local.files, known))
+    _hash(running, others, local, known, emit)
+    look(others)
 
 
 def _hash(
-    root: Path, paths: Iterable[str], local: LocalTree, emit: Emit, unlock: bool = False
-) -> Dict[str, Digest]:
-    chosen = {path: local.files[path].size for path in paths}
-    meter = Meter(emit, Phase.COMPARE, sum(chosen.values()))
-    return digest_files(root, chosen, emit, meter.add, unlock=unlock)
+    root: Path, rows: Iterable[int], local: LocalTree, known: Known, emit: Emit,
+    unlock: bool = False,
+) -> None:  # fmt: skip
+    """Learns what the files of `rows` hold."""
+    files, chosen = local.files, array("I")
+    for row in rows:
+        if files.size(row):
+            chosen.append(row)
+        else:
+            known.learn(row, EMPTY_DIGEST)
+    meter = Meter(emit, Phase.COMPARE, sum(map(files.size, chosen)))
+    sizes = ((files.paths[row], files.size(row)) for row in chosen)
+    digests = digest_files(root, sizes, emit, meter.add, unlock=unlock)
+    for row, digest in zip(chosen, digests):
+        if digest is not None:
+            known.learn(row, digest)

@@ -23,7 +23,8 @@ from typing import Iterator, List, Optional
 
 from .confirmable import require_confirmable
 from .core import record as phases
-from .core.delta import Plan, make_plan
+from .core.delta import make_plan
+from .core.plan import Plan
 from .core.record import Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
 from .events import Emit, Phase, PhaseStarted
@@ -32,15 +33,16 @@ from .fit import require_fit, require_space, space_bytes, wire_bytes
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher, NetSettings
-from .model import Checked, Device, Image, SlotName, other_slot
+from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
 from .newsystem import adapt, boot_files, flush_and_read_back
 from .policy import signer_policy, trust
 from .probe import require_running
+from .seal import seal_of, usable_level
 from .slots import needs_mounts, readable, running_root, standby_root, will_format
 from .source import fetching, obtain, version_name
 from .survey import Survey, survey
 from .trial import Session, arm, open_session, require_intact, stay, view_session
-from .verify import write_metadata
+from .verify import write_metadata, write_slot_index
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Preview:
 @dataclass(frozen=True)
 class Updated:
     """What an update did. `plan` None: the image runs; `taken_back`: what was armed beside it.
-    `armed`: the next boot tries `slot`."""
+    `armed`: the next boot tries `slot`. `verify_local`: how much of the standby slot was read."""
 
     version: str
     slot: SlotName
@@ -90,6 +92,7 @@ class Updated:
     seconds: float
     armed: bool
     carried: List[str]
+    verify_local: VerifyLocal
     taken_back: Optional[SlotName] = None
 
     @property
@@ -112,7 +115,8 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     runs = _is_running(device, record, image)
     if not runs:
         require_fit(device, record, image, request.allow_downgrade, request.retry_failed)
-    plan = _plan_without_touching(device, slot, image, emit)
+    level = usable_level(device, record, slot, emit)
+    plan = _plan_without_touching(device, slot, image, level, emit)
     wire, exact = wire_bytes(image, plan)
     return Preview(
         version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
@@ -137,7 +141,16 @@ def update(device: Device, request: Request, emit: Emit) -> Updated:
             taken_back = session.boot.trial
             stay(session, emit)
             return Updated(
-                version, session.running, image, None, 0, _since(started), False, [], taken_back
+                version,
+                session.running,
+                image,
+                None,
+                0,
+                _since(started),
+                False,
+                [],
+                "full",
+                taken_back,
             )
         require_fit(device, session.record, image, request.allow_downgrade, request.retry_failed)
         staging = _Staging(session, request, image, version)
@@ -148,11 +161,13 @@ def update(device: Device, request: Request, emit: Emit) -> Updated:
                 arm(device, session.backend, staged.checked)
     return Updated(
         version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
-        _since(started), not request.stage_only, staged.carried,
+        _since(started), not request.stage_only, staged.carried, staged.verify_local,
     )  # fmt: skip
 
 
-def _plan_without_touching(device: Device, slot: SlotName, image: Image, emit: Emit) -> Plan:
+def _plan_without_touching(
+    device: Device, slot: SlotName, image: Image, level: VerifyLocal, emit: Emit
+) -> Plan:
     with ExitStack() as stack:
         if needs_mounts(device):  # an update that finds its slot mounted would fail for good
             stack.enter_context(store.exclusive(device))
@@ -162,7 +177,7 @@ def _plan_without_touching(device: Device, slot: SlotName, image: Image, emit: E
         standby = None if will_format(location) else stack.enter_context(readable(location))
         if standby is not None and not standby.is_dir():
             standby = None
-        seen = survey(image.tables, standby, running, emit, unlock=False)
+        seen = survey(image.tables.regulars, standby, running, emit, unlock=False, level=level)
     return make_plan(image.tables, seen.standby, seen.content)
 
 
@@ -192,6 +207,7 @@ class _Staged:
     checked: Checked
     plan: Plan
     carried: List[str]
+    verify_local: VerifyLocal
 
 
 @dataclass(frozen=True)
@@ -218,12 +234,15 @@ class _Staging:
         if needs_mounts(self.device):
             enter_private_namespace()
         withdrawal = self._withdrawal()
+        level = usable_level(self.device, self.session.record, self.slot, emit)
         with leaving(Footprint.STANDBY), ExitStack() as stack:
             with leaving(Footprint.NOTHING):
                 running = stack.enter_context(running_root(self.device))
                 standby = stack.enter_context(self._standby(withdrawal, emit))
             with leaving(self._touched()):
-                seen = survey(self.image.tables, standby, running, emit, unlock=True)
+                seen = survey(
+                    self.image.tables.regulars, standby, running, emit, unlock=True, level=level
+                )
                 plan = make_plan(self.image.tables, seen.standby, seen.content)
                 require_space(self.device, self.slot, standby, plan, seen.standby, self.image)
             self._withdraw(withdrawal)
@@ -233,8 +252,8 @@ class _Staging:
             self._install(standby, emit)
         checked = Checked(self.slot, self.txn)  # only now: the unmount wrote out the last of it
         with leaving(Footprint.STANDBY):
-            self._record_staged()
-        return _Staged(checked, plan, carried)
+            self._record_staged(level)
+        return _Staged(checked, plan, carried, level)
 
     def _standby(self, withdrawal: List[ops.Op], emit: Emit) -> AbstractContextManager[Path]:
         @contextmanager
@@ -286,6 +305,7 @@ class _Staging:
     def _check(self, standby: Path, plan: Plan, carried: List[str], emit: Emit) -> None:
         with slot_errors(standby):
             flush_and_read_back(standby, self.image, plan, carried, emit)
+            write_slot_index(standby, self.image, carried)
         if self.request.self_confirm and self.session.backend.needs_boot_files:
             require_confirmable(standby, self.image, signer_policy(self.device))
 
@@ -297,12 +317,13 @@ class _Staging:
             files = boot_files(self.device, self.slot, self.image, standby, self.txn)
         ops.apply(backend.install(self.device, self.slot, files))
 
-    def _record_staged(self) -> None:
+    def _record_staged(self, level: VerifyLocal) -> None:
         created = self.image.claims.details.created
         record = store.load_record(self.device)
         staged = record.with_slot(
             self.slot, state="staged", image_id=self.image.image_id, since=store.now(),
-            created=created.isoformat() if created else None,
+            created=created.isoformat() if created else None, verify_local=level,
+            seal=seal_of(self.device.slots[self.slot]),
         )  # fmt: skip
         assert staged.transaction is not None
         transaction = replace(staged.transaction, phase=phases.STAGED)

@@ -6,25 +6,29 @@ What the update itself put there is left out: persistent files, the device's lin
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple
+from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional
 
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
-from .core.delta import LocalTree
-from .core.tables import MAX_TABLE_BYTES
+from .core.lines import MAX_TABLE_BYTES
+from .core.local import LocalFile, LocalTree
 from .core.tree import implied_directories
 from .core.trust import verify_claims, verify_image
+from .entries import EMPTY_DIGEST, Digest, FileEntry
 from .errors import ImageDamaged, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files
 from .host.files import read_limited
-from .host.tree import remove_all, scan
+from .host.index import INDEX, Indexed, write_index
+from .host.tree import file_at, remove_all, scan
 from .metadata import Finisher
-from .model import EMPTY_DIGEST, FileEntry, Image
+from .model import Image
 from .survey import METADATA
 
 CARRIED = "carried.json"
@@ -50,10 +54,24 @@ def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:
     """Keeps the image's signed bytes, and what was carried over, in the slot's `/.ota`."""
     directory = slot / METADATA
     for old in list(os.scandir(directory)):
-        remove_all(old.path)
+        if old.name != INDEX:
+            remove_all(old.path)
     for name, data in image.metadata.items():
         _write(directory / name, data)
     _write(directory / CARRIED, json.dumps(sorted(carried)).encode())
+
+
+def write_slot_index(slot: Path, image: Image, carried: Iterable[str]) -> None:
+    """Remembers what was just verified in the slot, for the next time. Raises OSError."""
+    left_out = frozenset(carried)
+    write_index(
+        slot / METADATA,
+        (
+            Indexed(file_at(slot, entry.path), entry.digest)
+            for entry in image.tables.regulars
+            if not _is_in(entry.path, left_out)
+        ),
+    )
 
 
 def stored_image(slot: Path, store: CertStore, policy: SignerPolicy) -> Image:
@@ -100,21 +118,33 @@ def require_equal(slot_name: str, differences: List[Difference], *, has_run: boo
 
 
 def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[Difference]:
-    entries = {entry.path: entry for entry in image.tables.regulars}
-    there = {path: local.files[path].size for path in entries if path in local.files}
-    meter = Meter(emit, Phase.VERIFY, sum(there.values()))
-    digests = digest_files(slot, there, emit, meter.add, unlock=True)
-    owners = os.geteuid() == 0
-    for path, entry in entries.items():
-        file = local.files.get(path)
+    regulars, files = image.tables.regulars, local.files
+    there = array("I")
+    for path in regulars.paths:
+        row = files.paths.find(path)
+        if row is not None and files.size(row):
+            there.append(row)
+    meter = Meter(emit, Phase.VERIFY, sum(map(files.size, there)))
+    sizes = ((files.paths[row], files.size(row)) for row in there)
+    digests = digest_files(slot, sizes, emit, meter.add, unlock=True)
+    for entry in regulars:
+        file = files.find(entry.path)
         if file is None:
-            yield Difference(path, "missing")
-        elif (digests.get(path) if file.size else EMPTY_DIGEST) != entry.digest:
-            yield Difference(path, "content")
-        elif file.mode != entry.mode:
-            yield Difference(path, "mode")
-        elif owners and (file.uid, file.gid) != (entry.uid, entry.gid):
-            yield Difference(path, "owner")
+            yield Difference(entry.path, "missing")
+            continue
+        digest = next(digests) if file.size else EMPTY_DIGEST
+        what = _wrong_with(file, digest, entry)
+        if what:
+            yield Difference(entry.path, what)
+
+
+def _wrong_with(file: LocalFile, digest: Optional[Digest], entry: FileEntry) -> str:
+    if digest != entry.digest:
+        return "content"
+    if file.mode != entry.mode:
+        return "mode"
+    is_other = os.geteuid() == 0 and (file.uid, file.gid) != (entry.uid, entry.gid)
+    return "owner" if is_other else ""
 
 
 def _links(regulars: Iterable[FileEntry], local: LocalTree) -> Iterator[Difference]:
@@ -122,7 +152,7 @@ def _links(regulars: Iterable[FileEntry], local: LocalTree) -> Iterator[Differen
     group_of: Dict[int, str] = {}
     inode_of: Dict[str, int] = {}
     for entry in regulars:
-        file = local.files.get(entry.path)
+        file = local.files.find(entry.path)
         if file is None:
             continue
         group = entry.inode or entry.path
@@ -167,10 +197,9 @@ def _nodes(image: Image, local: LocalTree) -> Iterator[Difference]:
 def _xattrs(slot: Path, image: Image, local: LocalTree) -> Iterator[Difference]:
     """Capabilities, ACLs and the like of files and directories."""
     finisher = Finisher(slot, local, image.tables.attributes, owners=os.geteuid() == 0)
-    paths = [entry.path for entry in image.tables.regulars]
-    paths += [entry.path for entry in image.tables.directories]
-    for path in paths:
-        if path not in local.files and path not in local.others:
+    directories = (entry.path for entry in image.tables.directories)
+    for path in itertools.chain(image.tables.regulars.paths, directories):
+        if local.files.paths.find(path) is None and path not in local.others:
             continue
         try:
             is_right = finisher.has_right_xattrs(path)
@@ -183,12 +212,12 @@ def _xattrs(slot: Path, image: Image, local: LocalTree) -> Iterator[Difference]:
 
 def _extra(image: Image, local: LocalTree) -> Iterator[Difference]:
     tables = image.tables
-    wanted = {entry.path for entry in tables.regulars} | implied_directories(tables)
+    wanted = implied_directories(tables)
     wanted |= {entry.path for entry in tables.directories}
     wanted |= {entry.path for entry in tables.symlinks}
     wanted |= {node.path for node in tables.attributes.nodes} if tables.attributes else set()
-    for path in (*local.files, *local.others):
-        if path not in wanted:
+    for path in itertools.chain(local.files.paths, local.others):
+        if path not in wanted and tables.regulars.paths.find(path) is None:
             yield Difference(path, _NOT_IN_THE_IMAGE)
 
 

@@ -14,9 +14,10 @@ from typing import List
 
 import pytest
 
-from ota_cli.core.delta import Source
+from ota_cli.core.plan import Source
 from ota_cli.events import Event
 from ota_cli.host.tree import scan
+from ota_cli.packed import PackedFiles
 from tests.support.plain_images import bring, tables_of
 from tests.support.trees import random_tree, snapshot
 
@@ -148,7 +149,7 @@ def test_files_nobody_may_read_are_copied_within_the_slot(tmp_path: Path) -> Non
         (image / name).write_bytes(b"same content")
     tables = tables_of(image)
     closed = tables.regulars[0]._replace(mode=0o000)
-    tables = replace(tables, regulars=[closed, tables.regulars[1]])
+    tables = replace(tables, regulars=PackedFiles([closed, tables.regulars[1]]))
 
     for _ in range(2):
         brought = bring(image, standby, tables=tables)
@@ -194,8 +195,10 @@ def test_a_running_system_at_work_is_looked_through(tmp_path: Path) -> None:
     (tmp_path / "stays").write_text("all the time")
     events: List[Event] = []
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as worker:
-        end = time.monotonic() + 1
-        while time.monotonic() < end:
-            assert "/stays" in scan(tmp_path, events.append).files
-        worker.kill()
+        try:
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                assert scan(tmp_path, events.append).files.find("/stays")
+        finally:
+            worker.kill()
     assert events == []

@@ -9,7 +9,7 @@ from typing import List, Optional, Tuple
 import click
 
 from ..core.claims import TEXT, is_text
-from ..core.tables import checked_path
+from ..core.lines import checked_path
 from ..core.text import printable
 from ..errors import ConfigError, Footprint, UsageProblem, leaving
 from .options import Call, Result, command

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Tuple
 
-from ..core.delta import Plan, Source
 from ..core.outcome import Verdict
+from ..core.plan import Plan, Source
 from ..core.record import Transaction
 
 Document = Dict[str, object]

@@ -89,7 +89,7 @@ def _document(done: Updated) -> Document:
         "seconds": done.seconds,
         "carried": done.carried,
         "owners_applied": os.geteuid() == 0,
-        "verify_local": "full",
+        "verify_local": done.verify_local,
     }
 
 
@@ -105,6 +105,8 @@ def _lines(done: Updated, reboot: bool) -> List[str]:
         f"  bytes: {size(int(str(counts['downloaded'])))} downloaded, "
         f"{size(int(str(counts['reused'])))} reused; {done.seconds:.1f} s",
     ]
+    if done.verify_local == "stat":
+        lines.append("  files that nobody changed were not read again (verify_local: stat)")
     if os.geteuid() != 0:
         lines.append("  owners were not applied: not run as root")
     if not done.armed:

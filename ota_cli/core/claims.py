@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Dict, List, Mapping, NoReturn, Optional, Tuple
 
+from ..entries import Digest
 from ..errors import DoesNotFit, ImageDamaged, NotTrusted
-from ..model import Claims, Details, Digest, TableRef
+from ..model import Claims, Details, TableRef
 
 ENTRY_POINT = "metadata.jwt"
 MAX_JWT_BYTES = 256 * 1024

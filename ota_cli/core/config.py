@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple, cast, get_args
 
 from ..model import (
     DEFAULT_DEADLINE_S,
@@ -24,6 +24,7 @@ from ..model import (
     Settings,
     SlotLocation,
     SlotName,
+    VerifyLocal,
 )
 from .yamlfile import Item, first_line, optional, parse_mapping, refuse_unknown
 
@@ -150,7 +151,7 @@ def _proxy_url(item: Item) -> Optional[str]:
 # --- ota.yml -----------------------------------------------------------------------------------
 
 #: Documented for later; a key that is read and then ignored would be a lie.
-_NOT_YET = ("verify_local", "fleet_deadline", "require_all")
+_NOT_YET = ("fleet_deadline", "require_all")
 
 
 def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Settings:
@@ -162,6 +163,7 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Sett
     known = (
         "server", "cacert", "cert", "key", "limit_rate", "connections", "no_progress_timeout",
         "persist", "allowed_signers", "health_timeout", "commit_deadline",
+        "verify_local",
     )  # fmt: skip
     refuse_unknown(keys, known)
     for key in known:
@@ -180,6 +182,7 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Sett
         allowed_signers=optional(keys, "allowed_signers", _optional_texts, None),
         health_timeout_s=float(optional(keys, "health_timeout", _seconds, 60)),
         commit_deadline_s=optional(keys, "commit_deadline", _seconds, DEFAULT_DEADLINE_S),
+        verify_local=optional(keys, "verify_local", _verify_local, "full"),
     )
 
 
@@ -212,6 +215,13 @@ def _persist(item: Item) -> Tuple[str, ...]:
         if _WILDCARDS.intersection(text[1:].split("/")[0]):
             raise each.wrong("a wildcard here would carry the whole old system over the new one")
     return _texts(item)
+
+
+def _verify_local(item: Item) -> VerifyLocal:
+    text = item.text()
+    if text in get_args(VerifyLocal):
+        return cast(VerifyLocal, text)
+    raise item.wrong("expected full or stat")
 
 
 def _seconds(item: Item) -> int:

@@ -8,172 +8,107 @@ makes every type change and every swap of names safe:
     removals  what the image does not have at that place, children first
     make      directories, files, hard links, symlinks, nodes
     finish    metadata, directories last and deepest first
+
+Files are named by row, their number in the image or in the slot: there may be half a million.
 """
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
+from dataclasses import dataclass
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
-from ..model import EMPTY_DIGEST, Digest, DirEntry, FileEntry, LinkEntry, NodeEntry, Tables
+from ..entries import EMPTY_DIGEST, Digest, DirEntry, LinkEntry, NodeEntry
+from ..model import Tables
+from ..packed import PackedFiles
+from .local import Content, Known, LocalFile, LocalFiles, LocalOther, LocalTree
+from .plan import Plan, Source, Steps
 from .tree import implied_directories
 
 IMPLIED_DIRECTORY_MODE = 0o755
 
 
-class LocalFile(NamedTuple):
-    """A regular file found in a slot. Several names of one inode are several of these."""
-
-    path: str
-    size: int
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    inode: int
-    links: int
-
-
-class LocalOther(NamedTuple):
-    """A directory, symlink, node, fifo or socket found in a slot.
-
-    `kind`: `d`, `l`, `b`, `c`, `p` or `s`. `target` of symlinks; `device` number of nodes.
-    """
-
-    path: str
-    kind: str
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    target: str = ""
-    device: int = 0
-
-
-@dataclass(frozen=True)
-class LocalTree:
-    """All that lies in one slot, by path; `/.ota` and an ext4's `/lost+found` left out."""
-
-    files: Mapping[str, LocalFile] = field(default_factory=dict)
-    others: Mapping[str, LocalOther] = field(default_factory=dict)
-
-
-class Source(enum.Enum):
-    """Where the content of one file of the image comes from."""
-
-    KEPT = "kept"
-    STAGED = "staged"
-    MOVED = "moved"
-    DUPLICATED = "duplicated"
-    COPIED = "copied"
-    DOWNLOADED = "downloaded"
-    EMPTY = "empty"
-
-
-class FileStep(NamedTuple):
-    """One file: `entry` is its first name, `links` are the others.
-
-    `origin`: the name that already is right (KEPT), the path in the standby slot to copy from
-    once that file is made (DUPLICATED), or the path in the running slot (COPIED).
-    """
-
-    source: Source
-    entry: FileEntry
-    links: Tuple[FileEntry, ...]
-    origin: str = ""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a standby slot becomes an image. `stash`: digest to the displaced standby path."""
-
-    steps: List[FileStep]
-    stash: Mapping[Digest, str]
-    removals: List[str]
-    directories: List[DirEntry]
-    symlinks: List[LinkEntry]
-    nodes: List[NodeEntry]
-
-    def files(self, *sources: Source) -> int:
-        """How many files come from `sources`."""
-        counts = Counter(step.source for step in self.steps)
-        return sum(counts[source] for source in sources)
-
-    def size_bytes(self, *sources: Source) -> int:
-        """Content bytes of all files that come from `sources`; unknown sizes count as 0."""
-        return sum(step.entry.size or 0 for step in self.steps if step.source in sources)
-
-    @property
-    def downloads(self) -> List[FileStep]:
-        """One step for each digest that must be fetched."""
-        return [step for step in self.steps if step.source is Source.DOWNLOADED]
-
-
-@dataclass(frozen=True)
-class Content:
-    """Which verified content is at hand, from cheap to dear.
-
-    `standby`: digests of standby files by path. `staged`: digests in the staging directory.
-    `running`: one path in the running slot by digest.
-    """
-
-    standby: Mapping[str, Digest] = field(default_factory=dict)
-    staged: FrozenSet[Digest] = frozenset()
-    running: Mapping[Digest, str] = field(default_factory=dict)
-
-
 # --- what is worth hashing ---------------------------------------------------------------------
 
 
-def keep_candidates(tables: Tables, local: LocalTree) -> List[str]:
-    """Standby paths that may already be right: same path, same size (if known)."""
-    return [entry.path for entry in tables.regulars if _may_be(entry, local.files.get(entry.path))]
+def keep_candidates(files: PackedFiles, local: LocalFiles) -> Iterator[int]:
+    """Rows of the slot that may already be right: same path, same size (if known)."""
+    return (there for _, there in same_place(files, range(len(files)), local))
 
 
-def same_path_candidates(missing: Iterable[FileEntry], local: LocalTree) -> List[str]:
-    """Paths that may hold missing content under the very same name."""
-    return [entry.path for entry in missing if _may_be(entry, local.files.get(entry.path))]
+def same_place(
+    files: PackedFiles, rows: Iterable[int], local: LocalFiles
+) -> Iterator[Tuple[int, int]]:
+    """For each of `rows`, where the slot has a file of its path and size: its row and that one."""
+    for row in rows:
+        there = local.paths.find(files.paths[row])
+        if there is not None and _may_be(files, row, local.size(there)):
+            yield row, there
+
+
+def missing_rows(
+    files: PackedFiles, local: LocalFiles, known: Known, staged: Iterable[Digest]
+) -> List[int]:
+    """The first row of each content of the image that is not at hand.
+
+    Most contents have one file, so that only the others need a set to be told apart by.
+    """
+    repeated = files.repeated()
+    at_hand = {EMPTY_DIGEST, *staged}
+    right = bytearray(len(local))
+    wanted = []
+    for row, path in enumerate(files.paths):
+        there, digest = local.paths.find(path), files.digest(row)
+        if there is None or known.digest(there) != digest:
+            wanted.append(row)
+            continue
+        right[there] = 1
+        if digest in repeated:
+            at_hand.add(digest)
+    at_hand.update(known.digest(row) or EMPTY_DIGEST for row in known.rows() if not right[row])
+    return _first_rows(files, wanted, at_hand, repeated)
+
+
+def _first_rows(
+    files: PackedFiles, wanted: Iterable[int], at_hand: Set[Digest], repeated: Set[Digest]
+) -> List[int]:
+    found = []
+    for row in wanted:
+        digest = files.digest(row)
+        if digest in at_hand:
+            continue
+        if digest in repeated:
+            at_hand.add(digest)
+        found.append(row)
+    return found
 
 
 def size_candidates(
-    missing: Iterable[FileEntry], local: LocalTree, known: Mapping[str, Digest]
-) -> List[str]:
-    """Paths not hashed yet whose size is that of some missing content.
+    files: PackedFiles, missing: Iterable[int], local: LocalFiles, known: Known
+) -> Iterator[int]:
+    """Rows not hashed yet whose size is that of some missing content; one name of each inode.
 
     A missing file of unknown size makes every file a candidate.
     """
-    sizes = {entry.size for entry in missing}
+    sizes = {files.size(row) for row in missing}
     if not sizes:
-        return []
+        return
     everything = None in sizes
     seen: Set[int] = set()
-    candidates = []
-    for file in local.files.values():
-        if file.path in known or not file.size or file.inode in seen:
+    for row, file in enumerate(local):
+        if not file.size or file.inode in seen or known.digest(row) is not None:
             continue
         if everything or file.size in sizes:
-            seen.add(file.inode)
-            candidates.append(file.path)
-    return candidates
+            if file.links > 1:
+                seen.add(file.inode)
+            yield row
 
 
-def missing_files(tables: Tables, at_hand: Iterable[Digest]) -> List[FileEntry]:
-    """One entry for each digest of the image that is not at hand."""
-    have = set(at_hand)
-    have.add(EMPTY_DIGEST)
-    missing: Dict[Digest, FileEntry] = {}
-    for entry in tables.regulars:
-        if entry.digest not in have:
-            missing.setdefault(entry.digest, entry)
-    return list(missing.values())
-
-
-def _may_be(entry: FileEntry, local: Optional[LocalFile]) -> bool:
-    if local is None or not local.size:
-        return local is not None and entry.digest == EMPTY_DIGEST
-    return entry.size is None or entry.size == local.size
+def _may_be(files: PackedFiles, row: int, size: int) -> bool:
+    wanted = files.size(row)
+    if not size:
+        return files.digest(row) == EMPTY_DIGEST
+    return wanted is None or wanted == size
 
 
 # --- the plan ----------------------------------------------------------------------------------
@@ -181,99 +116,143 @@ def _may_be(entry: FileEntry, local: Optional[LocalFile]) -> bool:
 
 def make_plan(tables: Tables, local: LocalTree, content: Content) -> Plan:
     """The plan that turns `local` into the tree of `tables` with the `content` at hand."""
-    groups = _groups(tables.regulars)
-    kept = _kept(groups, local, content)
-    steps, stash = _steps(groups, kept, local, content)
+    files = tables.regulars
+    linked = files.linked()
+    kept = _kept(files, linked, local.files, content.standby)
+    steps, stash = _steps(files, linked, kept, _spare(local.files, content.standby, kept), content)
     directories = [*tables.directories, *_implied(tables)]
     nodes = list(tables.attributes.nodes) if tables.attributes else []
-    staying = {name for names in kept.values() for name in names}
     return Plan(
         steps=steps,
         stash=stash,
-        removals=_removals(local, staying, directories, tables.symlinks, nodes),
+        removals=_removals(local, kept, directories, tables.symlinks, nodes),
         directories=sorted(directories),
         symlinks=tables.symlinks,
         nodes=nodes,
     )
 
 
-Group = Tuple[FileEntry, ...]
+Linked = Mapping[int, Tuple[int, ...]]
 
 
-def _groups(regulars: Iterable[FileEntry]) -> List[Group]:
-    """The files of the image: names with an equal inode are one file."""
-    by_inode: Dict[str, List[FileEntry]] = {}
-    groups: List[Group] = []
-    for entry in regulars:
-        if entry.inode is None:
-            groups.append((entry,))
-        else:
-            by_inode.setdefault(entry.inode, []).append(entry)
-    groups.extend(tuple(names) for names in by_inode.values())
-    return groups
+@dataclass(frozen=True)
+class _Kept:
+    """What stays as it is. `names`: rows of the image that keep their inode, by the first row of
+    their file. `staying`: for each file of the slot, whether it stays. `inodes`: those of files
+    with several names."""
+
+    names: Mapping[int, Tuple[int, ...]]
+    staying: bytearray
+    inodes: Set[int]
 
 
-def _kept(groups: List[Group], local: LocalTree, content: Content) -> Dict[int, FrozenSet[str]]:
-    """For each group (by index) with content in place: the names that keep their inode.
+def _kept(files: PackedFiles, linked: Linked, local: LocalFiles, known: Known) -> _Kept:
+    """The names of each file of the image whose content is in place.
 
-    An inode belongs to one group only, the one with most of its names. An inode with names we
-    can not see can not be kept: a write through them would change the slot.
+    An inode belongs to one file only, the one with most of its names. An inode with names we can
+    not see can not be kept: a write through them would change the slot.
     """
-    names_of_inode = Counter(file.inode for file in local.files.values())
-    claims: Dict[int, List[Tuple[int, List[str]]]] = {}
-    for index, group in enumerate(groups):
-        by_inode: Dict[int, List[str]] = {}
-        for entry in group:
-            file = local.files.get(entry.path)
-            if file is None or content.standby.get(entry.path) != entry.digest:
-                continue
-            if file.links == names_of_inode[file.inode]:
-                by_inode.setdefault(file.inode, []).append(entry.path)
-        if by_inode:
-            inode, names = max(by_inode.items(), key=lambda item: (len(item[1]), -item[0]))
-            claims.setdefault(inode, []).append((index, names))
-    kept: Dict[int, FrozenSet[str]] = {}
+    names_of_inode = _visible_names(local)
+    kept: Dict[int, Tuple[int, ...]] = {}
+    claims: Dict[int, List[Tuple[int, Tuple[int, ...]]]] = {}
+    for row, names in _files(files, linked):
+        by_inode: Dict[int, List[int]] = {}
+        for name in names:
+            file = _right_file(files, name, local, known)
+            if file is not None and (file.links == 1 or file.links == names_of_inode[file.inode]):
+                by_inode.setdefault(file.inode, []).append(name)
+        if not by_inode:
+            continue
+        inode, most = max(by_inode.items(), key=lambda item: (len(item[1]), -item[0]))
+        if names_of_inode[inode]:
+            claims.setdefault(inode, []).append((row, tuple(most)))
+        else:
+            kept[row] = tuple(most)
     for bids in claims.values():
-        index, names = max(bids, key=lambda bid: (len(bid[1]), -bid[0]))
-        kept[index] = frozenset(names)
-    return kept
+        row, best = max(bids, key=lambda bid: (len(bid[1]), -bid[0]))
+        kept[row] = best
+    return _Kept(kept, _staying(files, kept, local), set(claims))
+
+
+def _files(files: PackedFiles, linked: Linked) -> Iterator[Tuple[int, Tuple[int, ...]]]:
+    """Each file of the image: its first row, and all its rows."""
+    for row in range(len(files)):
+        names = linked.get(row, (row,))
+        if names[0] == row:
+            yield row, names
+
+
+def _right_file(
+    files: PackedFiles, row: int, local: LocalFiles, known: Known
+) -> Optional[LocalFile]:
+    there = local.paths.find(files.paths[row])
+    if there is None or known.digest(there) != files.digest(row):
+        return None
+    return local[there]
+
+
+def _visible_names(local: LocalFiles) -> Counter[int]:
+    """How many names each inode with several has in the slot."""
+    return Counter(file.inode for file in local if file.links > 1)
+
+
+def _staying(
+    files: PackedFiles, kept: Mapping[int, Tuple[int, ...]], local: LocalFiles
+) -> bytearray:
+    staying = bytearray(len(local))
+    for names in kept.values():
+        for name in names:
+            there = local.paths.find(files.paths[name])
+            assert there is not None
+            staying[there] = 1
+    return staying
+
+
+def _spare(local: LocalFiles, known: Known, kept: _Kept) -> Dict[Digest, str]:
+    """One displaced standby path for each digest, of an inode with no name that stays or hides."""
+    names_of_inode = _visible_names(local)
+    spare: Dict[Digest, str] = {}
+    for row in known.rows():
+        if kept.staying[row]:
+            continue
+        file, digest = local[row], known.digest(row)
+        is_whole = file.links == 1 or file.links == names_of_inode[file.inode]
+        if digest and digest != EMPTY_DIGEST and is_whole and file.inode not in kept.inodes:
+            spare.setdefault(digest, file.path)
+    return spare
 
 
 def _steps(
-    groups: List[Group], kept: Mapping[int, FrozenSet[str]], local: LocalTree, content: Content
-) -> Tuple[List[FileStep], Dict[Digest, str]]:
-    """A step for each group, and which displaced content has to be stashed for them."""
-    held = {local.files[name].inode for names in kept.values() for name in names}
-    spare = _spare(local, content, held)
+    files: PackedFiles, linked: Linked, kept: _Kept, spare: Dict[Digest, str], content: Content
+) -> Tuple[Steps, Dict[Digest, str]]:
+    """A step for each file, kept ones first, and which displaced content is stashed for them."""
+    steps, stash = Steps(files), {}
+    repeated = files.repeated()
     place_of: Dict[Digest, str] = {}
-    steps: List[FileStep] = []
-    stash: Dict[Digest, str] = {}
-    for index, names in kept.items():
-        group = groups[index]
-        steps.append(_kept_step(group, names))
-        place_of[group[0].digest] = min(names)
-    for index, group in enumerate(groups):
-        if index in kept:
+    for names in kept.names.values():
+        first = min(names, key=files.paths.__getitem__)
+        others = tuple(row for row in linked.get(first, ()) if row not in names)
+        steps.add(Source.KEPT, first, links=others)
+        if files.digest(first) in repeated:
+            place_of[files.digest(first)] = files.paths[first]
+    for row, names in _files(files, linked):
+        if row in kept.names:
             continue
-        entry = group[0]
-        source, origin = _source(entry, place_of, spare, content)
+        digest = files.digest(row)
+        source, origin = _source(files, row, place_of, spare, content)
         if source is Source.MOVED:
-            stash[entry.digest] = spare.pop(entry.digest)
-        place_of.setdefault(entry.digest, entry.path)
-        steps.append(FileStep(source, entry, group[1:], origin))
+            stash[digest] = spare.pop(digest)
+        if digest in repeated:
+            place_of.setdefault(digest, files.paths[row])
+        steps.add(source, row, origin, names[1:])
     return steps, stash
 
 
-def _kept_step(group: Group, names: FrozenSet[str]) -> FileStep:
-    origin = min(names)
-    first = next(entry for entry in group if entry.path == origin)
-    return FileStep(Source.KEPT, first, tuple(e for e in group if e.path not in names), origin)
-
-
 def _source(
-    entry: FileEntry, place_of: Mapping[Digest, str], spare: Mapping[Digest, str], content: Content
-) -> Tuple[Source, str]:
-    digest = entry.digest
+    files: PackedFiles, row: int, place_of: Mapping[Digest, str], spare: Mapping[Digest, str],
+    content: Content,
+) -> Tuple[Source, str]:  # fmt: skip
+    digest = files.digest(row)
     if digest == EMPTY_DIGEST:
         return Source.EMPTY, ""
     if digest in spare:
@@ -282,21 +261,8 @@ def _source(
         return Source.DUPLICATED, place_of[digest]
     if digest in content.staged:
         return Source.STAGED, ""
-    if digest in content.running:
-        return Source.COPIED, content.running[digest]
-    return Source.DOWNLOADED, ""
-
-
-def _spare(local: LocalTree, content: Content, held: Set[int]) -> Dict[Digest, str]:
-    """One displaced standby path for each digest, of an inode with no name that stays or hides."""
-    names_of_inode = Counter(file.inode for file in local.files.values())
-    spare: Dict[Digest, str] = {}
-    for path, digest in content.standby.items():
-        file = local.files[path]
-        free = file.inode not in held and file.links == names_of_inode[file.inode]
-        if free and digest != EMPTY_DIGEST:
-            spare.setdefault(digest, path)
-    return spare
+    origin = content.running.of(row, files.paths[row])
+    return (Source.DOWNLOADED, "") if origin is None else (Source.COPIED, origin)
 
 
 def _implied(tables: Tables) -> List[DirEntry]:
@@ -305,7 +271,7 @@ def _implied(tables: Tables) -> List[DirEntry]:
 
 def _removals(
     local: LocalTree,
-    staying: Set[str],
+    kept: _Kept,
     directories: Iterable[DirEntry],
     symlinks: Iterable[LinkEntry],
     nodes: Iterable[NodeEntry],
@@ -322,6 +288,7 @@ def _removals(
             return wanted_links.get(other.path) == other.target
         return False if other.kind in "bc" else wanted_nodes.get(other.path) == other.kind
 
-    removals = [path for path in local.files if path not in staying]
+    paths = local.files.paths
+    removals = [paths[row] for row, stays_here in enumerate(kept.staying) if not stays_here]
     removals += [path for path, other in local.others.items() if not stays(other)]
     return sorted(removals, reverse=True)

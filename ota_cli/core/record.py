@@ -31,7 +31,10 @@ COMMITTED, FELL_BACK, WITHDRAWN = "committed", "fell_back", "withdrawn"
 
 @dataclass(frozen=True)
 class SlotRecord:
-    """What a slot is meant to hold. `state`: see DESIGN section 1. Times are RFC 3339."""
+    """What a slot is meant to hold. `state`: see DESIGN section 1. Times are RFC 3339.
+
+    `verify_local`: how much of it was read when it was filled. `seal`: see the module of that name.
+    """
 
     state: str = "unknown"
     version: Optional[str] = None
@@ -39,6 +42,8 @@ class SlotRecord:
     created: Optional[str] = None
     since: Optional[str] = None
     txn: str = ""
+    verify_local: Optional[str] = None
+    seal: str = ""
     unknown: Mapping[str, object] = field(default_factory=dict)
 
     @property

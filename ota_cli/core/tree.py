@@ -9,19 +9,24 @@ from __future__ import annotations
 from typing import Dict, Iterable, Iterator, Set, Tuple
 
 from ..errors import ImageDamaged
-from ..model import Claims, FileEntry, Tables
+from ..model import Claims, Tables
+from ..packed import PackedFiles
 from .text import printable
 
 
 def check_tree(tables: Tables, claims: Claims) -> None:
     """Raises ImageDamaged, naming table and path, when `tables` describe no possible tree."""
     kinds = _kinds(tables, claims)
-    leaves = {path for path, table in kinds.items() if table != claims.directories.name}
-    for parent, child in _parents(kinds):
-        if parent in leaves:
+    _check_doubles(tables, claims, kinds)
+    regulars = tables.regulars.paths
+    for parent, child in _parents(_everything(tables)):
+        table = kinds.get(parent)
+        if table is None and regulars.find(parent) is not None:
+            table = claims.regulars.name
+        if table not in (None, claims.directories.name):
             raise ImageDamaged(
-                f"{kinds[child]}: '{printable(child)}' lies below '{printable(parent)}', "
-                f"which is no directory ({kinds[parent]})",
+                f"'{printable(child)}' lies below '{printable(parent)}', which is no directory "
+                f"({table})",
                 slug="bad-tree",
             )
     _check_groups(tables.regulars, claims.regulars.name)
@@ -37,35 +42,50 @@ def implied_directories(tables: Tables) -> Set[str]:
     """Directories that entries lie in although the image has no line for them."""
     listed = {entry.path for entry in tables.directories}
     listed.add("")
-    everything = [
-        *(entry.path for entry in tables.regulars),
-        *(entry.path for entry in tables.symlinks),
-        *listed,
-    ]
+    return {parent for parent, _ in _parents(_everything(tables)) if parent not in listed}
+
+
+def _everything(tables: Tables) -> Iterator[str]:
+    """A path for each directory that something lies in, and everything but regular files."""
+    yield from (f"{directory}/*" for directory in tables.regulars.paths.directories())
+    yield from (entry.path for entry in tables.symlinks)
+    yield from (entry.path for entry in tables.directories)
     if tables.attributes:
-        everything += [node.path for node in tables.attributes.nodes]
-    return {parent for parent, _ in _parents(everything) if parent not in listed}
+        yield from (node.path for node in tables.attributes.nodes)
 
 
 def _kinds(tables: Tables, claims: Claims) -> Dict[str, str]:
-    """Every path with the name of the table that holds it."""
+    """The path of everything but regular files, with the name of the table that holds it."""
     kinds: Dict[str, str] = {}
     nodes = tables.attributes.nodes if tables.attributes else ()
     attributes = claims.details.attributes.name if claims.details.attributes else ""
     for table, paths in (
         (claims.directories.name, (entry.path for entry in tables.directories)),
         (claims.symlinks.name, (entry.path for entry in tables.symlinks)),
-        (claims.regulars.name, (entry.path for entry in tables.regulars)),
         (attributes, (node.path for node in nodes)),
     ):
         for number, path in enumerate(paths, 1):
             if path in kinds:
-                raise ImageDamaged(
-                    f"{table} line {number}: '{printable(path)}' is in the image twice",
-                    slug="bad-tree",
-                )
+                raise _double(table, number, path)
             kinds[path] = table
     return kinds
+
+
+def _check_doubles(tables: Tables, claims: Claims, kinds: Dict[str, str]) -> None:
+    """Raises ImageDamaged when a regular file has the path of anything else."""
+    paths = tables.regulars.paths
+    doubled = paths.doubled()
+    rows = [row for row in map(paths.find, kinds) if row is not None]
+    if doubled is not None:
+        rows.append(doubled)
+    if rows:
+        raise _double(claims.regulars.name, rows[0] + 1, paths[rows[0]])
+
+
+def _double(table: str, number: int, path: str) -> ImageDamaged:
+    return ImageDamaged(
+        f"{table} line {number}: '{printable(path)}' is in the image twice", slug="bad-tree"
+    )
 
 
 def _parents(paths: Iterable[str]) -> Iterator[Tuple[str, str]]:
@@ -82,12 +102,9 @@ def _parents(paths: Iterable[str]) -> Iterator[Tuple[str, str]]:
             child = parent
 
 
-def _check_groups(regulars: Iterable[FileEntry], table: str) -> None:
-    first_of: Dict[str, FileEntry] = {}
-    for entry in regulars:
-        if entry.inode is None:
-            continue
-        first = first_of.setdefault(entry.inode, entry)
+def _check_groups(regulars: PackedFiles, table: str) -> None:
+    for row, names in regulars.linked().items():
+        first, entry = regulars[names[0]], regulars[row]
         if (first.digest, first.mode, first.uid, first.gid) != (
             entry.digest, entry.mode, entry.uid, entry.gid,
         ):  # fmt: skip
@@ -102,7 +119,7 @@ def _check_attributes(tables: Tables, kinds: Dict[str, str]) -> None:
     if tables.attributes is None:
         return
     for path in (*tables.attributes.mtimes_ns, *tables.attributes.xattrs):
-        if path not in kinds:
+        if path not in kinds and tables.regulars.paths.find(path) is None:
             raise ImageDamaged(
                 f"attributes of '{printable(path)}', which is not in the image", slug="bad-tree"
             )

@@ -7,8 +7,8 @@ import re
 from typing import Optional
 from urllib.parse import SplitResult, quote, urlsplit
 
+from ..entries import Digest
 from ..errors import UsageProblem
-from ..model import Digest
 from .text import printable
 
 #: As DNS has it; other alphabets in their `xn--` form (RFC 5890): which one depends on the reader.

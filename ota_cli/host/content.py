@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
 
+from ..entries import Digest
 from ..events import Emit, Warned
-from ..model import Digest
 
 CHUNK_BYTES = 256 * 1024
 #: Files from this size on are dropped from the page cache once read (FIELD-LESSONS 43).
@@ -19,6 +21,8 @@ LARGE_BYTES = 16 * 1024 * 1024
 _BATCH = 256
 
 Arrived = Callable[[int], None]
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class Copied(NamedTuple):
@@ -52,44 +56,75 @@ def made_readable(path: str) -> Iterator[None]:
         os.chmod(path, mode)
 
 
+def in_turn(work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """What `work` makes of each of `items`, in their order, on all cores; few are there at once."""
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        begun: Deque[Future[Made]] = deque()
+        for item in items:
+            begun.append(pool.submit(work, item))
+            if len(begun) > 2 * cores:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+
 def digest_files(
-    root: Path, sizes: Mapping[str, int], emit: Emit, arrived: Arrived, *, unlock: bool = False
-) -> Dict[str, Digest]:
-    """sha256 of each path of `sizes` below `root`, on all cores.
+    root: Path,
+    files: Iterable[Tuple[str, int]],
+    emit: Emit,
+    arrived: Arrived,
+    *,
+    unlock: bool = False,
+) -> Iterator[Optional[Digest]]:
+    """sha256 of each of `files` below `root`, in their order, on all cores.
 
-    `sizes`: bytes that each is thought to have; one that has others is read whole all the same.
-    `unlock`: also of files whose mode denies reading to their owner, who runs this; never for
-    the running slot, which is only read.
+    `files`: paths, with the bytes that each is thought to have; one that has others is read whole
+    all the same. `unlock`: also of files whose mode denies reading to their owner, who runs this;
+    never for the running slot, which is only read.
 
-    A file that can not be read is reported and left out: content we can not read is content we
-    do not have. `arrived` is called with the number of bytes read.
+    A file that can not be read is reported and None: content we can not read is content we do not
+    have. `arrived` is called with the number of bytes read.
     """
-    ordered = list(sizes.items())
-    batches = [ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH)]
-    digests: Dict[str, Digest] = {}
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        done = pool.map(lambda batch: _digest_batch(root, batch, unlock), batches)
-        for known, size, failures in done:
-            digests.update(known)
-            arrived(size)
-            for failure in failures:
-                emit(Warned(failure))
-    return digests
+
+    def digested(batch: _Batch) -> _Digested:
+        return _digest_batch(root, batch, unlock)
+
+    for batch in in_turn(digested, _batches(iter(files))):
+        arrived(batch.size)
+        for failure in batch.failures:
+            emit(Warned(failure))
+        yield from batch.digests
 
 
-def _digest_batch(
-    root: Path, files: List[Tuple[str, int]], unlock: bool
-) -> Tuple[Dict[str, Digest], int, List[str]]:
-    known: Dict[str, Digest] = {}
+_Batch = List[Tuple[str, int]]
+
+
+class _Digested(NamedTuple):
+    digests: List[Optional[Digest]]
+    size: int
+    failures: List[str]
+
+
+def _batches(files: Iterator[Tuple[str, int]]) -> Iterator[_Batch]:
+    while batch := list(itertools.islice(files, _BATCH)):
+        yield batch
+
+
+def _digest_batch(root: Path, files: _Batch, unlock: bool) -> _Digested:
+    digests: List[Optional[Digest]] = []
     failures: List[str] = []
     total = 0
     for path, expected in files:
         try:
-            known[path], size = _digest(f"{root}{path}", expected, unlock)
-            total += size
+            digest, size = _digest(f"{root}{path}", expected, unlock)
         except OSError as error:
             failures.append(f"{root}{path} can not be read ({error.strerror}); taken as missing")
-    return known, total, failures
+            digests.append(None)
+            continue
+        digests.append(digest)
+        total += size
+    return _Digested(digests, total, failures)
 
 
 def _digest(path: str, expected: Optional[int], unlock: bool) -> Tuple[Digest, int]:

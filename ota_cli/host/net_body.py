@@ -11,8 +11,8 @@ from typing import Iterator, NamedTuple, Optional
 
 import zstandard
 
+from ..entries import Digest
 from ..errors import ImageDamaged, NoSpace, OtaError, SlotUnusable
-from ..model import Digest
 from .net_retry import Again
 from .net_unpack import Unpacker
 

@@ -17,9 +17,9 @@ from functools import singledispatch
 from pathlib import Path
 from typing import BinaryIO, Sequence, Tuple, Union
 
+from ..entries import Digest
 from ..errors import BootRefused, NoSpace, OtaError
 from ..events import Emit, Note, silent
-from ..model import Digest
 from .files import (
     fsync_directory,
     make_directory_durably,

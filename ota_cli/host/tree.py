@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from ..core.delta import LocalFile, LocalOther, LocalTree
-from ..core.tables import RESERVED
+from ..core.lines import RESERVED
+from ..core.local import LocalFile, LocalFiles, LocalOther, LocalTree
 from ..errors import SlotUnusable
 from ..events import Emit, Warned
 from .inside import link_target
@@ -45,8 +45,15 @@ def scan(root: Path, emit: Emit, *, unlock: bool = False) -> LocalTree:
     UTF-8 are kept (surrogate escapes).
     Raises SlotUnusable when `root` can not be read.
     """
-    files: Dict[str, LocalFile] = {}
     others: Dict[str, LocalOther] = {}
+    files = LocalFiles(_regulars(root, others, emit, unlock))
+    return LocalTree(files, others)
+
+
+def _regulars(
+    root: Path, others: Dict[str, LocalOther], emit: Emit, unlock: bool
+) -> Iterator[LocalFile]:
+    """The regular files below `root`, one directory after the other; all else goes to `others`."""
     pending: List[str] = [""]
     device = _device_of(root)
     while pending:
@@ -56,12 +63,11 @@ def scan(root: Path, emit: Emit, *, unlock: bool = False) -> LocalTree:
             if path == RESERVED or (path == "/lost+found" and stat.S_ISDIR(status.st_mode)):
                 continue
             if stat.S_ISREG(status.st_mode):
-                files[path] = _file(path, status)
+                yield _file(path, status)
                 continue
             others[path] = _other(root, path, status)
             if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
                 pending.append(path)
-    return LocalTree(files, others)
 
 
 def let_owner_write(root: Path, local: LocalTree) -> None:
@@ -198,10 +204,15 @@ def _let_owner(place: str, wanted: int) -> None:
         os.chmod(place, stat.S_IMODE(mode) | 0o700)
 
 
+def file_at(root: Path, path: str) -> LocalFile:
+    """The regular file at `path` below `root`, as it is now. Raises OSError."""
+    return _file(path, os.lstat(f"{root}{path}"))
+
+
 def _file(path: str, status: os.stat_result) -> LocalFile:
     return LocalFile(
-        path, status.st_size, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid,
-        status.st_mtime_ns, status.st_ino, status.st_nlink,
+        path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino,
+        status.st_uid, status.st_gid, status.st_nlink, stat.S_IMODE(status.st_mode),
     )  # fmt: skip
 
 

@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..core import tables
+from ..core.attributes import format_attributes, parse_attributes
 from ..core.claims import ENTRY_POINT
 from ..core.text import printable
+from ..entries import Digest, FileEntry
 from ..errors import Busy, ConfigError
 from ..events import Emit, Meter, Phase, PhaseStarted
 from ..host.content import CHUNK_BYTES, copy_hashed, digest_files
 from ..host.files import is_directory, write_durably
-from ..model import Attributes, Digest, FileEntry
+from ..model import Attributes
 from . import draft
 from .walk import Found, Tree, walk
 
@@ -40,7 +42,7 @@ _READERS: Dict[str, Callable[[bytes, str], object]] = {
     draft.SYMLINKS: tables.parse_symlinks,
     draft.REGULARS: tables.parse_regulars,
     draft.PERSISTENTS: tables.parse_persistents,
-    draft.ATTRIBUTES: tables.parse_attributes,
+    draft.ATTRIBUTES: parse_attributes,
 }
 
 
@@ -162,7 +164,8 @@ def _digests(rootfs: Path, tree: Tree, emit: Emit) -> Dict[str, Digest]:
     sizes = {found.path: found.size for found in tree.regulars}
     chosen = {path: sizes[path] for path in first_of.values()}
     meter = Meter(emit, Phase.BUILD, sum(chosen.values()))
-    known = digest_files(rootfs, chosen, emit, meter.add)
+    digests = digest_files(rootfs, chosen.items(), emit, meter.add)
+    known = {path: digest for path, digest in zip(chosen, digests) if digest is not None}
     unread = next((path for path in chosen if path not in known), None)
     if unread is not None:
         raise ConfigError(
@@ -254,7 +257,7 @@ def _write_tables(
         draft.SYMLINKS: tables.format_symlinks(tree.symlinks),
         draft.REGULARS: tables.format_regulars(entries, link_counts),
         draft.PERSISTENTS: tables.format_persistents(options.persist),
-        draft.ATTRIBUTES: tables.format_attributes(attributes),
+        draft.ATTRIBUTES: format_attributes(attributes),
         draft.TOTAL_SIZE: str(total).encode(),
     }
     for name, read in _READERS.items():

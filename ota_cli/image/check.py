@@ -11,8 +11,9 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from ..core.certs import CertStore, SignerPolicy
 from ..core.claims import ENTRY_POINT
-from ..core.delta import Content, LocalTree, make_plan
+from ..core.delta import make_plan
 from ..core.kernels import newest_kernel
+from ..core.local import Content, LocalTree
 from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Meter, Phase, PhaseStarted
 from ..host.files import is_directory

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Optional
 
 from ..core.claims import format_date, parse_date
-from ..core.tables import MAX_TABLE_BYTES
+from ..core.lines import MAX_TABLE_BYTES
 from ..core.text import printable
+from ..entries import Digest
 from ..errors import ImageDamaged, NoSpace, OtaError, SlotUnusable
 from ..host.files import read_limited
-from ..model import Claims, Details, Digest, TableRef
+from ..model import Claims, Details, TableRef
 
 DRAFT = "image.json"
 DIRECTORIES, SYMLINKS = "dirs.txt", "symlinks.txt"

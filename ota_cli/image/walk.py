@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from ..core.kernels import boot_names, kernels
-from ..core.tables import RESERVED
+from ..core.lines import RESERVED
 from ..core.text import printable
+from ..entries import DirEntry, LinkEntry, NodeEntry
 from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Note, Warned
 from ..host.tree import xattrs_of
-from ..model import DirEntry, LinkEntry, NodeEntry
 
 #: Belongs to the publisher's machine, not to the image.
 _FOREIGN_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.SMACK64")

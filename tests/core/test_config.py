@@ -257,7 +257,7 @@ def test_a_wrong_variable_is_named() -> None:
         "persist: ['/[a-z]*/x']",
         "no_progress_timeout: 0",
         "allowed_signers: abc",
-        "verify_local: stat",
+        "verify_local: fast",
         "commit_deadline: 0",
     ],
 )

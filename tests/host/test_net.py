@@ -16,6 +16,7 @@ import pytest
 import zstandard
 
 from ota_cli.core.urls import base_url, compressed_location, plain_location
+from ota_cli.entries import Digest
 from ota_cli.errors import (
     AccessDenied,
     ConfigError,
@@ -30,7 +31,6 @@ from ota_cli.host import net_link
 from ota_cli.host.net import Blob, Fetcher, NetSettings
 from ota_cli.host.net_rate import Bucket
 from ota_cli.image.keys import make_image_keys
-from ota_cli.model import Digest
 from tests.support.webserver import Answer, WebServer
 
 BODY = b"content " * 1000

@@ -11,6 +11,7 @@ from typing import List
 import pytest
 import zstandard
 
+from ota_cli.entries import Digest
 from ota_cli.host.net_body import Blob, BlobFile
 from ota_cli.host.net_unpack import (
     MEMORY_BYTES,
@@ -21,7 +22,6 @@ from ota_cli.host.net_unpack import (
     Share,
     Unpacker,
 )
-from ota_cli.model import Digest
 
 DATA = b"".join(b"%d " % number for number in range(100_000))
 

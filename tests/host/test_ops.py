@@ -7,6 +7,7 @@ from typing import Callable, List
 import pytest
 
 from ota_cli.core.grubenv import BootVariables, compose, head, listing
+from ota_cli.entries import EMPTY_DIGEST
 from ota_cli.errors import BootRefused, NoSpace
 from ota_cli.events import Event, Note
 from ota_cli.host.ops import (
@@ -24,7 +25,6 @@ from ota_cli.host.ops import (
     WriteFile,
     apply,
 )
-from ota_cli.model import EMPTY_DIGEST
 from tests.support.boot import boot_file, files_below, needs_grub_editenv
 
 OURS = BootVariables("a", None, ("a",), "t")

@@ -14,7 +14,7 @@ from typing import Dict, List, Tuple
 
 import pytest
 
-from ota_cli.core.tables import parse_attributes
+from ota_cli.core.attributes import parse_attributes
 from ota_cli.errors import ConfigError, ImageDamaged
 from ota_cli.events import Event, Note, Progress, silent
 from ota_cli.image.build import BuildOptions, build

@@ -18,11 +18,11 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 #: The rooms from left to right: imports only point left.
 ROOMS: Tuple[Tuple[str, ...], ...] = (
-    ("errors", "model", "events", "__init__"),
+    ("errors", "model", "entries", "packed", "paths", "events", "__init__"),
     ("core",),
     ("host",),
     ("slots", "boot", "metadata", "survey", "persist", "policy", "health"),
-    ("fill", "probe", "source", "verify", "newsystem", "confirmable"),
+    ("fill", "probe", "seal", "source", "verify", "newsystem", "confirmable"),
     ("ownkernel",),
     ("fit", "setup"),
     ("trial", "provision", "image", "status"),

@@ -12,8 +12,9 @@ from typing import Dict, List, Optional, Tuple
 import pytest
 
 from ota_cli.core.grubcfg import part
+from ota_cli.entries import Digest
 from ota_cli.events import Event
-from ota_cli.model import BootFile, BootFiles, Device, Digest, SlotName
+from ota_cli.model import BootFile, BootFiles, Device, SlotName
 from ota_cli.probe import probe
 from ota_cli.setup import SetupReport, setup
 

@@ -16,7 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ota_cli.core.certs import CertStore, SignerPolicy, load_store
 from ota_cli.core.claims import format_claims, join_jwt, signing_input
-from ota_cli.model import Claims, Details, Digest, TableRef
+from ota_cli.entries import Digest
+from ota_cli.model import Claims, Details, TableRef
 
 NOW = datetime(2027, 3, 1, tzinfo=timezone.utc)
 BUILT = datetime(2026, 11, 24, tzinfo=timezone.utc)

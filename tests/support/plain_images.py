@@ -8,10 +8,13 @@ import stat
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence
 
-from ota_cli.core.delta import FileStep, Plan, make_plan
+from ota_cli.core.delta import make_plan
+from ota_cli.core.plan import FileStep, Plan
+from ota_cli.entries import Digest, DirEntry, FileEntry, LinkEntry
 from ota_cli.events import silent
 from ota_cli.fill import Fetch, fill
-from ota_cli.model import Digest, DirEntry, FileEntry, LinkEntry, Tables
+from ota_cli.model import Tables
+from ota_cli.packed import PackedFiles
 from ota_cli.survey import survey
 
 
@@ -35,7 +38,7 @@ def tables_of(tree: Path) -> Tables:
                 digest = Digest(hashlib.sha256(data).digest())
                 inode = str(status.st_ino) if status.st_nlink > 1 else None
                 regulars.append(FileEntry(shown, mode, uid, gid, digest, len(data), inode, False))
-    return Tables(directories, symlinks, regulars, (), None)
+    return Tables(directories, symlinks, PackedFiles(regulars), (), None)
 
 
 def fetch_from(tree: Path, fetched: List[str]) -> Fetch:
@@ -63,7 +66,7 @@ def bring(
     """Plans and fills `standby` with the image of `tree`, or with `tables` for its contents."""
     tables = tables or tables_of(tree)
     source = running if running.is_dir() else None
-    seen = survey(tables, standby, source, silent, unlock=True)
+    seen = survey(tables.regulars, standby, source, silent, unlock=True)
     plan = make_plan(tables, seen.standby, seen.content)
     fetched: List[str] = []
     fill(standby, source, plan, seen.standby, None, fetch_from(tree, fetched), silent)

@@ -170,6 +170,26 @@ def test_unpack_never_writes_over_what_no_unpack_began(
     assert before == (run("blkid", "-p", target) if content != "text" else target.read_bytes())
 
 
+def test_unchanged_files_are_trusted_only_while_nobody_else_mounts_the_slot(
+    bench: Tuple[Path, Path, Path], server: Server, tmp_path: Path
+) -> None:
+    root, _, second = bench
+    (root / "etc/ota/ota.yml").write_text("verify_local: stat\n")
+
+    def level() -> str:
+        done = update(root, server, "--stage-only", "--json")
+        assert done.code == 0, done.out
+        return str(done.result["verify_local"])
+
+    assert [level(), level(), level()] == ["full", "stat", "stat"]
+    with mounted(str(second), tmp_path / "look", "ro"):
+        pass
+    assert level() == "stat"
+    with mounted(str(second), tmp_path / "look"):
+        pass
+    assert [level(), level()] == ["full", "stat"]
+
+
 def test_killed_without_mercy_nothing_stays_mounted(
     tmp_path: Path, images: Images, server: Server
 ) -> None:

@@ -1,0 +1,153 @@
+"""Our own table of an image: what the field's layout lacks. zstd-compressed text, a line a fact:
+
+m,<mtime in ns>,'path'
+x,'<xattr name>',<base64 value>,'path'
+b|c|p,<octal mode>,<uid>,<gid>,<major>,<minor>,'path'
+z,<bytes of the compressed blob>,<sha256 of its content>
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Dict, Iterator, List, Match, Optional, Tuple
+
+from ..entries import Digest, NodeEntry
+from ..errors import ImageDamaged
+from ..model import Attributes
+from ..packed import PackedFiles
+from .lines import (
+    MAX_NAME_BYTES,
+    MAX_TABLE_BYTES,
+    META,
+    PIECE_BYTES,
+    QUOTED,
+    bounded,
+    explained,
+    join,
+    matched,
+    quote,
+    read_mode,
+    read_owner,
+    read_path,
+    text_lines,
+    too_large,
+    unquote,
+)
+
+_WINDOW_BYTES = 128 * 1024 * 1024
+#: What 64 bits hold.
+_MAX_TIME_NS = 2**63 - 1
+#: What the kernel's device numbers hold (linux/kdev_t.h).
+MAX_MAJOR, MAX_MINOR = 2**12 - 1, 2**20 - 1
+_MTIME = re.compile(rf"m,(-?[0-9]{{1,20}}),{QUOTED}")
+_XATTR = re.compile(rf"x,{QUOTED},([A-Za-z0-9+/=]*),{QUOTED}")
+_BLOB = re.compile(r"z,([0-9]{1,18}),([0-9a-f]{64})")
+_NODE = re.compile(rf"([bcp]),{META},([0-9]{{1,10}}),([0-9]{{1,10}}),{QUOTED}")
+
+
+def parse_attributes(
+    data: bytes, table: str = "attributes.txt.zst", regulars: Optional[PackedFiles] = None
+) -> Attributes:
+    """Our own table; see the head of this file.
+
+    `regulars`: take the times and blobs of these files: nobody needs them twice.
+    """
+    mtimes: Dict[str, int] = {}
+    xattrs: Dict[str, Tuple[Tuple[str, bytes], ...]] = {}
+    nodes: List[NodeEntry] = []
+    blob_sizes: Dict[Digest, int] = {}
+
+    def take(line: str) -> None:
+        kind = line[:1]
+        if kind == "m":
+            mtime, path = matched(_MTIME, line).groups()
+            path, mtime_ns = read_path(path), _time(mtime)
+            if regulars is None or not regulars.date(path, mtime_ns):
+                mtimes[path] = mtime_ns
+        elif kind == "x":
+            name, value, path = matched(_XATTR, line).groups()
+            path = read_path(path)
+            xattrs[path] = (*xattrs.get(path, ()), (_xattr_name(name), _from_base64(value)))
+        elif kind == "z":
+            size, digest = matched(_BLOB, line).groups()
+            blob_sizes[Digest(bytes.fromhex(digest))] = int(size)
+        else:
+            nodes.append(_node(matched(_NODE, line)))
+
+    for _ in explained(text_lines(_decompressed(data, table), table), table, take):
+        pass
+    if regulars is not None:
+        regulars.measure_blobs(blob_sizes)
+        blob_sizes = {}
+    return Attributes(mtimes, xattrs, tuple(nodes), blob_sizes)
+
+
+def format_attributes(attributes: Attributes) -> bytes:
+    """The compressed attributes table, sorted by path: equal attributes give equal bytes."""
+    import zstandard
+
+    lines = [f"m,{mtime},{quote(path)}" for path, mtime in sorted(attributes.mtimes_ns.items())]
+    for path, pairs in sorted(attributes.xattrs.items()):
+        lines += [
+            f"x,{quote(name)},{_base64(value)},{quote(path)}" for name, value in sorted(pairs)
+        ]
+    lines += [
+        f"{n.kind},{n.mode:04o},{n.uid},{n.gid},{n.major},{n.minor},{quote(n.path)}"
+        for n in sorted(attributes.nodes)
+    ]
+    lines += [f"z,{size},{digest.hex()}" for digest, size in sorted(attributes.blob_sizes.items())]
+    return zstandard.ZstdCompressor(level=10).compress(join(lines))
+
+
+def _node(match: Match[str]) -> NodeEntry:
+    kind, mode, uid, gid, major, minor, path = match.groups()
+    return NodeEntry(
+        read_path(path), kind, read_mode(mode), read_owner(uid), read_owner(gid),
+        bounded(major, MAX_MAJOR), bounded(minor, MAX_MINOR),
+    )  # fmt: skip
+
+
+def _time(digits: str) -> int:
+    mtime_ns = int(digits)
+    if abs(mtime_ns) > _MAX_TIME_NS:
+        raise ValueError(f"{mtime_ns} is no time in nanoseconds")
+    return mtime_ns
+
+
+def _xattr_name(quoted: str) -> str:
+    name = unquote(quoted)
+    if not name or "\0" in name or len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(f"attribute name is empty, holds a NUL, or exceeds {MAX_NAME_BYTES} bytes")
+    return name
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("not base64") from None
+
+
+def _decompressed(data: bytes, table: str) -> Iterator[bytes]:
+    """The text of a compressed table in pieces, never more than the limit of a table."""
+    import io
+
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
+    total = 0
+    try:
+        with decompressor.stream_reader(io.BytesIO(data)) as reader:
+            while piece := reader.read(PIECE_BYTES):
+                total += len(piece)
+                if total > MAX_TABLE_BYTES:
+                    raise too_large(table)
+                yield bytes(piece)
+    except zstandard.ZstdError as error:
+        raise ImageDamaged(f"{table} can not be decompressed: {error}") from None
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")

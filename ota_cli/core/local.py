@@ -1,0 +1,159 @@
+"""What lies in a slot, and which content of it is known: facts for the plan. Pure."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Dict, FrozenSet, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
+
+from ..entries import Digest
+from ..paths import Paths
+
+#: size, mtime, ctime, inode, uid, gid, links, mode
+_ROW = struct.Struct("<qqqQIIIH")
+
+
+class LocalFile(NamedTuple):
+    """A regular file found in a slot. Several names of one inode are several of these."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    uid: int
+    gid: int
+    links: int
+    mode: int
+
+
+class LocalOther(NamedTuple):
+    """A directory, symlink, node, fifo or socket found in a slot.
+
+    `kind`: `d`, `l`, `b`, `c`, `p` or `s`. `target` of symlinks; `device` number of nodes.
+    """
+
+    path: str
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    target: str = ""
+    device: int = 0
+
+
+class LocalFiles:
+    """The regular files of a slot, packed: 50 bytes and a name each; found by path or by row."""
+
+    __slots__ = ("_rows", "paths")
+
+    def __init__(self, files: Iterable[LocalFile] = ()) -> None:
+        self.paths = Paths()
+        self._rows = bytearray()
+        for file in files:
+            self.paths.append(file.path)
+            self._rows += _ROW.pack(*file[1:])
+        self.paths.sort()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> LocalFile:
+        if not 0 <= row < len(self.paths):
+            raise IndexError(row)
+        return LocalFile(self.paths[row], *_ROW.unpack_from(self._rows, row * _ROW.size))
+
+    def __iter__(self) -> Iterator[LocalFile]:
+        return map(LocalFile._make, self._flat())
+
+    def find(self, path: str) -> Optional[LocalFile]:
+        """The file at `path`, if there is one."""
+        row = self.paths.find(path)
+        return None if row is None else self[row]
+
+    def size(self, row: int) -> int:
+        """The bytes of a file."""
+        return int(_ROW.unpack_from(self._rows, row * _ROW.size)[0])
+
+    def _flat(self) -> Iterator[Tuple[object, ...]]:
+        return ((p, *row) for p, row in zip(self.paths, _ROW.iter_unpack(self._rows)))
+
+
+@dataclass(frozen=True)
+class LocalTree:
+    """All that lies in one slot; `/.ota` and an ext4's `/lost+found` left out."""
+
+    files: LocalFiles = field(default_factory=LocalFiles)
+    others: Mapping[str, LocalOther] = field(default_factory=dict)
+
+
+class Known:
+    """The sha256 of those files of a slot whose content was looked at, by row."""
+
+    __slots__ = ("_digests", "_files", "_known")
+
+    def __init__(self, files: LocalFiles) -> None:
+        self._files = files
+        self._digests = bytearray(32 * len(files))
+        self._known = bytearray(len(files))
+
+    def learn(self, row: int, digest: Digest) -> None:
+        """Notes what a file holds."""
+        self._digests[32 * row : 32 * row + 32] = digest
+        self._known[row] = 1
+
+    def digest(self, row: int) -> Optional[Digest]:
+        """What a file holds, if that is known."""
+        if not self._known[row]:
+            return None
+        return Digest(bytes(self._digests[32 * row : 32 * row + 32]))
+
+    def at(self, path: str) -> Optional[Digest]:
+        """What the file at `path` holds, if that is known."""
+        row = self._files.paths.find(path)
+        return None if row is None else self.digest(row)
+
+    def rows(self) -> Iterator[int]:
+        """All rows whose content is known."""
+        return (row for row, known in enumerate(self._known) if known)
+
+
+class Origins:
+    """Where in the running slot the content of an image's files is, by row of the image.
+
+    Nearly all lie under their own name: those take one byte.
+    """
+
+    __slots__ = ("_elsewhere", "_same")
+
+    def __init__(self, files: int = 0) -> None:
+        self._same = bytearray(files)
+        self._elsewhere: Dict[int, str] = {}
+
+    def here(self, row: int) -> None:
+        """The content of `row` is under the very same path."""
+        self._same[row] = 1
+
+    def elsewhere(self, row: int, path: str) -> None:
+        """The content of `row` is at `path`."""
+        self._elsewhere[row] = path
+
+    def of(self, row: int, own_path: str) -> Optional[str]:
+        """The path in the running slot of what `row`, at `own_path`, shall hold."""
+        if row < len(self._same) and self._same[row]:
+            return own_path
+        return self._elsewhere.get(row)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Which verified content is at hand, from cheap to dear.
+
+    `standby`: by file of the standby slot. `staged`: digests in the staging directory.
+    `running`: by file of the image, where in the running slot.
+    """
+
+    standby: Known = field(default_factory=lambda: Known(LocalFiles()))
+    staged: FrozenSet[Digest] = frozenset()
+    running: Origins = field(default_factory=Origins)

@@ -1,0 +1,121 @@
+"""The plan of a fill: where the content of each file comes from, and what else is to be done."""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Tuple
+
+from ..entries import Digest, DirEntry, FileEntry, LinkEntry, NodeEntry
+from ..packed import PackedFiles
+
+
+class Source(enum.Enum):
+    """Where the content of one file of the image comes from."""
+
+    KEPT = "kept"
+    STAGED = "staged"
+    MOVED = "moved"
+    DUPLICATED = "duplicated"
+    COPIED = "copied"
+    DOWNLOADED = "downloaded"
+    EMPTY = "empty"
+
+
+_CODE_OF = {source: code for code, source in enumerate(Source)}
+_SOURCES = tuple(Source)
+
+
+class FileStep(NamedTuple):
+    """One file: `entry` is its first name, `links` are the others that have to be made.
+
+    `origin`: the path in the standby slot to copy from once that file is made (DUPLICATED), or
+    the path in the running slot (COPIED).
+    """
+
+    source: Source
+    entry: FileEntry
+    links: Tuple[FileEntry, ...]
+    origin: str = ""
+
+
+class Steps:
+    """A step for each file of an image, packed: made one at a time when asked for."""
+
+    __slots__ = ("_codes", "_files", "_links", "_origins", "_rows")
+
+    def __init__(self, files: PackedFiles) -> None:
+        self._files = files
+        self._codes = bytearray()
+        self._rows = array("I")
+        self._origins: Dict[int, str] = {}
+        self._links: Dict[int, Tuple[int, ...]] = {}
+
+    def add(self, source: Source, row: int, origin: str = "", links: Tuple[int, ...] = ()) -> None:
+        """The next step: the file of `row`, with the rows of the names to be linked to it."""
+        number = len(self._codes)
+        self._codes.append(_CODE_OF[source])
+        self._rows.append(row)
+        if origin and origin != self._files.paths[row]:
+            self._origins[number] = origin
+        if links:
+            self._links[number] = links
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __iter__(self) -> Iterator[FileStep]:
+        return map(self._step, range(len(self)))
+
+    def of(self, *sources: Source) -> Iterator[FileStep]:
+        """The steps whose content comes from one of `sources`."""
+        return map(self._step, self._numbers(*sources))
+
+    def linked(self) -> Iterator[FileStep]:
+        """The steps that have names to be linked."""
+        return map(self._step, self._links)
+
+    def count(self, *sources: Source) -> int:
+        """How many steps have one of `sources`."""
+        return sum(self._codes.count(_CODE_OF[source]) for source in sources)
+
+    def sizes(self, *sources: Source) -> Iterator[int]:
+        """Content bytes of each step from `sources`; an unknown size counts as 0."""
+        return (self._files.size(self._rows[n]) or 0 for n in self._numbers(*sources))
+
+    def _numbers(self, *sources: Source) -> Iterator[int]:
+        codes = bytes(_CODE_OF[source] for source in sources)
+        return (number for number, code in enumerate(self._codes) if code in codes)
+
+    def _step(self, number: int) -> FileStep:
+        source = _SOURCES[self._codes[number]]
+        entry = self._files[self._rows[number]]
+        links = tuple(self._files[row] for row in self._links.get(number, ()))
+        origin = entry.path if source is Source.COPIED else ""
+        return FileStep(source, entry, links, self._origins.get(number, origin))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a standby slot becomes an image. `stash`: digest to the displaced standby path."""
+
+    steps: Steps
+    stash: Mapping[Digest, str]
+    removals: List[str]
+    directories: List[DirEntry]
+    symlinks: List[LinkEntry]
+    nodes: List[NodeEntry]
+
+    def files(self, *sources: Source) -> int:
+        """How many files come from `sources`."""
+        return self.steps.count(*sources)
+
+    def size_bytes(self, *sources: Source) -> int:
+        """Content bytes of all files that come from `sources`; unknown sizes count as 0."""
+        return sum(self.steps.sizes(*sources))
+
+    @property
+    def downloads(self) -> List[FileStep]:
+        """One step for each digest that must be fetched."""
+        return list(self.steps.of(Source.DOWNLOADED))

@@ -1,0 +1,119 @@
+"""The regular files of an image, in rows of numbers beside packed paths: about 100 bytes a file."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections import Counter
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+
+from .entries import Digest, FileEntry
+from .paths import Paths
+
+#: digest, size, modification time, blob's bytes, uid, gid, hard-link group, mode, compressed
+_ROW = struct.Struct("<32sqqqIIIH?")
+_SIZE_AT, _MTIME_AT, _BLOB_AT, _GROUP_AT = 32, 40, 48, 64
+_NUMBER, _GROUP = struct.Struct("<q"), struct.Struct("<I")
+_PREFIX = struct.Struct(f"<Q{_ROW.size - 8}x")
+#: Stands for None among numbers that are never negative, and among times.
+_UNKNOWN, _NO_TIME = -1, -(2**63)
+
+
+class PackedFiles:
+    """A sequence of `FileEntry`, made one at a time when asked for.
+
+    Its parts are got at by row, the number of an entry, without making one.
+    """
+
+    __slots__ = ("_group_of", "_inodes", "_rows", "paths")
+
+    def __init__(self, entries: Iterable[FileEntry] = ()) -> None:
+        self.paths = Paths()
+        self._rows = bytearray()
+        self._inodes: List[Optional[str]] = [None]
+        self._group_of: Dict[Optional[str], int] = {None: 0}
+        for entry in entries:
+            self._append(entry)
+        self.paths.sort()
+
+    def _append(self, entry: FileEntry) -> None:
+        group = self._group_of.get(entry.inode)
+        if group is None:
+            group = self._group_of[entry.inode] = len(self._inodes)
+            self._inodes.append(entry.inode)
+        self.paths.append(entry.path)
+        self._rows += _ROW.pack(
+            entry.digest, _UNKNOWN if entry.size is None else entry.size,
+            _NO_TIME if entry.mtime_ns is None else entry.mtime_ns,
+            _UNKNOWN if entry.blob_bytes is None else entry.blob_bytes,
+            entry.uid, entry.gid, group, entry.mode, entry.compressed,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> FileEntry:
+        if not 0 <= row < len(self.paths):
+            raise IndexError(row)
+        return self._entry(self.paths[row], _ROW.unpack_from(self._rows, row * _ROW.size))
+
+    def __iter__(self) -> Iterator[FileEntry]:
+        return map(self._entry, self.paths, _ROW.iter_unpack(self._rows))
+
+    def _entry(
+        self, path: str, row: Tuple[Digest, int, int, int, int, int, int, int, bool]
+    ) -> FileEntry:
+        digest, size, mtime, blob, uid, gid, group, mode, compressed = row
+        return FileEntry(
+            path, mode, uid, gid, digest, None if size < 0 else size, self._inodes[group],
+            compressed, None if mtime == _NO_TIME else mtime, None if blob < 0 else blob,
+        )  # fmt: skip
+
+    def digest(self, row: int) -> Digest:
+        """The sha256 of a file's content."""
+        return Digest(bytes(self._rows[row * _ROW.size : row * _ROW.size + 32]))
+
+    def size(self, row: int) -> Optional[int]:
+        """A file's bytes; None where the image does not say."""
+        size: int = _NUMBER.unpack_from(self._rows, row * _ROW.size + _SIZE_AT)[0]
+        return None if size < 0 else size
+
+    def linked(self) -> Dict[int, Tuple[int, ...]]:
+        """The rows of each hard-link group, by each of its rows; files with one name left out."""
+        found: Dict[int, List[int]] = {}
+        for row, (group,) in enumerate(self._column(_GROUP_AT, _GROUP)):
+            if group:
+                found.setdefault(group, []).append(row)
+        return {row: tuple(rows) for rows in found.values() if len(rows) > 1 for row in rows}
+
+    def repeated(self) -> Set[Digest]:
+        """Digests that several rows have."""
+        prefixes = array("Q", (prefix for (prefix,) in _PREFIX.iter_unpack(self._rows)))
+        ordered = sorted(prefixes)
+        several = {here for here, there in zip(ordered, ordered[1:]) if here == there}
+        counts = Counter(
+            self.digest(row) for row, prefix in enumerate(prefixes) if prefix in several
+        )
+        return {digest for digest, count in counts.items() if count > 1}
+
+    def date(self, path: str, mtime_ns: int) -> bool:
+        """Sets when the file at `path` was changed; False where there is none.
+
+        For whoever reads an image, before anybody else has it.
+        """
+        row = self.paths.find(path)
+        if row is None:
+            return False
+        _NUMBER.pack_into(self._rows, row * _ROW.size + _MTIME_AT, mtime_ns)
+        return True
+
+    def measure_blobs(self, sizes: Mapping[Digest, int]) -> None:
+        """Sets the bytes of the compressed blobs, by digest of content; see `date`."""
+        for row in range(len(self) if sizes else 0):
+            size = sizes.get(self.digest(row))
+            if size is not None:
+                _NUMBER.pack_into(self._rows, row * _ROW.size + _BLOB_AT, size)
+
+    def _column(self, offset: int, kind: struct.Struct) -> Iterator[Tuple[int]]:
+        behind = _ROW.size - offset - kind.size
+        return struct.Struct(f"<{offset}x{kind.format[1:]}{behind}x").iter_unpack(self._rows)

@@ -1,0 +1,104 @@
+"""Half a million files in little memory: rows of packed numbers beside names by directory.
+
+A Python object for each field of each file takes more than a kilobyte a file. Here a file takes
+what its numbers and its name take, about 100 bytes; objects are made one at a time, on demand.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Dict, Iterator, List, Optional, Tuple
+
+
+class Paths:
+    """Absolute paths by number, each kept as its directory's number and a name of its own.
+
+    Names that are not UTF-8 are kept (surrogate escapes).
+    """
+
+    __slots__ = ("_directory_of", "_ends", "_names", "_next", "_number_of", "_rows_of", "_texts")
+
+    def __init__(self) -> None:
+        self._texts: List[str] = []
+        self._number_of: Dict[str, int] = {}
+        self._rows_of: List[array[int]] = []
+        self._directory_of = array("I")
+        self._names = bytearray()
+        self._ends = array("I", [0])
+        #: Where a search begins: most ask for one path of a directory after the other.
+        self._next: Tuple[int, int] = (-1, 0)
+
+    def append(self, path: str) -> None:
+        """Adds `path`, which gets the next number."""
+        directory, _, name = path.rpartition("/")
+        number = self._number_of.get(directory)
+        if number is None:
+            number = self._number_of[directory] = len(self._texts)
+            self._texts.append(directory)
+            self._rows_of.append(array("I"))
+        self._rows_of[number].append(len(self._directory_of))
+        self._directory_of.append(number)
+        self._names += _encoded(name)
+        self._ends.append(len(self._names))
+
+    def sort(self) -> None:
+        """Makes `find` possible; nothing is added afterwards."""
+        for rows in self._rows_of:
+            names = list(map(self._name, rows))
+            if names != sorted(names):
+                rows[:] = array("I", sorted(rows, key=self._name))
+
+    def __len__(self) -> int:
+        return len(self._directory_of)
+
+    def __getitem__(self, row: int) -> str:
+        directory = self._texts[self._directory_of[row]]
+        return f"{directory}/{self._name(row).decode('utf-8', 'surrogateescape')}"
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
+
+    def find(self, path: str) -> Optional[int]:
+        """The number of `path`; None where it is not here."""
+        directory, _, text = path.rpartition("/")
+        number = self._number_of.get(directory)
+        if number is None:
+            return None
+        name, rows = _encoded(text), self._rows_of[number]
+        where, at = self._next
+        if where != number or at >= len(rows) or self._name(rows[at]) != name:
+            at = self._place(rows, name)
+            if at >= len(rows) or self._name(rows[at]) != name:
+                return None
+        self._next = (number, at + 1)
+        return rows[at]
+
+    def directories(self) -> List[str]:
+        """Every directory that a path lies in, once; the root is the empty string."""
+        return self._texts
+
+    def doubled(self) -> Optional[int]:
+        """The number of a path that is here under a lower number, too; None where all differ."""
+        for rows in self._rows_of:
+            for before, row in zip(rows, rows[1:]):
+                if self._name(before) == self._name(row):
+                    return row
+        return None
+
+    def _place(self, rows: array[int], name: bytes) -> int:
+        """Where `name` is, or would be, among the sorted `rows` of its directory."""
+        low, high = 0, len(rows)
+        while low < high:
+            middle = (low + high) // 2
+            if self._name(rows[middle]) < name:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _name(self, row: int) -> bytearray:
+        return self._names[self._ends[row] : self._ends[row + 1]]
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

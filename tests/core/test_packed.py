@@ -1,0 +1,77 @@
+"""Packed paths and files: what goes in comes out, and is found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import List
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ota_cli.entries import Digest, FileEntry
+from ota_cli.packed import PackedFiles
+from ota_cli.paths import Paths
+
+NAMES = st.text("ab é\udcff'", min_size=1, max_size=3)
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda names: "/" + "/".join(names))
+#: Some differ only behind their first bytes.
+DIGESTS = st.sampled_from([Digest(bytes([n]) * 8 + bytes([m]) * 24) for n in b"ab" for m in b"xyz"])
+SIZES = st.none() | st.integers(0, 2**60)
+ENTRIES = st.builds(
+    FileEntry, PATHS, st.integers(0, 0o7777), st.integers(0, 2**32 - 2),
+    st.integers(0, 2**32 - 2), DIGESTS, SIZES, st.none() | st.sampled_from(["1", "9" * 20]),
+    st.booleans(), st.none() | st.integers(-(2**63) + 1, 2**63 - 1), SIZES,
+)  # fmt: skip
+
+
+def packed(paths: List[str]) -> Paths:
+    found = Paths()
+    for path in paths:
+        found.append(path)
+    found.sort()
+    return found
+
+
+@given(st.lists(PATHS, unique=True), st.lists(PATHS))
+def test_every_path_is_found_in_any_order_and_no_other(paths: List[str], others: List[str]) -> None:
+    found = packed(paths)
+    assert list(found) == paths
+    for path in [*paths, *others, *reversed(paths)]:
+        row = found.find(path)
+        assert (row is None) == (path not in paths)
+        assert row is None or found[row] == path
+
+
+@given(st.lists(PATHS))
+def test_a_path_that_is_there_twice_is_told(paths: List[str]) -> None:
+    row = packed(paths).doubled()
+    assert (row is None) == (len(set(paths)) == len(paths))
+    assert row is None or paths.index(paths[row]) < row
+
+
+@given(st.lists(ENTRIES))
+def test_entries_come_out_as_they_went_in(entries: List[FileEntry]) -> None:
+    files = PackedFiles(entries)
+    assert list(files) == entries
+    assert [files[row] for row in range(len(files))] == entries
+
+
+@given(st.lists(ENTRIES))
+def test_repeated_contents_and_names_of_one_file_are_told(entries: List[FileEntry]) -> None:
+    files = PackedFiles(entries)
+    counts = Counter(entry.digest for entry in entries)
+    assert files.repeated() == {digest for digest, count in counts.items() if count > 1}
+    names = Counter(entry.inode for entry in entries if entry.inode is not None)
+    linked = files.linked()
+    for row, entry in enumerate(entries):
+        group = tuple(n for n, each in enumerate(entries) if each.inode == entry.inode)
+        assert linked.get(row) == (group if entry.inode and names[entry.inode] > 1 else None)
+
+
+def test_times_and_blobs_are_added_to_what_is_there() -> None:
+    digest = Digest(b"d" * 32)
+    files = PackedFiles([FileEntry("/a", 0o644, 0, 0, digest, 5, None, True)])
+    assert files.date("/a", -7)
+    assert not files.date("/b", 1)
+    files.measure_blobs({digest: 3, Digest(b"e" * 32): 9})
+    assert (files[0].mtime_ns, files[0].blob_bytes) == (-7, 3)
