@@ -90,6 +90,10 @@ _OTA_YML = (
     ("health_timeout", "Seconds for each health check; default 60."),
     ("commit_deadline", "Seconds in which a trial boot must confirm itself; default 600. It "
      "counts from when the update is armed on, not for a slot that is armed already."),
+    ("verify_local", "`full` (default) reads and hashes all local content. `stat` takes files of "
+     "the standby slot whose size, times and inode are those of its index as they are, but for "
+     "those in `/boot`. It is used only while nobody but `ota` had the slot since it was filled: "
+     "one that was booted or mounted since, or not unmounted cleanly, is read whole."),
 )  # fmt: skip
 
 _IMAGE = (
