@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import List, Literal, Mapping, NamedTuple, Optional, Tuple, Union
 
 from .entries import Digest, DirEntry, LinkEntry, NodeEntry
 from .packed import PackedFiles
@@ -110,7 +110,7 @@ class Image:
     image_id: str
     claims: Claims
     tables: Tables
-    metadata: Dict[str, bytes]
+    metadata: Mapping[str, bytes]
 
     @property
     def version(self) -> Optional[str]:
