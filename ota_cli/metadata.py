@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Iterable, Optional, Tuple
 
 from .core.local import LocalTree
-from .core.plan import Plan, Source
+from .core.plan import Plan
 from .entries import DirEntry, FileEntry
 from .host.tree import has_xattrs, xattrs_of
 from .model import Attributes
@@ -60,9 +60,7 @@ class Finisher:
 
     def keep(self, plan: Plan) -> None:
         """Corrects what differs on kept files; writes nothing to those that are right."""
-        for step in plan.steps.of(Source.KEPT):
-            entry, have = step.entry, self._local.files.find(step.entry.path)
-            assert have is not None, entry.path
+        for entry, have in plan.steps.kept(self._local.files):
             target = f"{self._slot}{entry.path}"
             wrong_owner = self._owners and (have.uid, have.gid) != (entry.uid, entry.gid)
             if wrong_owner:

@@ -25,11 +25,12 @@ class PackedFiles:
     Its parts are got at by row, the number of an entry, without making one.
     """
 
-    __slots__ = ("_group_of", "_inodes", "_rows", "paths")
+    __slots__ = ("_group_of", "_inodes", "_repeated", "_rows", "paths")
 
     def __init__(self, entries: Iterable[FileEntry] = ()) -> None:
         self.paths = Paths()
         self._rows = bytearray()
+        self._repeated: Optional[Set[Digest]] = None
         self._inodes: List[Optional[str]] = [None]
         self._group_of: Dict[Optional[str], int] = {None: 0}
         for entry in entries:
@@ -88,6 +89,11 @@ class PackedFiles:
 
     def repeated(self) -> Set[Digest]:
         """Digests that several rows have."""
+        if self._repeated is None:
+            self._repeated = self._find_repeated()
+        return self._repeated
+
+    def _find_repeated(self) -> Set[Digest]:
         prefixes = array("Q", (prefix for (prefix,) in _PREFIX.iter_unpack(self._rows)))
         ordered = sorted(prefixes)
         several = {here for here, there in zip(ordered, ordered[1:]) if here == there}
@@ -95,6 +101,10 @@ class PackedFiles:
             self.digest(row) for row, prefix in enumerate(prefixes) if prefix in several
         )
         return {digest for digest, count in counts.items() if count > 1}
+
+    def sizes(self) -> array[int]:
+        """The bytes of each file; negative where the image does not say."""
+        return array("q", (size for (size,) in self._column(_SIZE_AT, _NUMBER)))
 
     def date(self, path: str, mtime_ns: int) -> bool:
         """Sets when the file at `path` was changed; False where there is none.

@@ -73,6 +73,17 @@ class Paths:
         self._next = (number, at + 1)
         return rows[at]
 
+    def matched(self, other: Paths) -> array[int]:
+        """For each path here, its number in `other`; -1 where it is not there."""
+        found = array("i", bytes(4 * len(self)))
+        for directory, rows in zip(self._texts, self._rows_of):
+            number = other._number_of.get(directory)
+            there = other._rows_of[number] if number is not None else ()
+            row_of = {bytes(other._name(row)): row for row in there}
+            for row in rows:
+                found[row] = row_of.get(bytes(self._name(row)), -1)
+        return found
+
     def directories(self) -> List[str]:
         """Every directory that a path lies in, once; the root is the empty string."""
         return self._texts

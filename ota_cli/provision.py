@@ -80,7 +80,7 @@ def unpack(
         with slot_errors(root):
             write_metadata(root, image, ())
             flush_and_read_back(root, image, plan, (), emit)
-            write_slot_index(root, image, ())
+            write_slot_index(root, image, plan, seen.standby, ())
     return Unpacked(image, target, plan, wire_bytes(image, plan)[0])
 
 

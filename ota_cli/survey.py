@@ -11,7 +11,7 @@ import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import FrozenSet, Iterable, Iterator, Optional, Sequence
+from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
 
 from .core import delta
 from .core.local import Content, Known, LocalFiles, LocalTree, Origins
@@ -56,11 +56,10 @@ def survey(
     staged = staged_digests(standby) if standby else frozenset()
     known = Known(local.files)
     if standby:
-        candidates: Iterable[int] = delta.keep_candidates(files, local.files)
+        pairs = delta.same_place(files, range(len(files)), local.files)
         if level == "stat":
-            hints = remembered(standby / METADATA, local.files)
-            candidates = _not_trusted(files, candidates, local.files, known, hints)
-        _hash(standby, candidates, local, known, emit, unlock)
+            pairs = _not_trusted(standby, files, pairs, local.files, known)
+        _hash(standby, (there for _, there in pairs), local, known, emit, unlock)
     missing: Sequence[int] = delta.missing_rows(files, local.files, known, staged)
     if standby and missing:
         others = array("I", delta.size_candidates(files, missing, local.files, known))
@@ -100,20 +99,20 @@ def _holds(path: Path, wanted: str) -> bool:
 
 
 def _not_trusted(
-    files: PackedFiles, candidates: Iterable[int], local: LocalFiles, known: Known, hints: Known
-) -> Iterator[int]:
-    """The candidates that must be read; takes over the right ones that nobody changed.
+    standby: Path, files: PackedFiles, pairs: Iterable[Tuple[int, int]], local: LocalFiles,
+    known: Known,
+) -> Iterator[Tuple[int, int]]:  # fmt: skip
+    """The pairs whose file must be read; takes over the right ones that nobody changed.
 
     What the boot loader gets is always read.
     """
-    for row in candidates:
-        path, hint = local.paths[row], hints.digest(row)
-        wanted = files.paths.find(path)
-        is_wanted = wanted is not None and files.digest(wanted) == hint
-        if hint is not None and is_wanted and not path.startswith("/boot/"):
-            known.learn(row, hint)
+    hints = remembered(standby / METADATA, local)
+    for row, there in pairs:
+        hint = hints.digest(there)
+        if hint == files.digest(row) and not files.paths[row].startswith("/boot/"):
+            known.learn(there, hint)
         else:
-            yield row
+            yield row, there
 
 
 def _search(running: Path, files: PackedFiles, missing: Sequence[int], emit: Emit) -> Origins:

@@ -248,7 +248,7 @@ class _Staging:
             self._withdraw(withdrawal)
             self._fill(standby, running, plan, seen, fetcher, emit)
             carried = self._adapt(standby, running, emit)
-            self._check(standby, plan, carried, emit)
+            self._check(standby, plan, seen, carried, emit)
             self._install(standby, emit)
         checked = Checked(self.slot, self.txn)  # only now: the unmount wrote out the last of it
         with leaving(Footprint.STANDBY):
@@ -302,10 +302,12 @@ class _Staging:
             write_metadata(standby, self.image, carried)
         return carried
 
-    def _check(self, standby: Path, plan: Plan, carried: List[str], emit: Emit) -> None:
+    def _check(
+        self, standby: Path, plan: Plan, seen: Survey, carried: List[str], emit: Emit
+    ) -> None:
         with slot_errors(standby):
             flush_and_read_back(standby, self.image, plan, carried, emit)
-            write_slot_index(standby, self.image, carried)
+            write_slot_index(standby, self.image, plan, seen.standby, carried)
         if self.request.self_confirm and self.session.backend.needs_boot_files:
             require_confirmable(standby, self.image, signer_policy(self.device))
 

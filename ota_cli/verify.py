@@ -18,6 +18,7 @@ from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
 from .core.lines import MAX_TABLE_BYTES
 from .core.local import LocalFile, LocalTree
+from .core.plan import Plan, Source
 from .core.tree import implied_directories
 from .core.trust import verify_claims, verify_image
 from .entries import EMPTY_DIGEST, Digest, FileEntry
@@ -26,7 +27,7 @@ from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files
 from .host.files import read_limited
 from .host.index import INDEX, Indexed, write_index
-from .host.tree import file_at, remove_all, scan
+from .host.tree import remove_all, scan, stat_at
 from .metadata import Finisher
 from .model import Image
 from .survey import METADATA
@@ -61,17 +62,27 @@ def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:
     _write(directory / CARRIED, json.dumps(sorted(carried)).encode())
 
 
-def write_slot_index(slot: Path, image: Image, carried: Iterable[str]) -> None:
-    """Remembers what was just verified in the slot, for the next time. Raises OSError."""
-    left_out = frozenset(carried)
-    write_index(
-        slot / METADATA,
-        (
-            Indexed(file_at(slot, entry.path), entry.digest)
-            for entry in image.tables.regulars
-            if not _is_in(entry.path, left_out)
-        ),
-    )
+def write_slot_index(
+    slot: Path, image: Image, plan: Plan, before: LocalTree, carried: Iterable[str]
+) -> None:
+    """Remembers what was just verified in the slot, for the next time.
+
+    Kept files are taken as they were `before` the fill: where that is not right any more, they
+    are read next time. Raises OSError.
+    """
+    left_out, files, local = frozenset(carried), image.tables.regulars, before.files
+    kept = bytearray(len(files))
+    for row in plan.steps.rows(Source.KEPT):
+        kept[row] = 1
+
+    def indexed() -> Iterator[Indexed]:
+        for row, there in enumerate(files.paths.matched(local.paths)):
+            path = files.paths[row]
+            if not _is_in(path, left_out):
+                stat = local.stat(there) if kept[row] else stat_at(slot, path)
+                yield Indexed(path, stat, files.digest(row))
+
+    write_index(slot / METADATA, indexed())
 
 
 def stored_image(slot: Path, store: CertStore, policy: SignerPolicy) -> Image:

@@ -12,7 +12,7 @@ from ota_cli.core.plan import Source
 from ota_cli.events import Event, Progress, Warned
 from ota_cli.fill import fill
 from ota_cli.host.index import Indexed, write_index
-from ota_cli.host.tree import file_at
+from ota_cli.host.tree import stat_at
 from ota_cli.model import Tables, VerifyLocal
 from ota_cli.survey import Survey, survey
 from tests.conftest import Server
@@ -41,7 +41,9 @@ def image(tmp_path: Path) -> Path:
 
 
 def keep_index(slot: Path, tables: Tables) -> None:
-    rows = [Indexed(file_at(slot, entry.path), entry.digest) for entry in tables.regulars]
+    rows = [
+        Indexed(entry.path, stat_at(slot, entry.path), entry.digest) for entry in tables.regulars
+    ]
     write_index(slot / ".ota", rows)
 
 

@@ -14,14 +14,15 @@ Files are named by row, their number in the image or in the slot: there may be h
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Set, Tuple
 
 from ..entries import EMPTY_DIGEST, Digest, DirEntry, LinkEntry, NodeEntry
 from ..model import Tables
 from ..packed import PackedFiles
-from .local import Content, Known, LocalFile, LocalFiles, LocalOther, LocalTree
+from .local import Content, Known, LocalFiles, LocalOther, LocalTree
 from .plan import Plan, Source, Steps
 from .tree import implied_directories
 
@@ -31,19 +32,27 @@ IMPLIED_DIRECTORY_MODE = 0o755
 # --- what is worth hashing ---------------------------------------------------------------------
 
 
-def keep_candidates(files: PackedFiles, local: LocalFiles) -> Iterator[int]:
-    """Rows of the slot that may already be right: same path, same size (if known)."""
-    return (there for _, there in same_place(files, range(len(files)), local))
-
-
 def same_place(
     files: PackedFiles, rows: Iterable[int], local: LocalFiles
 ) -> Iterator[Tuple[int, int]]:
-    """For each of `rows`, where the slot has a file of its path and size: its row and that one."""
+    """For each of `rows`, where the slot has a file of its path and size (if known): its row and
+    that one."""
+    places, wanted, sizes = files.paths.matched(local.paths), files.sizes(), local.sizes()
     for row in rows:
-        there = local.paths.find(files.paths[row])
-        if there is not None and _may_be(files, row, local.size(there)):
+        there = places[row]
+        if there < 0:
+            continue
+        if wanted[row] == sizes[there] or (wanted[row] < 0 and sizes[there]):
             yield row, there
+
+
+def right_rows(files: PackedFiles, local: LocalFiles, known: Known) -> array[int]:
+    """For each file of the image, the row of the slot that has its path and content; else -1."""
+    places = files.paths.matched(local.paths)
+    for row, there in enumerate(places):
+        if there >= 0 and known.digest(there) != files.digest(row):
+            places[row] = -1
+    return places
 
 
 def missing_rows(
@@ -55,17 +64,16 @@ def missing_rows(
     """
     repeated = files.repeated()
     at_hand = {EMPTY_DIGEST, *staged}
-    right = bytearray(len(local))
+    elsewhere = bytearray(b"\1" * len(local))
     wanted = []
-    for row, path in enumerate(files.paths):
-        there, digest = local.paths.find(path), files.digest(row)
-        if there is None or known.digest(there) != digest:
+    for row, there in enumerate(right_rows(files, local, known)):
+        if there < 0:
             wanted.append(row)
             continue
-        right[there] = 1
-        if digest in repeated:
-            at_hand.add(digest)
-    at_hand.update(known.digest(row) or EMPTY_DIGEST for row in known.rows() if not right[row])
+        elsewhere[there] = 0
+        if repeated and files.digest(row) in repeated:
+            at_hand.add(files.digest(row))
+    at_hand.update(known.digest(row) or EMPTY_DIGEST for row in known.rows() if elsewhere[row])
     return _first_rows(files, wanted, at_hand, repeated)
 
 
@@ -94,21 +102,15 @@ def size_candidates(
     if not sizes:
         return
     everything = None in sizes
-    seen: Set[int] = set()
-    for row, file in enumerate(local):
-        if not file.size or file.inode in seen or known.digest(row) is not None:
+    several, seen = set(local.linked()), set()
+    for row, size in enumerate(local.sizes()):
+        if not size or not (everything or size in sizes) or known.digest(row) is not None:
             continue
-        if everything or file.size in sizes:
-            if file.links > 1:
-                seen.add(file.inode)
-            yield row
-
-
-def _may_be(files: PackedFiles, row: int, size: int) -> bool:
-    wanted = files.size(row)
-    if not size:
-        return files.digest(row) == EMPTY_DIGEST
-    return wanted is None or wanted == size
+        if row in several:
+            if local[row].inode in seen:
+                continue
+            seen.add(local[row].inode)
+        yield row
 
 
 # --- the plan ----------------------------------------------------------------------------------
@@ -137,10 +139,11 @@ Linked = Mapping[int, Tuple[int, ...]]
 
 @dataclass(frozen=True)
 class _Kept:
-    """What stays as it is. `names`: rows of the image that keep their inode, by the first row of
-    their file. `staying`: for each file of the slot, whether it stays. `inodes`: those of files
-    with several names."""
+    """What stays as it is. `alone`: for each file of the image with one name, whether it does.
+    `names`: of the others, the rows that keep their inode, by the first row of their file.
+    `staying`: for each file of the slot, whether it stays. `inodes`: those that `names` keep."""
 
+    alone: bytearray
     names: Mapping[int, Tuple[int, ...]]
     staying: bytearray
     inodes: Set[int]
@@ -152,26 +155,28 @@ def _kept(files: PackedFiles, linked: Linked, local: LocalFiles, known: Known) -
     An inode belongs to one file only, the one with most of its names. An inode with names we can
     not see can not be kept: a write through them would change the slot.
     """
+    right = right_rows(files, local, known)
     names_of_inode = _visible_names(local)
+    several = set(local.linked())
     kept: Dict[int, Tuple[int, ...]] = {}
     claims: Dict[int, List[Tuple[int, Tuple[int, ...]]]] = {}
+    alone = bytearray(len(files))
     for row, names in _files(files, linked):
+        if len(names) == 1 and right[row] not in several:
+            alone[row] = right[row] >= 0
+            continue
         by_inode: Dict[int, List[int]] = {}
         for name in names:
-            file = _right_file(files, name, local, known)
+            file = local[right[name]] if right[name] >= 0 else None
             if file is not None and (file.links == 1 or file.links == names_of_inode[file.inode]):
                 by_inode.setdefault(file.inode, []).append(name)
-        if not by_inode:
-            continue
-        inode, most = max(by_inode.items(), key=lambda item: (len(item[1]), -item[0]))
-        if names_of_inode[inode]:
+        if by_inode:
+            inode, most = max(by_inode.items(), key=lambda item: (len(item[1]), -item[0]))
             claims.setdefault(inode, []).append((row, tuple(most)))
-        else:
-            kept[row] = tuple(most)
     for bids in claims.values():
         row, best = max(bids, key=lambda bid: (len(bid[1]), -bid[0]))
         kept[row] = best
-    return _Kept(kept, _staying(files, kept, local), set(claims))
+    return _Kept(alone, kept, _staying(right, alone, kept, len(local)), set(claims))
 
 
 def _files(files: PackedFiles, linked: Linked) -> Iterator[Tuple[int, Tuple[int, ...]]]:
@@ -182,29 +187,21 @@ def _files(files: PackedFiles, linked: Linked) -> Iterator[Tuple[int, Tuple[int,
             yield row, names
 
 
-def _right_file(
-    files: PackedFiles, row: int, local: LocalFiles, known: Known
-) -> Optional[LocalFile]:
-    there = local.paths.find(files.paths[row])
-    if there is None or known.digest(there) != files.digest(row):
-        return None
-    return local[there]
-
-
 def _visible_names(local: LocalFiles) -> Counter[int]:
     """How many names each inode with several has in the slot."""
-    return Counter(file.inode for file in local if file.links > 1)
+    return Counter(local[row].inode for row in local.linked())
 
 
 def _staying(
-    files: PackedFiles, kept: Mapping[int, Tuple[int, ...]], local: LocalFiles
+    right: array[int], alone: bytearray, kept: Mapping[int, Tuple[int, ...]], count: int
 ) -> bytearray:
-    staying = bytearray(len(local))
+    staying = bytearray(count)
+    for row, is_kept in enumerate(alone):
+        if is_kept:
+            staying[right[row]] = 1
     for names in kept.values():
         for name in names:
-            there = local.paths.find(files.paths[name])
-            assert there is not None
-            staying[there] = 1
+            staying[right[name]] = 1
     return staying
 
 
@@ -229,14 +226,13 @@ def _steps(
     steps, stash = Steps(files), {}
     repeated = files.repeated()
     place_of: Dict[Digest, str] = {}
-    for names in kept.names.values():
-        first = min(names, key=files.paths.__getitem__)
+    for first, names in _kept_names(files, kept):
         others = tuple(row for row in linked.get(first, ()) if row not in names)
         steps.add(Source.KEPT, first, links=others)
-        if files.digest(first) in repeated:
+        if repeated and files.digest(first) in repeated:
             place_of[files.digest(first)] = files.paths[first]
     for row, names in _files(files, linked):
-        if row in kept.names:
+        if kept.alone[row] or row in kept.names:
             continue
         digest = files.digest(row)
         source, origin = _source(files, row, place_of, spare, content)
@@ -246,6 +242,15 @@ def _steps(
             place_of.setdefault(digest, files.paths[row])
         steps.add(source, row, origin, names[1:])
     return steps, stash
+
+
+def _kept_names(files: PackedFiles, kept: _Kept) -> Iterator[Tuple[int, Tuple[int, ...]]]:
+    """Each kept file: the row of the name to call it by, and all rows that keep the inode."""
+    for row, is_kept in enumerate(kept.alone):
+        if is_kept:
+            yield row, (row,)
+    for names in kept.names.values():
+        yield min(names, key=files.paths.__getitem__), names
 
 
 def _source(

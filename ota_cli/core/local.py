@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 from ..entries import Digest
 from ..paths import Paths
 
 #: size, mtime, ctime, inode, uid, gid, links, mode
 _ROW = struct.Struct("<qqqQIIIH")
+#: What tells a file that was changed: the first four of them.
+STAT = struct.Struct("<qqqQ")
+_SIZES, _LINKS = struct.Struct("<q38x"), struct.Struct("<40xI2x")
 
 
 class LocalFile(NamedTuple):
@@ -75,6 +89,19 @@ class LocalFiles:
     def size(self, row: int) -> int:
         """The bytes of a file."""
         return int(_ROW.unpack_from(self._rows, row * _ROW.size)[0])
+
+    def sizes(self) -> array[int]:
+        """The bytes of each file."""
+        return array("q", (size for (size,) in _SIZES.iter_unpack(self._rows)))
+
+    def linked(self) -> List[int]:
+        """The rows of files with several names."""
+        links = _LINKS.iter_unpack(self._rows)
+        return [row for row, (count,) in enumerate(links) if count > 1]
+
+    def stat(self, row: int) -> bytes:
+        """Size, times and inode of a file, as `STAT` packs them."""
+        return bytes(self._rows[row * _ROW.size : row * _ROW.size + STAT.size])
 
     def _flat(self) -> Iterator[Tuple[object, ...]]:
         return ((p, *row) for p, row in zip(self.paths, _ROW.iter_unpack(self._rows)))

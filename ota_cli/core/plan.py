@@ -9,6 +9,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 from ..entries import Digest, DirEntry, FileEntry, LinkEntry, NodeEntry
 from ..packed import PackedFiles
+from .local import LocalFile, LocalFiles
 
 
 class Source(enum.Enum):
@@ -75,6 +76,16 @@ class Steps:
     def linked(self) -> Iterator[FileStep]:
         """The steps that have names to be linked."""
         return map(self._step, self._links)
+
+    def kept(self, local: LocalFiles) -> Iterator[Tuple[FileEntry, LocalFile]]:
+        """The entry of each kept file, and that file of the slot."""
+        places = self._files.paths.matched(local.paths)
+        for row in self.rows(Source.KEPT):
+            yield self._files[row], local[places[row]]
+
+    def rows(self, *sources: Source) -> Iterator[int]:
+        """The rows of the image that the steps from `sources` are about."""
+        return (self._rows[number] for number in self._numbers(*sources))
 
     def count(self, *sources: Source) -> int:
         """How many steps have one of `sources`."""

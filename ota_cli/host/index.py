@@ -5,8 +5,8 @@ held then; whoever copies it hashes it all the same. `/.ota/index` of the slot:
 
     8 bytes   magic and version
     8 bytes   xxh3-64 of the rest
-    zstd of   for each regular file: u16 length of the path; i64 size, mtime, ctime; u64 inode;
-              32 bytes sha256; the path, as the file system has it
+    zstd of   for each regular file: i64 size, mtime, ctime; u64 inode; 32 bytes sha256;
+              u16 length of the path; the path, as the file system has it
 
 DESIGN wants an xxh3 of each content in it, too. Nothing would read that: wherever content is
 looked at, its sha256 is needed anyway.
@@ -18,9 +18,9 @@ import io
 import os
 import struct
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Optional, Tuple
+from typing import Iterable, Iterator, NamedTuple, Optional
 
-from ..core.local import Known, LocalFile, LocalFiles
+from ..core.local import STAT, Known, LocalFiles
 from ..entries import Digest
 from ..errors import ImageDamaged
 from .files import read_limited
@@ -28,15 +28,16 @@ from .files import read_limited
 INDEX = "index"
 MAX_INDEX_BYTES = 512 * 1024 * 1024
 _MAGIC = b"ota-ix\0\1"
-_ROW = struct.Struct("<HqqqQ32s")
+_ROW = struct.Struct(f"<{STAT.size}s32sH")
 _SUM = struct.Struct("<Q")
 _PIECE_BYTES = 256 * 1024
 
 
 class Indexed(NamedTuple):
-    """One regular file, and the sha256 of what it holds."""
+    """One regular file: its `LocalFiles.stat`, and the sha256 of what it holds."""
 
-    file: LocalFile
+    path: str
+    stat: bytes
     digest: Digest
 
 
@@ -64,6 +65,7 @@ def remembered(directory: Path, files: LocalFiles) -> Known:
     Nothing where there is no index or it is damaged.
     """
     import xxhash
+    import zstandard
 
     known = Known(files)
     data = _read(directory / INDEX)
@@ -73,10 +75,13 @@ def remembered(directory: Path, files: LocalFiles) -> Known:
     packed = memoryview(data)[head:]
     if _SUM.unpack_from(data, len(_MAGIC))[0] != xxhash.xxh3_64_intdigest(packed):
         return known
-    for path, size, mtime, ctime, inode, digest in _rows(packed):
-        row = files.paths.find(path)
-        if row is not None and files[row][1:5] == (size, mtime, ctime, inode):
-            known.learn(row, digest)
+    try:
+        for path, stat, digest in _rows(packed):
+            row = files.paths.find(path)
+            if row is not None and files.stat(row) == stat:
+                known.learn(row, digest)
+    except (struct.error, zstandard.ZstdError):
+        return Known(files)
     return known
 
 
@@ -85,21 +90,20 @@ def _packed(indexed: Iterable[Indexed]) -> bytes:
 
     compressor = zstandard.ZstdCompressor(level=1).compressobj()
     packed = bytearray()
-    for file, digest in indexed:
-        path = os.fsencode(file.path)
-        row = _ROW.pack(len(path), *file[1:5], digest)
-        packed += compressor.compress(row + path)
+    for path, stat, digest in indexed:
+        name = os.fsencode(path)
+        packed += compressor.compress(_ROW.pack(stat, digest, len(name)) + name)
     packed += compressor.flush()
     return bytes(packed)
 
 
-def _rows(packed: memoryview) -> Iterator[Tuple[str, int, int, int, int, Digest]]:
+def _rows(packed: memoryview) -> Iterator[Indexed]:
     import zstandard
 
     stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(packed), _PIECE_BYTES)
     while row := stream.read(_ROW.size):
-        length, size, mtime, ctime, inode, digest = _ROW.unpack(row)
-        yield os.fsdecode(stream.read(length)), size, mtime, ctime, inode, digest
+        stat, digest, length = _ROW.unpack(row)
+        yield Indexed(os.fsdecode(stream.read(length)), stat, digest)
 
 
 def _read(path: Path) -> Optional[bytes]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from ..core.lines import RESERVED
-from ..core.local import LocalFile, LocalFiles, LocalOther, LocalTree
+from ..core.local import STAT, LocalFile, LocalFiles, LocalOther, LocalTree
 from ..errors import SlotUnusable
 from ..events import Emit, Warned
 from .inside import link_target
@@ -204,9 +204,10 @@ def _let_owner(place: str, wanted: int) -> None:
         os.chmod(place, stat.S_IMODE(mode) | 0o700)
 
 
-def file_at(root: Path, path: str) -> LocalFile:
-    """The regular file at `path` below `root`, as it is now. Raises OSError."""
-    return _file(path, os.lstat(f"{root}{path}"))
+def stat_at(root: Path, path: str) -> bytes:
+    """What `LocalFiles.stat` says of the regular file at `path`, as it is now. Raises OSError."""
+    now = os.lstat(f"{root}{path}")
+    return STAT.pack(now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
 
 
 def _file(path: str, status: os.stat_result) -> LocalFile:

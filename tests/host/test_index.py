@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Dict, List
 
 import pytest
+import xxhash
+import zstandard
 
 from ota_cli.entries import Digest
 from ota_cli.events import silent
 from ota_cli.host.index import INDEX, Indexed, remembered, write_index
-from ota_cli.host.tree import file_at, scan
+from ota_cli.host.tree import scan, stat_at
 
 NAMES = ("/one", "/sub/two", "/sub/ümlaut\udcff", "/three")
 
@@ -29,7 +31,7 @@ def slot(tmp_path: Path) -> Path:
 
 
 def indexed(root: Path) -> List[Indexed]:
-    return [Indexed(file_at(root, name), digest_of(root, name)) for name in NAMES]
+    return [Indexed(name, stat_at(root, name), digest_of(root, name)) for name in NAMES]
 
 
 def digest_of(root: Path, name: str) -> Digest:
@@ -62,10 +64,23 @@ def test_what_was_written_touched_replaced_or_linked_since_is_not_known(slot: Pa
 def test_a_damaged_index_says_nothing(slot: Path) -> None:
     path = slot / ".ota" / INDEX
     whole = path.read_bytes()
-    for damaged in (b"", whole[:-1], whole[:10], whole[:40] + b"\0" + whole[41:], b"x" + whole[1:]):
+    turned = whole[:40] + bytes([whole[40] ^ 1]) + whole[41:]
+    for damaged in (b"", whole[:-1], whole[:10], turned, b"x" + whole[1:]):
         path.write_bytes(damaged)
         assert known(slot) == {}
     path.unlink()
+    assert known(slot) == {}
+
+
+@pytest.mark.parametrize(
+    "inside", [b"", b"no zstd", zstandard.ZstdCompressor().compress(b"too short for a row")]
+)
+def test_an_index_with_a_right_checksum_over_nonsense_says_nothing(
+    slot: Path, inside: bytes
+) -> None:
+    path = slot / ".ota" / INDEX
+    checksum = xxhash.xxh3_64_intdigest(inside).to_bytes(8, "little")
+    path.write_bytes(path.read_bytes()[:8] + checksum + inside)
     assert known(slot) == {}
 
 
