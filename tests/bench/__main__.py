@@ -1,7 +1,9 @@
 """`make bench`: prints ratios measured in one run; absolute times depend on the machine.
 
 SIZE=small or large also races a whole update of a real Debian against other tools (root);
-ROUNDS: how often, 3 unless told otherwise.
+GROWTH=1, or numbers of files with commas between, races on made-up trees that grow (root);
+ROUNDS: how often, 3 unless told otherwise, 1 for GROWTH.
+REPORT=1 measures nothing: it prints what was kept of the last runs, for the README.
 """
 
 from __future__ import annotations
@@ -9,22 +11,36 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.bench import race, startup
+from tests.bench import growth, kept, race, startup
 from tests.bench.trees import SIZES
+
+RESULTS = Path("bench-results")
 
 
 def main() -> None:
     """All that was asked for."""
-    startup.main()
-    size = os.environ.get("SIZE", "")
-    if not size:
-        print("SIZE=small or SIZE=large races updates, too")
-    elif size not in SIZES:
+    size, grown = os.environ.get("SIZE", ""), os.environ.get("GROWTH", "")
+    if os.environ.get("REPORT"):
+        kept.main(RESULTS)
+        return
+    if size and size not in SIZES:
         raise SystemExit(f"SIZE={size} is none of {', '.join(SIZES)}")
-    elif os.geteuid() != 0:
+    startup.main()
+    if not size and not grown:
+        print("SIZE=small or SIZE=large races updates, GROWTH=1 on more and more files, too")
+        return
+    if os.geteuid() != 0:
         raise SystemExit("racing updates needs root: loop devices, cold caches")
-    else:
-        race.main(size, int(os.environ.get("ROUNDS", "3")))
+    cache = Path(os.environ.get("OTA_TEST_CACHE") or ".cache").resolve()
+    cache.mkdir(exist_ok=True)
+    if size:
+        race.main(size, _rounds(3), cache, RESULTS)
+    if grown:
+        growth.main(growth.steps(grown), _rounds(1), cache, RESULTS)
+
+
+def _rounds(usual: int) -> int:
+    return int(os.environ.get("ROUNDS") or usual)
 
 
 if __name__ == "__main__":

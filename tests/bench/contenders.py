@@ -6,14 +6,28 @@ import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, List, Sequence
+from typing import Callable, List, Sequence, Tuple
 
-from tests.bench.measure import Cost, measured
+from tests.bench.measure import Cost, Run, measured
+from tests.bench.phases import download_seconds, phase_seconds
 from tests.bench.stage import Stage
 from tests.support.bench import installed_environment
 from tests.support.blocks import run
 
-_SHA256 = "find . -xdev -type f -print0 | xargs -0 -P 2 -n 64 sha256sum >/dev/null"
+_SHA256_FILES = "find . -xdev -type f -print0 | xargs -0 -P 2 -n 64 sha256sum >/dev/null"
+
+SHA256 = "sha256 of the slot, 2 processes"
+IN_PLACE = "ota, in place"
+UNCHANGED = "ota, nothing changed"
+TRUSTING = "ota, nothing changed, verify_local: stat"
+COPY = "cp -a onto an empty slot"
+EMPTY = "ota, onto an empty slot"
+EMPTY_FAR = "ota, onto an empty slot, 40 ms away"
+DOWNLOAD = "download alone, curl, 32 connections"
+DOWNLOAD_FAR = "download alone, curl, 40 ms away"
+RSYNC = "rsync from a local tree, in place"
+CASYNC = "casync extract over the old tree, running slot as seed"
+OSTREE = "ostree, pull and checkout"
 
 
 @dataclass(frozen=True)
@@ -25,21 +39,31 @@ class Contender:
     run: Callable[[Stage], Cost]
 
 
-def contenders() -> List[Contender]:
+def growing(stage: Stage) -> List[Contender]:
+    """Those whose cost is followed over the number of files."""
+    return [
+        Contender(SHA256, Stage.make_old, _sha256),
+        Contender(IN_PLACE, _nothing, _ota()),
+        Contender(UNCHANGED, _nothing, _ota()),
+        *([Contender(TRUSTING, _nothing, _ota_trusting)] if stage.can_trust_stat() else []),
+        Contender(EMPTY, Stage.make_empty, _ota()),
+    ]
+
+
+def contenders(stage: Stage) -> List[Contender]:
     """All that are installed, in an order in which none disturbs the next."""
     found = [
-        Contender("sha256 of the slot, 2 processes", Stage.make_old, _sha256),
-        Contender("ota, in place", _nothing, _ota()),
-        Contender("ota, nothing changed", _nothing, _ota()),
-        Contender("cp -a onto an empty slot", Stage.make_empty, _copy),
-        Contender("ota, onto an empty slot", Stage.make_empty, _ota()),
-        Contender("ota, onto an empty slot, 40 ms away", Stage.make_empty, _ota(far=True)),
-        Contender("download alone, curl, 32 connections", _nothing, _curl(far=False)),
-        Contender("download alone, curl, 40 ms away", _nothing, _curl(far=True)),
-        Contender("rsync from a local tree, in place", Stage.make_old, _rsync),
+        *growing(stage),
+        Contender(EMPTY_FAR, Stage.make_empty, _ota(far=True)),
+        Contender(DOWNLOAD, _nothing, _curl(far=False)),
+        Contender(DOWNLOAD_FAR, _nothing, _curl(far=True)),
+        Contender(COPY, Stage.make_empty, _copy),
+        Contender(RSYNC, Stage.make_old, _rsync),
     ]
+    if shutil.which("casync"):
+        found.append(Contender(CASYNC, _casync_chunks, _casync))
     if shutil.which("ostree"):
-        found.append(Contender("ostree, pull and checkout", _ostree_client, _ostree))
+        found.append(Contender(OSTREE, _ostree_client, _ostree))
     return found
 
 
@@ -49,36 +73,55 @@ def _nothing(stage: Stage) -> None:
 
 def _ota(*, far: bool = False) -> Callable[[Stage], Cost]:
     def race(stage: Stage) -> Cost:
-        return _cost(stage, stage.update(far=far))
+        done, cost = _measured(stage, stage.update(far=far))
+        last = download_seconds(done, stage.server.last_answer())
+        return replace(cost, phases=phase_seconds(done), download_s=last)
 
     return race
 
 
-def _cost(
+def _ota_trusting(stage: Stage) -> Cost:
+    with stage.trusting_stat():
+        return _ota()(stage)
+
+
+def _shell(
+    stage: Stage,
+    script: str,
+    mount: Callable[[Stage], AbstractContextManager[object]] = Stage.mounted_standby,
+) -> Cost:
+    return _measured(stage, ["bash", "-c", script], mount)[1]
+
+
+def _measured(
     stage: Stage,
     argv: Sequence[str],
     mount: Callable[[Stage], AbstractContextManager[object]] = lambda stage: nullcontext(),
-) -> Cost:
-    before = stage.server.sent_bytes()
+) -> Tuple[Run, Cost]:
+    sent, requests = stage.server.sent_bytes(), stage.server.requests()
     with mount(stage):
-        cost = measured(argv, _environment(stage), stage.standby)
-    return replace(cost, wire_bytes=stage.server.sent_bytes() - before)
+        done = measured(argv, _environment(stage), stage.standby)
+    wire = stage.server.sent_bytes() - sent
+    asked = stage.server.requests() - requests
+    return done, replace(done.cost, wire_bytes=wire, requests=asked)
 
 
 def _environment(stage: Stage) -> dict[str, str]:
-    places = {"SCRATCH": str(stage.scratch), "NEW": str(stage.images.trees.new)}
+    places = {
+        "SCRATCH": str(stage.scratch), "NEW": str(stage.images.trees.new),
+        "URL": stage.server.url, "CACERT": str(stage.server.cacert),
+    }  # fmt: skip
     return {**installed_environment(), **places}
 
 
 def _sha256(stage: Stage) -> Cost:
-    script = f'cd "$SCRATCH/standby" && {_SHA256}'
-    return _cost(stage, ["bash", "-c", script], Stage.mounted_standby)
+    return _shell(stage, f'cd "$SCRATCH/standby" && {_SHA256_FILES}')
 
 
 def _copy(stage: Stage) -> Cost:
     script = 'cp -a "$SCRATCH/running/." "$SCRATCH/standby/" && sync -f "$SCRATCH/standby"'
     with stage.mounted_running():
-        return _cost(stage, ["bash", "-c", script], Stage.mounted_standby)
+        return _shell(stage, script)
 
 
 def _rsync(stage: Stage) -> Cost:
@@ -86,7 +129,7 @@ def _rsync(stage: Stage) -> Cost:
         'rsync -aHAX --checksum --delete --exclude=/.ota "$NEW/" "$SCRATCH/standby/" '
         '&& sync -f "$SCRATCH/standby"'
     )
-    return _cost(stage, ["bash", "-c", script], Stage.mounted_standby)
+    return _shell(stage, script)
 
 
 def _curl(far: bool) -> Callable[[Stage], Cost]:
@@ -99,9 +142,37 @@ def _curl(far: bool) -> Callable[[Stage], Cost]:
         wanted.write_text("".join(lines))
         argv = ["curl", "--silent", "--fail", "--parallel", "--parallel-max", "32", "--cacert",
                 str(stage.server.cacert), "--config", str(wanted)]  # fmt: skip
-        return _cost(stage, argv)
+        return _measured(stage, argv)[1]
 
     return race
+
+
+def _casync_chunks(stage: Stage) -> None:
+    """An index and the chunks of the new release behind the server; the old one in the slot."""
+    served = stage.images.served / "casync"
+    if not (served / "new.caidx").exists():
+        shutil.rmtree(served, ignore_errors=True)
+        served.mkdir()
+        run("casync", "make", "--compression=zstd", f"--store={served / 'default.castr'}",
+            served / "new.caidx.part", "--what=archive-index", stage.images.trees.new)  # fmt: skip
+        (served / "new.caidx.part").rename(served / "new.caidx")
+    stage.make_old()
+
+
+def _casync(stage: Stage) -> Cost:
+    """Brings the slot up to date over TLS. The tree that it replaces can not be its seed: casync
+    2 then ends with ESTALE.
+
+    It trusts the machine's own authorities only: ours takes their place for this command.
+    """
+    script = (
+        'mount --bind "$CACERT" /etc/ssl/certs/ca-certificates.crt '
+        '&& casync extract --delete=yes --seed-output=no --seed="$SCRATCH/running" '
+        '"${URL}casync/new.caidx" "$SCRATCH/standby" && sync -f "$SCRATCH/standby"'
+    )
+    argv = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script]
+    with stage.mounted_running():
+        return _measured(stage, argv, Stage.mounted_standby)[1]
 
 
 def _ostree_client(stage: Stage) -> None:
@@ -139,4 +210,4 @@ def _ostree(stage: Stage) -> Cost:
         '&& ostree --repo="$repo" checkout -H new "$SCRATCH/standby/root" '
         '&& sync -f "$SCRATCH/standby"'
     )
-    return _cost(stage, ["bash", "-c", script], Stage.mounted_standby)
+    return _shell(stage, script)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List, Mapping, Optional, Sequence
+from typing import List, Mapping, NamedTuple, Optional, Sequence
 
 SAMPLE_S = 0.05
 _SECTOR_BYTES = 512
@@ -21,40 +22,66 @@ class Cost:
 
     `cpu_s`: user and system time of all its processes. `peak_pss_bytes`: the most that all of
     them held at once, shared pages counted once. `written_bytes`: to the watched block device.
-    `wire_bytes`: what the server sent, None where there is none.
+    `wire_bytes` and `requests`: what the server sent, and how often it was asked. `phases`:
+    seconds of its parts, in their order, if it tells them; `download_s`: from the start of its
+    downloads until the last was answered. `load`: the machine's load average before.
     """
 
     wall_s: float
     cpu_s: float
     peak_pss_bytes: int
     written_bytes: int
-    wire_bytes: Optional[int] = None
+    load: float
+    wire_bytes: int = 0
+    requests: int = 0
+    phases: Mapping[str, float] = field(default_factory=dict)
+    download_s: Optional[float] = None
+
+
+class Line(NamedTuple):
+    """A line of standard output, and the time of day at which it came."""
+
+    when: float
+    text: bytes
+
+
+class Run(NamedTuple):
+    """What a run took, when it began and ended, and what it said meanwhile."""
+
+    cost: Cost
+    start: float
+    end: float
+    lines: Sequence[Line]
 
 
 def measured(
     argv: Sequence[str], environment: Mapping[str, str], device: Optional[str] = None
-) -> Cost:
+) -> Run:
     """Runs `argv`, which must succeed, from a cold page cache.
 
     `device`: the block device whose writes are counted, until all of them are on it.
     """
     drop_caches()
-    before = _written_bytes(device)
-    cpu = _children_s()
-    start = time.monotonic()
-    with open(os.devnull, "w") as nowhere:
+    before, load, cpu = _written_bytes(device), os.getloadavg()[0], _children_s()
+    with tempfile.TemporaryFile() as complaints:
+        start = time.time()
         process = subprocess.Popen(
-            argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=nowhere,
-            stderr=subprocess.PIPE, start_new_session=True,
+            argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=complaints, start_new_session=True,
         )  # fmt: skip
-    watcher = _Watcher(process.pid)
-    with watcher:
-        _, said = process.communicate()
-    wall = time.monotonic() - start
-    if process.returncode != 0:
-        raise RuntimeError(f"{argv[:3]} ended with {process.returncode}: {said[-2000:]!r}")
+        assert process.stdout is not None
+        with _Watcher(process.pid) as watcher, process.stdout as out:
+            lines = [Line(time.time(), text) for text in out]
+            process.wait()
+        end = time.time()
+        complaints.seek(0)
+        if process.returncode != 0:
+            said = complaints.read()[-2000:] or b"".join(line.text for line in lines[-2:])
+            raise RuntimeError(f"{argv[:3]} ended with {process.returncode}: {said!r}")
     os.sync()
-    return Cost(wall, _children_s() - cpu, watcher.peak, _written_bytes(device) - before)
+    written = _written_bytes(device) - before
+    cost = Cost(end - start, _children_s() - cpu, watcher.peak, written, load)
+    return Run(cost, start, end, lines)
 
 
 def drop_caches() -> None:
@@ -72,8 +99,9 @@ class _Watcher(threading.Thread):
         self._end = threading.Event()
         self.peak = 0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Watcher:
         self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()

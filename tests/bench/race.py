@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Dict, List
+from typing import Callable, Dict, List, Sequence
 
-from tests.bench.contenders import contenders
+from tests.bench.contenders import SHA256, Contender, contenders
+from tests.bench.goals import goal_table, race_goals
 from tests.bench.measure import Cost
-from tests.bench.report import Race, table, write_json
-from tests.bench.stage import stage
-from tests.bench.trees import make_images
-
-YARDSTICK = "sha256 of the slot, 2 processes"
-RESULTS = Path("bench-results")
+from tests.bench.publish import build_image, changed_bytes, regulars
+from tests.bench.report import Race, phase_table, table, write_json
+from tests.bench.stage import Slots, Stage, stage, unpack_old
+from tests.bench.trees import SIZES, Images, make_keys, make_trees
 
 
-def main(size: str, rounds: int) -> None:
+def main(size: str, rounds: int, cache: Path, results: Path) -> None:
     """Makes what is missing, races `rounds` times, and prints and keeps the outcome."""
-    cache = Path(os.environ.get("OTA_TEST_CACHE") or ".cache").resolve()
-    cache.mkdir(exist_ok=True)
-    images = make_images(size, cache)
+    images = Images(make_trees(size, cache), cache / f"bench-{size}-served", make_keys(cache))
+    build_image(images, "old", images.trees.old)
+    build_image(images, "new", images.trees.new)
+    old, new = regulars(images, "old"), regulars(images, "new")
+    slots = Slots(SIZES[size].slot)
+    with stage(images, slots, cache / f"bench-{size}-stage", unpack_old) as place:
+        costs = run_in_turns(place, contenders, rounds)
+    race = Race(size, len(new), changed_bytes(old, new), costs)
+    write_json([race], results / f"{size}.json")
+    text = "\n".join(report(race))
+    (results / f"{size}.md").write_text(f"{text}\n")
+    print(f"\n{text}")
+
+
+def run_in_turns(
+    place: Stage, choose: Callable[[Stage], Sequence[Contender]], rounds: int
+) -> Dict[str, List[Cost]]:
+    """Every contender in every round, so that noise hits all alike; their costs by name."""
     costs: Dict[str, List[Cost]] = {}
-    with stage(images, size, cache / f"bench-{size}-stage") as place:
-        for number in range(rounds):
-            for contender in contenders():
-                contender.prepare(place)
-                cost = contender.run(place)
-                costs.setdefault(contender.name, []).append(cost)
-                print(f"{number + 1}/{rounds}  {cost.wall_s:7.1f} s  {contender.name}", flush=True)
-    lines = (images.served / "new" / "regulars.txt").read_bytes().count(b"\n")
-    race = Race(size, lines, costs)
-    write_json(race, RESULTS / f"{size}.json")
-    text = "\n".join(table(race, YARDSTICK))
-    (RESULTS / f"{size}.md").write_text(f"{text}\n")
-    print(f"\n{race.files} files\n\n{text}")
+    for number in range(rounds):
+        for contender in choose(place):
+            contender.prepare(place)
+            cost = contender.run(place)
+            costs.setdefault(contender.name, []).append(cost)
+            print(
+                f"{number + 1}/{rounds}  load {cost.load:5.2f}  {cost.wall_s:7.1f} s  "
+                f"{contender.name}", flush=True,
+            )  # fmt: skip
+    return costs
+
+
+def report(race: Race) -> List[str]:
+    """What a race has shown, in Markdown."""
+    return [
+        f"{race.files} files; medians.", "", *table(race, SHA256), "",
+        "Where the time goes:", "", *phase_table(race), "", *goal_table(race_goals(race)),
+    ]  # fmt: skip

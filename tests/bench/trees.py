@@ -1,15 +1,14 @@
-"""What is raced with: a real Debian, its point release, and signed images of both."""
+"""What is raced with: a real Debian and its point release, old and new."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict
+from typing import Dict, NamedTuple
 
 from ota_cli.image.keys import make_image_keys
 from tests.conftest import write_keys
-from tests.support.bench import ota
-from tests.support.debian import PACKAGES, Debian, make_debian
+from tests.support.debian import PACKAGES, make_debian
 
 _BASE = f"{PACKAGES},python3,openssh-server,iproute2,git,vim,build-essential"
 _LARGE = (
@@ -30,11 +29,18 @@ class Size:
 SIZES: Dict[str, Size] = {"small": Size("", "2G"), "large": Size(_LARGE, "10G")}
 
 
+class Trees(NamedTuple):
+    """A root file system and its next version."""
+
+    old: Path
+    new: Path
+
+
 @dataclass(frozen=True)
 class Images:
-    """`trees` served as signed images below `served`, as `old` and `new`."""
+    """`trees` served as signed images below `served`; signed with what lies in `keys`."""
 
-    trees: Debian
+    trees: Trees
     served: Path
     keys: Path
 
@@ -43,22 +49,16 @@ class Images:
         return self.keys / "anchor.pem"
 
 
-def make_images(size: str, cache: Path) -> Images:
-    """Trees and images of a size, made once below `cache`."""
-    trees = make_debian(cache, _BASE, f"bench-{size}", more=SIZES[size].more)
-    images = Images(trees, cache / f"bench-{size}-served", cache / "bench-keys")
-    if not images.anchor.exists():
-        images.keys.mkdir()
-        write_keys(images.keys, make_image_keys())
-    for name, tree in (("old", trees.old), ("new", trees.new)):
-        if not (images.served / name / "metadata.jwt").exists():
-            _ota("image", "build", tree, images.served / name, "--version", name)
-            key, certificate = images.keys / "sign.key", images.keys / "sign.crt"
-            _ota("image", "sign", images.served / name, "--key", key, "--cert", certificate)
-    return images
+def make_trees(size: str, cache: Path) -> Trees:
+    """A real Debian of a size, made once below `cache`."""
+    made = make_debian(cache, _BASE, f"bench-{size}", more=SIZES[size].more)
+    return Trees(made.old, made.new)
 
 
-def _ota(*words: object) -> None:
-    done = ota(*words)
-    if done.code != 0:
-        raise RuntimeError(done.err)
+def make_keys(cache: Path) -> Path:
+    """Anchor and signing key, made once below `cache`."""
+    keys = cache / "bench-keys"
+    if not (keys / "anchor.pem").exists():
+        keys.mkdir()
+        write_keys(keys, make_image_keys())
+    return keys

@@ -28,7 +28,8 @@ pid {base}/pid;
 error_log {base}/error.log;
 events {{ worker_connections 256; }}
 http {{
-    access_log {base}/access.log;
+    log_format timed '$remote_addr - - [$time_local] "$request" $status $body_bytes_sent $msec';
+    access_log {base}/access.log timed;
     client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
     uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
     default_type application/octet-stream;
@@ -94,6 +95,10 @@ class Nginx:
     def sent_bytes(self) -> int:
         """How many bytes of bodies were sent so far."""
         return sum(int(line.split('" ')[1].split()[1]) for line in self._lines())
+
+    def last_answer(self) -> float:
+        """The time of day at which the last request was answered, in seconds."""
+        return float(self._lines()[-1].split()[-1])
 
     def paths(self) -> List[str]:
         """What was asked for, percent-encoded and without the leading slash, in order."""
