@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Sequence
 
 from tests.bench import growth, kept, race, startup
 from tests.bench.trees import SIZES
@@ -25,6 +26,7 @@ def main() -> None:
         return
     if size and size not in SIZES:
         raise SystemExit(f"SIZE={size} is none of {', '.join(SIZES)}")
+    steps = _steps(grown)
     startup.main()
     if not size and not grown:
         print("SIZE=small or SIZE=large races updates, GROWTH=1 on more and more files, too")
@@ -35,8 +37,15 @@ def main() -> None:
     cache.mkdir(exist_ok=True)
     if size:
         race.main(size, _rounds(3), cache, RESULTS)
-    if grown:
-        growth.main(growth.steps(grown), _rounds(1), cache, RESULTS)
+    if steps:
+        growth.main(steps, _rounds(1), cache, RESULTS)
+
+
+def _steps(grown: str) -> Sequence[int]:
+    try:
+        return growth.steps(grown) if grown else ()
+    except ValueError as error:
+        raise SystemExit(f"GROWTH={grown}: {error}") from None
 
 
 def _rounds(usual: int) -> int:

@@ -21,12 +21,15 @@ _LEAST_SLOT_BYTES = 512 * MIB
 
 
 def steps(text: str) -> Sequence[int]:
-    """`1` for the usual numbers of files, or a list of others with commas between."""
+    """`1` for the usual numbers of files, or a list of others with commas between.
+
+    Raises ValueError.
+    """
     if text == "1":
         return DEFAULT_STEPS
     chosen = sorted(int(word) for word in text.split(","))
     if any(files <= 0 or files % synthetic.COLLECTION_FILES for files in chosen):
-        raise ValueError(f"{text}: multiples of {synthetic.COLLECTION_FILES} are wanted")
+        raise ValueError(f"multiples of {synthetic.COLLECTION_FILES} are wanted")
     return chosen
 
 
@@ -71,7 +74,8 @@ def report(races: Sequence[Race]) -> List[str]:
     if goals:
         lines += ["", *goal_table(goals)]
     for race in races:
-        lines += ["", f"{race.files} files:", "", *table(race, SHA256), "", *phase_table(race)]
+        lines += ["", f"{race.files} files, {race.changed_bytes / MIB:.0f} MiB changed:", ""]
+        lines += [*table(race, SHA256), "", *phase_table(race)]
     return lines
 
 

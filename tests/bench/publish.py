@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -24,7 +25,7 @@ def build_image(images: Images, name: str, tree: Path, *options: object) -> None
         return
     _ota("build", tree, image, "--version", name, *options)
     shutil.rmtree(image / "rootfs")
-    (image / "rootfs").symlink_to(tree)
+    (image / "rootfs").symlink_to(os.path.relpath(tree, image))
     _ota("sign", image, "--key", images.keys / "sign.key", "--cert", images.keys / "sign.crt")
 
 

@@ -51,5 +51,6 @@ def report(race: Race) -> List[str]:
     """What a race has shown, in Markdown."""
     return [
         f"{race.files} files; medians.", "", *table(race, SHA256), "",
-        "Where the time goes:", "", *phase_table(race), "", *goal_table(race_goals(race)),
+        "Where the time goes; copying goes on beside the downloads:", "", *phase_table(race), "",
+        *goal_table(race_goals(race)),
     ]  # fmt: skip
