@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Type
+from typing import Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Type
 from urllib.parse import quote, urlsplit
 
 import httpcore
@@ -28,11 +28,12 @@ from .net_answer import (
     too_many_redirects,
     transport_failure,
 )
-from .net_body import Blob, BlobFile
 from .net_crew import Halt, nothing_else, work_through
+from .net_download import Download
 from .net_link import TRANSPORT_ERRORS, Headers, Link, Target, location_of, target_of
 from .net_rate import Throttle
 from .net_retry import Again, Liveness, Retry
+from .net_staging import Blob, Staging
 from .net_tls import tls_context
 from .net_unpack import MEMORY_BYTES, Budget, MoreMemory, Share
 
@@ -45,6 +46,15 @@ _COOKIE_VALUE = re.compile(r"[!-:<-~]([ -:<-~]*[!-:<-~])?|")
 
 Arrived = Callable[[int], None]
 Consume = Callable[[bytes], None]
+
+
+class Receiver(NamedTuple):
+    """Who takes an answer. `headers`: sent for it. `accept`: raises unless its body is wanted."""
+
+    headers: Headers
+    accept: Callable[[httpcore.Response, str], None]
+    consume: Consume
+    arrived: Arrived
 
 
 @dataclass(frozen=True)
@@ -120,8 +130,9 @@ class Fetcher:
         retry = self._retry()
         while True:
             body = bytearray()
+            consume = _bounded(body, name, limit_bytes)
             try:
-                self._get(quote(name), directives, _bounded(body, name, limit_bytes), _ignore)
+                self._get(quote(name), directives, Receiver([], check_answer, consume, _ignore))
                 return bytes(body)
             except Again as again:
                 retry.after(again, len(body))
@@ -143,17 +154,26 @@ class Fetcher:
     ) -> Iterator[Blob]:
         """Fetches `blobs` into `directory`, named by hex digest, and yields each verified one.
 
-        `arrived(n)` tells of n bytes from the wire, from any thread. The first failure stops
-        all downloads and is raised; closing the iterator stops them, too, and so does what
-        `attend` raises, which is called every second at least. Raises Unreachable, AccessDenied,
-        ImageDamaged, NoSpace, SlotUnusable.
+        What an earlier call left there unfinished is gone on with, or removed if it is of none
+        of them. `arrived(n)` tells of n bytes from the wire, from any thread. The first failure
+        stops all downloads and is raised; closing the iterator stops them, too, and so does
+        what `attend` raises, which is called every second at least. Raises Unreachable,
+        AccessDenied, ImageDamaged, NoSpace, SlotUnusable.
         """
+        staging = Staging(directory, blobs)
 
         def fetch(blob: Blob) -> Blob:
-            self._fetch(blob, directory, arrived)
+            self._fetch(blob, staging, arrived)
             return blob
 
-        return work_through(blobs, fetch, self._threads(), self._halt, attend)
+        def look_after() -> None:
+            staging.look()
+            attend()
+
+        with closing(work_through(blobs, fetch, self._threads(), self._halt, look_after)) as done:
+            for blob in done:
+                staging.finished(blob)
+                yield blob
 
     def _threads(self) -> int:
         """Fewer when the rate is limited: a connection that waits too long is cut by servers."""
@@ -161,24 +181,30 @@ class Fetcher:
         limit = self._settings.limit_rate
         return min(most, max(limit // _READ_BYTES, 1)) if limit else most
 
-    def _fetch(self, blob: Blob, directory: Path, arrived: Arrived) -> None:
+    def _fetch(self, blob: Blob, staging: Staging, arrived: Arrived) -> None:
         retry = self._retry()
-        with closing(Share(self._memory, blob.size if blob.compressed else 0)) as share:
+        with closing(Share(self._memory, blob.size if blob.compressed else 0)) as share, closing(
+            Download(staging, blob, share)
+        ) as download:
             while True:
-                file = BlobFile(directory, blob, share.window_bytes)
                 try:
                     self._halt.check()
-                    self._get(
-                        blob.location, self._directives(blob, retry.wrong), file.feed, arrived
-                    )
-                    file.finish()
+                    download.take_up(self._halt.check)
+                    if not download.is_complete:
+                        self._get_blob(blob, retry.wrong, download, arrived)
+                    download.finish()
                     return
                 except MoreMemory as more:
                     share.grow(more.window_bytes)
+                    download.reopen()
                 except Again as again:
-                    retry.after(again, file.received)
-                finally:
-                    file.close()
+                    reached = download.reached
+                    if download.broke(again):
+                        retry.after(again, reached)
+
+    def _get_blob(self, blob: Blob, wrong: int, download: Download, arrived: Arrived) -> None:
+        receiver = Receiver(download.headers(), download.accept, download.feed, arrived)
+        self._get(blob.location, self._directives(blob, wrong), receiver)
 
     def _directives(self, blob: Blob, wrong: int) -> str:
         """What to tell a proxy: the digest, then also to fetch anew, then to stand aside."""
@@ -198,22 +224,22 @@ class Fetcher:
             self._halt.event,
         )  # fmt: skip
 
-    def _get(self, location: str, directives: str, consume: Consume, arrived: Arrived) -> None:
+    def _get(self, location: str, directives: str, receiver: Receiver) -> None:
         """One try of one file. Raises Again for what may pass, an OtaError for what will not."""
         url = self.base + location
         target = self._base._replace(path=self._base.path + location)
-        headers = [*self._headers]
+        headers = [*self._headers, *receiver.headers]
         if directives:
             headers.append((b"Ota-File-Cache-Control", directives.encode()))
         for _ in range(MAX_REDIRECTS + 1):
-            following = self._request(target, url, headers, consume, arrived)
+            following = self._request(target, url, headers, receiver)
             if following is None:
                 return
             url, target = redirected(url, target, following)
         raise too_many_redirects(self.base + location)
 
     def _request(
-        self, target: Target, url: str, headers: Headers, consume: Consume, arrived: Arrived
+        self, target: Target, url: str, headers: Headers, receiver: Receiver
     ) -> Optional[str]:
         """Asks once; returns where a redirect leads, None when the body was consumed."""
         try:
@@ -221,16 +247,16 @@ class Fetcher:
                 self._liveness.saw_answer()
                 following = location_of(got)
                 if following is None:
-                    check_answer(got, url)
-                    self._consume(got, consume, arrived)
+                    receiver.accept(got, url)
+                    self._consume(got, receiver)
                 return following
         except TRANSPORT_ERRORS as error:
             raise transport_failure(self._peer, error) from error
 
-    def _consume(self, response: httpcore.Response, consume: Consume, arrived: Arrived) -> None:
+    def _consume(self, response: httpcore.Response, receiver: Receiver) -> None:
         for chunk in response.iter_stream():
-            arrived(len(chunk))
-            consume(chunk)
+            receiver.arrived(len(chunk))
+            receiver.consume(chunk)
             self._throttle.received(len(chunk))
             self._liveness.saw_bytes()
             self._halt.check()

@@ -6,6 +6,7 @@
 any other status         ImageDamaged, `refused`
 redirect elsewhere       ImageDamaged, `redirects`
 Content-Encoding         ImageDamaged, `content-encoding`
+not the rest (206, 416)  may pass, whole       later ImageDamaged, `no-rest`
 certificate of server    Unreachable, `server-certificate`
 our certificate          AccessDenied, `client-certificate`
 no TLS at all            Unreachable, `tls`
@@ -36,6 +37,11 @@ def check_answer(response: httpcore.Response, url: str) -> None:
     """Returns when the body is what was asked for. Raises Again or the final error."""
     if response.status != 200:
         raise _status_failure(response, shown(url))
+    check_encoding(response, url)
+
+
+def check_encoding(response: httpcore.Response, url: str) -> None:
+    """Raises ImageDamaged for a body that is not the file as it is."""
     encoding = (header(response, b"content-encoding") or "").strip().lower()
     if encoding not in ("", "identity"):
         raise ImageDamaged(

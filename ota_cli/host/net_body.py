@@ -2,53 +2,74 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Iterator, NamedTuple, Optional
+from typing import Callable, Iterator
 
 import zstandard
 
-from ..entries import Digest
-from ..errors import ImageDamaged, NoSpace, OtaError, SlotUnusable
+from ..errors import ImageDamaged
 from .net_retry import Again
+from .net_spool import Spool
+from .net_staging import WORTH_KEEPING_BYTES, Blob, Staging, disk_failure, no_space
 from .net_unpack import Unpacker
 
 #: More of a body than this, beyond its content, is no zstd of it (RFC 8878: blocks of 128 KiB).
 _OVERHEAD_BYTES = 1024 * 1024
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Blob(NamedTuple):
-    """One content to fetch. `location`: percent-encoded, relative to the base URL.
-
-    `compressed`: the body is zstd of the content. `size`: of the content, None if not known.
-    """
-
-    digest: Digest
-    size: Optional[int]
-    location: str
-    compressed: bool
+_PIECE_BYTES = 256 * 1024
 
 
 class BlobFile:
     """A file that grows as `<hex digest>.part` and gets its name once size and sha256 are right.
 
-    Nothing is on disk before the first `feed` and, unless finished, nothing after `close`.
-    `received`: bytes of the body so far.
+    Nothing new is on disk before the first `feed`. `received`: bytes of the body so far.
     """
 
-    def __init__(self, directory: Path, blob: Blob, window_bytes: int) -> None:
+    def __init__(self, staging: Staging, blob: Blob, window_bytes: int) -> None:
+        name = blob.digest.hex()
         self._blob = blob
-        self._final = directory / blob.digest.hex()
-        self._part = directory / f"{blob.digest.hex()}.part"
+        self._staging = staging
+        self._part = f"{name}.part"
         self._hasher = hashlib.sha256()
         self._written = 0
         self._descriptor = -1
         self._unpacker = Unpacker(self._write, window_bytes) if blob.compressed else None
+        self._spool = Spool(staging, f"{name}.body.part") if blob.compressed else None
         self.received = 0
+
+    def take_up(self, check: Callable[[], None]) -> None:
+        """Goes on from what an earlier run left of this body, if that is worth it.
+
+        `check` is called again and again meanwhile, and may raise. Raises like `feed`.
+        """
+        if self._unpacker is None or self._spool is None:
+            self._take_up_plain(check)
+            return
+        descriptor = self._spool.take_up()
+        if descriptor is not None:
+            for piece in self._pieces(descriptor, check):
+                self._unpack(self._unpacker, piece)
+
+    def _take_up_plain(self, check: Callable[[], None]) -> None:
+        descriptor = self._staging.leftover(self._part)
+        if descriptor is not None:
+            self._descriptor = descriptor
+            for piece in self._pieces(descriptor, check):
+                self._check_room(len(piece))
+                self._hasher.update(piece)
+                self._written += len(piece)
+
+    def _pieces(self, descriptor: int, check: Callable[[], None]) -> Iterator[bytes]:
+        while True:
+            check()
+            try:
+                piece = os.read(descriptor, _PIECE_BYTES)
+            except OSError as error:
+                raise self._wrong(f"what was there can not be read ({error.strerror})") from None
+            if not piece:
+                return
+            self.received += len(piece)
+            yield piece
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next bytes of the body.
@@ -56,58 +77,84 @@ class BlobFile:
         Raises Again (wrong), MoreMemory (ask again with more), NoSpace, SlotUnusable.
         """
         self.received += len(chunk)
-        if self._unpacker is None:
+        if self._unpacker is None or self._spool is None:
             self._write(chunk)
         else:
-            with self._unpacking():
-                self._unpacker.feed(chunk)
-        if self.received > self._written + self._written // 64 + _OVERHEAD_BYTES:
-            raise self._wrong(f"{self.received} bytes hold only {self._written} of content")
+            self._spool.add(chunk)
+            self._unpack(self._unpacker, chunk)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the content is whole, whatever else may follow of the body."""
+        return self.received > 0 and self._hasher.digest() == self._blob.digest
 
     def finish(self) -> None:
         """Gives the file its name. Raises Again (wrong), NoSpace, SlotUnusable."""
         if self._unpacker is not None:
-            with self._unpacking():
+            try:
                 self._unpacker.finish()
+            except zstandard.ZstdError as error:
+                raise self._no_zstd(error) from None
         if self._blob.size is not None and self._written != self._blob.size:
             raise self._wrong(f"it has {self._written} bytes instead of {self._blob.size}")
         if self._hasher.digest() != self._blob.digest:
             raise self._wrong("its sha256 is another")
-        with _disk_errors(self._part):
+        path = self._staging.path(self._part)
+        try:
             descriptor, self._descriptor = self._open(), -1
             os.close(descriptor)
-            os.rename(self._part, self._final)
+            os.rename(path, self._staging.path(self._blob.digest.hex()))
+        except OSError as error:
+            raise disk_failure(path, error) from error
+        if self._spool is not None:
+            self._spool.drop()
 
     def close(self) -> None:
-        """Removes what was not finished, and lets go of the memory now.
+        """Leaves nothing but what the next run can go on from, and lets go of the memory now.
 
         It and its unpacker hold each other: the collector would come by too late.
         """
         self._unpacker = None
+        if self._spool is not None:
+            self._spool.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
-            os.unlink(self._part)
+            self._descriptor = -1
+            if self._blob.compressed or self.received < WORTH_KEEPING_BYTES:
+                self._staging.remove(self._part)
 
-    @contextmanager
-    def _unpacking(self) -> Iterator[None]:
+    def discard(self) -> None:
+        """Like `close`, and leaves nothing."""
+        if self._spool is not None:
+            self._spool.drop()
+        is_begun = self._descriptor >= 0
+        self.close()
+        if is_begun:
+            self._staging.remove(self._part)
+
+    def _unpack(self, unpacker: Unpacker, chunk: bytes) -> None:
         try:
-            yield
+            unpacker.feed(chunk)
         except zstandard.ZstdError as error:
-            raise self._wrong(f"it can not be decompressed ({error})") from None
+            raise self._no_zstd(error) from None
+        if self.received > self._written + self._written // 64 + _OVERHEAD_BYTES:
+            raise self._wrong(f"{self.received} bytes hold only {self._written} of content")
 
     def _open(self) -> int:
         if self._descriptor < 0:
-            self._descriptor = os.open(self._part, _FLAGS, 0o600)
+            self._descriptor = self._staging.create(self._part)
         return self._descriptor
 
     def _write(self, data: bytes) -> None:
         self._check_room(len(data))
         self._hasher.update(data)
-        with _disk_errors(self._part):
+        try:
             descriptor = self._open()
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            written = os.write(descriptor, data)
+            while written < len(data):
+                written += os.write(descriptor, memoryview(data)[written:])
+        except OSError as error:
+            raise disk_failure(self._staging.path(self._part), error) from error
         self._written += len(data)
 
     def _check_room(self, count: int) -> None:
@@ -115,8 +162,11 @@ class BlobFile:
         size = self._blob.size
         if size is not None and self._written + count > size:
             raise self._wrong(f"it is larger than {size} bytes")
-        if size is None and count > _free_bytes(self._final.parent):
-            raise _no_space(self._part)
+        if size is None and count > self._staging.free_bytes():
+            raise no_space(self._staging.path(self._part))
+
+    def _no_zstd(self, error: zstandard.ZstdError) -> Again:
+        return self._wrong(f"it can not be decompressed ({error})")
 
     def _wrong(self, why: str) -> Again:
         failure = ImageDamaged(
@@ -125,34 +175,3 @@ class BlobFile:
             slug="wrong-content",
         )
         return Again(failure, wrong=True)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError of the block into the failure of the slot that is written."""
-    try:
-        yield
-    except OSError as error:
-        raise _disk_failure(path, error) from error
-
-
-def _disk_failure(path: Path, error: OSError) -> OtaError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _no_space(path)
-    return SlotUnusable(
-        f"{path} can not be written: {error.strerror}",
-        hint="the kernel log tells more about the device",
-    )
-
-
-def _no_space(path: Path) -> NoSpace:
-    return NoSpace(
-        f"no space left while writing {path}",
-        hint="use a smaller image or larger slots; `ota check` tells the space needed",
-    )
-
-
-def _free_bytes(directory: Path) -> int:
-    with _disk_errors(directory):
-        free = os.statvfs(directory)
-    return free.f_bavail * free.f_frsize

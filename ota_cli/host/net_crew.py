@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import (
     Callable,
+    Generator,
     Generic,
     Iterator,
     List,
@@ -87,7 +88,7 @@ def work_through(
     most: int,
     halt: Halt,
     attend: Callable[[], None] = nothing_else,
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """Yields what `work` makes of each item, in the order of completion, on up to `most` threads.
 
     The first failure halts everything and is raised; so does closing the iterator early, and

@@ -12,7 +12,8 @@ import pytest
 import zstandard
 
 from ota_cli.entries import Digest
-from ota_cli.host.net_body import Blob, BlobFile
+from ota_cli.host.net_body import BlobFile
+from ota_cli.host.net_staging import Blob, Staging
 from ota_cli.host.net_unpack import (
     MEMORY_BYTES,
     USUAL_WINDOW_BYTES,
@@ -95,7 +96,8 @@ def test_a_closed_file_lets_go_of_its_window_without_the_collector(tmp_path: Pat
     gc.disable()
     try:
         before = _unpackers()
-        file = BlobFile(tmp_path, Blob(digest, len(DATA), "x", True), WINDOW_BYTES)
+        blob = Blob(digest, len(DATA), "x", True)
+        file = BlobFile(Staging(tmp_path, [blob]), blob, WINDOW_BYTES)
         file.feed(packed(DATA))
         file.finish()
         assert _unpackers() == before + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -15,12 +16,28 @@ from ota_cli.image.keys import make_server_certificate
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `cut`: so many bytes of the body are sent, then the connection ends."""
+    """One answer. `cut`: so many bytes are sent of what is asked for, then the connection ends.
+
+    `ranges`: what is asked for may be the rest of the body, from some byte on.
+    """
 
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: Optional[int] = None
+    ranges: bool = False
+
+    def to(self, asked: Mapping[str, str]) -> Answer:
+        """This answer as a server gives it that is asked with such headers (RFC 9110, 14)."""
+        found = re.fullmatch(r"bytes=(\d+)-", asked.get("range", ""))
+        version = asked.get("if-range")
+        if not (self.ranges and found) or version not in (None, self.headers.get("ETag")):
+            return self
+        start, total = int(found[1]), len(self.body)
+        if start >= total:
+            return Answer(status=416, headers={"Content-Range": f"bytes */{total}"})
+        headers = {**self.headers, "Content-Range": f"bytes {start}-{total - 1}/{total}"}
+        return Answer(self.body[start:], 206, headers, self.cut)
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,9 @@ class WebServer:
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
         self._thread.start()
         return self
 
@@ -97,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.owner.seen.append(Seen(self.path, headers, self.client_address))
-        answer = self.owner.answer(self.path)
+        answer = self.owner.answer(self.path).to(headers)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
