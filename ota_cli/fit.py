@@ -12,7 +12,9 @@ from .core.local import LocalTree
 from .core.plan import Plan, Source
 from .core.record import Record
 from .errors import DoesNotFit, NoSpace, TrialFailed
+from .host.net_staging import unfinished_bytes
 from .model import Device, Image, SlotName
+from .survey import STAGING
 
 #: Kept free on the standby slot besides what the plan writes: directories, journal, metadata.
 SPARE_BYTES = 4 * 1024 * 1024
@@ -99,6 +101,7 @@ def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
     """Raises NoSpace when the file system of `slot` lacks bytes or inodes for `plan`."""
     free = os.statvfs(slot)
     available = free.f_bavail * free.f_frsize + freed_bytes(plan, local)
+    available += unfinished_bytes(slot / STAGING)  # gone on with, or removed
     needed = space_bytes(plan) + SPARE_BYTES
     if needed > available:
         raise NoSpace(

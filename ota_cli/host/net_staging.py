@@ -26,8 +26,11 @@ from ..model import Digest
 #: Less of a body is fetched again. With 32 connections no more than 2 MiB is lost at a time,
 #: 4 % of an update of 50 MiB; and most files are smaller and never kept twice.
 WORTH_KEEPING_BYTES = 64 * 1024
-#: This share of the file system stays free of bodies: room that copies may need meanwhile.
+#: Kept bodies leave so much to copies, more than those write between two looks, and at most
+#: that share of the file system.
+_SPARED_BYTES = 256 * 1024 * 1024
 _SPARED_SHARE = 16
+_STAT_BLOCK_BYTES = 512
 _UNFINISHED = re.compile(r"([0-9a-f]{64})(?:\.body)?\.part")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -43,6 +46,19 @@ class Blob(NamedTuple):
     size: Optional[int]
     location: str
     compressed: bool
+
+
+def unfinished_bytes(directory: Path) -> int:
+    """Room that bodies take which an earlier run left below `directory`, if there is one."""
+    found = 0
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(
+        directory
+    ) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if _UNFINISHED.fullmatch(entry.name) and status.st_nlink == 1:
+                found += status.st_blocks * _STAT_BLOCK_BYTES
+    return found
 
 
 class Staging:
@@ -107,8 +123,8 @@ class Staging:
             return
         with disk_errors(self._directory):
             disk = os.statvfs(self._directory)
-            free = disk.f_bavail * disk.f_frsize - self._left_bytes
-            if free < disk.f_blocks * disk.f_frsize // _SPARED_SHARE:
+            spared = min(_SPARED_BYTES, disk.f_blocks * disk.f_frsize // _SPARED_SHARE)
+            if disk.f_bavail * disk.f_frsize < self._left_bytes + spared:
                 self.keeps_bodies = False
                 for name in os.listdir(self._directory):
                     if name.endswith(".body.part"):

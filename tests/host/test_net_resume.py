@@ -15,6 +15,7 @@ from ota_cli.errors import ImageDamaged, Unreachable
 from ota_cli.host.net import Blob, Fetcher, NetSettings
 from ota_cli.host.net_staging import WORTH_KEEPING_BYTES
 from ota_cli.model import Digest
+from tests.support.blocks import mounted, needs_root
 from tests.support.webserver import Answer, WebServer
 
 #: Lines that compress to a third or so: a body of 240 KB.
@@ -299,3 +300,16 @@ def test_a_body_in_need_of_a_large_window_is_gone_on_with(web: WebServer, out: P
     web.script["/x"] = [Answer(body, ranges=True)]
     assert sum(fetch(web, out, wanted)) == len(body) - CUT
     assert (out / wanted.digest.hex()).read_bytes() == content
+
+
+@needs_root
+def test_no_body_is_kept_where_others_may_need_the_room(web: WebServer, out: Path) -> None:
+    wanted = blob(True)
+    with mounted("small", out, "size=2M", kind="tmpfs"):
+        break_off(web, out, wanted)
+        assert kept(out, wanted).exists()
+        (out / "others").write_bytes(bytes(1_400_000))
+        web.script["/x"] = [Answer(BODIES[True], ranges=True)]
+        assert sum(fetch(web, out, wanted)) == len(BODIES[True])
+        assert (out / wanted.digest.hex()).read_bytes() == CONTENT
+        assert not kept(out, wanted).exists()

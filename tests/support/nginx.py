@@ -34,7 +34,7 @@ http {{
     uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
     default_type application/octet-stream;
     server {{
-        listen 127.0.0.1:{port} ssl;
+        listen 127.0.0.1:{port} ssl{listen};
         ssl_certificate {base}/cert.pem;
         ssl_certificate_key {base}/key.pem;
         root {root};
@@ -46,12 +46,16 @@ http {{
 class Nginx:
     """Serves `directory` while its `with` block runs; `url` and `cacert` as for clients.
 
-    `host`: the address clients know it by; it always listens on loopback.
+    `host`: the address clients know it by; it always listens on loopback. `unsent_bytes`: how
+    much of a body may wait in the kernel, where it counts as sent; None: as much as that likes.
     """
 
-    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, directory: Path, host: str = "127.0.0.1", *, unsent_bytes: Optional[int] = None
+    ) -> None:
         self._directory = directory
         self._host = host
+        self._listen = f" sndbuf={unsent_bytes}" if unsent_bytes else ""
 
     def __enter__(self) -> Nginx:
         self._temporary = tempfile.TemporaryDirectory(prefix="ota-nginx-")
@@ -63,7 +67,7 @@ class Nginx:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        config = _CONFIG.format(base=base, port=port, root=self._directory)
+        config = _CONFIG.format(base=base, port=port, root=self._directory, listen=self._listen)
         if os.geteuid() == 0:
             config = f"user root;\n{config}"
         (base / "nginx.conf").write_text(config)
