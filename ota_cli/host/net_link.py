@@ -9,8 +9,19 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from contextlib import contextmanager
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from contextlib import closing, contextmanager
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 from urllib.parse import quote, urljoin
 
 import httpcore
@@ -106,8 +117,8 @@ def _values(response: httpcore.Response, wanted: bytes) -> List[bytes]:
 class Link:
     """Connections to one server, or to one proxy, used again; `watch` is told of each socket.
 
-    Each is a pool of one: a pool of many looks through all its connections and waiting requests
-    for each request, under one lock, which takes most of the processor when files are small.
+    The library's pool is left out: it looks through all connections and waiting requests for
+    each request, under one lock, and checks each request twice.
     """
 
     def __init__(
@@ -123,8 +134,8 @@ class Link:
         self._context = context
         self._proxy = proxy
         self._backend = _Watched(watch)
-        self._free: List[httpcore.ConnectionPool] = []
-        self._all: List[httpcore.ConnectionPool] = []
+        self._free: Dict[Tuple[str, str, int], List[httpcore.HTTPConnection]] = {}
+        self._open: Set[httpcore.HTTPConnection] = set()
 
     @contextmanager
     def get(self, target: Target, headers: Headers) -> Iterator[httpcore.Response]:
@@ -132,35 +143,49 @@ class Link:
 
         Raises one of TRANSPORT_ERRORS.
         """
-        url = (target.by(self._proxy) if self._proxy else target).url()
+        asked = target.by(self._proxy) if self._proxy else target
         named = [(b"Host", target.authority.encode()), *headers]
-        pool = self._take()
+        request = httpcore.Request(b"GET", asked.url(), headers=named, extensions=self._extensions)
+        free = self._free.setdefault(asked.origin, [])
+        connection = self._take(free) or self._new(request.url.origin)
         try:
-            with pool.stream(b"GET", url, headers=named, extensions=self._extensions) as response:
+            with closing(connection.handle_request(request)) as response:
                 response.extensions["network_stream"].answered()
                 yield response
         finally:
-            self._free.append(pool)
+            if connection.is_available():
+                free.append(connection)
+            else:
+                self._forget(connection)
 
     def close(self) -> None:
         """Closes all connections."""
-        for pool in self._all:
-            pool.close()
+        for connection in list(self._open):
+            connection.close()
 
-    def _take(self) -> httpcore.ConnectionPool:
-        """The connection used last that is free now, as servers end idle ones; else a new one."""
-        try:
-            return self._free.pop()  # one step for all threads: no lock
-        except IndexError:
-            pool = self._new()
-            self._all.append(pool)
-            return pool
+    def _take(self, free: List[httpcore.HTTPConnection]) -> Optional[httpcore.HTTPConnection]:
+        """The connection used last, as servers end idle ones; None where there is none."""
+        while free:
+            try:
+                connection = free.pop()  # one step for all threads: no lock
+            except IndexError:
+                break
+            if not connection.has_expired():
+                return connection
+            self._forget(connection)
+        return None
 
-    def _new(self) -> httpcore.ConnectionPool:
-        return httpcore.ConnectionPool(
-            ssl_context=self._context, max_connections=1, keepalive_expiry=_KEEP_ALIVE_S,
+    def _new(self, origin: httpcore.Origin) -> httpcore.HTTPConnection:
+        connection = httpcore.HTTPConnection(
+            origin, ssl_context=self._context, keepalive_expiry=_KEEP_ALIVE_S,
             network_backend=self._backend,
         )  # fmt: skip
+        self._open.add(connection)
+        return connection
+
+    def _forget(self, connection: httpcore.HTTPConnection) -> None:
+        connection.close()
+        self._open.discard(connection)
 
 
 class _Watched(httpcore.NetworkBackend):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Sequence
 
 from ..errors import NoSpace, OtaError, SlotUnusable
-from ..model import Digest
+from ..entries import Digest
 
 #: Less of a body is fetched again. With 32 connections no more than 2 MiB is lost at a time,
 #: 4 % of an update of 50 MiB; and most files are smaller and never kept twice.

@@ -9,10 +9,11 @@ REPORT=1 measures nothing: it prints what was kept of the last runs, for the REA
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Sequence
 
-from tests.bench import growth, kept, race, startup
+from tests.bench import downloads, growth, kept, race, startup
 from tests.bench.trees import SIZES
 
 RESULTS = Path("bench-results")
@@ -28,6 +29,10 @@ def main() -> None:
         raise SystemExit(f"SIZE={size} is none of {', '.join(SIZES)}")
     steps = _steps(grown)
     startup.main()
+    if shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin"):
+        downloads.main()
+    else:
+        print("with nginx installed the costs of downloads are measured, too")
     if not size and not grown:
         print("SIZE=small or SIZE=large races updates, GROWTH=1 on more and more files, too")
         return
