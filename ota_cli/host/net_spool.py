@@ -12,56 +12,55 @@ from .net_staging import WORTH_KEEPING_BYTES, Staging
 class Spool:
     """A body as it came, kept in a file for the next run; better none than trouble with it.
 
-    The first bytes wait in memory until the body is worth a file.
+    It grows by `WORTH_KEEPING_BYTES` at a time: less costs as much as it saves.
     """
 
     def __init__(self, staging: Staging, name: str) -> None:
         self._staging = staging
         self._name = name
-        self._head: Optional[bytearray] = bytearray()
+        self._waiting: Optional[bytearray] = bytearray()
         self._descriptor = -1
 
     def take_up(self) -> Optional[int]:
         """The body that an earlier run left, to be read; what follows is added to it."""
         descriptor = self._staging.leftover(self._name)
         if descriptor is not None:
-            self._head = None
             self._descriptor = descriptor
         return descriptor
 
     def add(self, chunk: bytes) -> None:
         """Keeps the next bytes."""
-        if self._descriptor >= 0:
-            self._write(chunk)
-        elif self._head is not None:
-            self._head += chunk
-            if len(self._head) >= WORTH_KEEPING_BYTES:
-                self._begin(bytes(self._head))
+        if self._waiting is not None:
+            self._waiting += chunk
+            if len(self._waiting) >= WORTH_KEEPING_BYTES:
+                self._write()
 
-    def _begin(self, head: bytes) -> None:
-        self._head = None
-        if self._staging.keeps_bodies:
-            with suppress(OSError):
-                self._descriptor = self._staging.create(self._name)
-                self._write(head)
-
-    def _write(self, chunk: bytes) -> None:
-        try:
-            if self._staging.keeps_bodies and os.write(self._descriptor, chunk) == len(chunk):
-                return
-        except OSError:
-            pass  # there is room for the content, or writing that will tell
+    def _write(self) -> None:
+        if self._waiting is None:
+            return
+        with suppress(OSError):  # there is room for the content, or writing that will tell
+            if self._staging.keeps_bodies:
+                if self._descriptor < 0:
+                    self._descriptor = self._staging.create(self._name)
+                if os.write(self._descriptor, self._waiting) == len(self._waiting):
+                    self._waiting.clear()
+                    return
         self.drop()
 
     def close(self) -> None:
         """Leaves what is kept for the next run."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._write()
+        self._close()
 
     def drop(self) -> None:
         """Removes it; nothing is kept any more."""
-        self._head = None
+        self._waiting = None
         if self._descriptor >= 0:
-            self.close()
+            self._close()
             self._staging.remove(self._name)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
