@@ -71,7 +71,7 @@ def killed_in_the_middle(device: Path, nginx: Nginx, *suffixes: str) -> None:
         return all(max((s for n, s in sizes if n == suffix), default=0) >= CAME
                    for suffix in suffixes)  # fmt: skip
 
-    with subprocess.Popen([*ota_argv(), *words(device, nginx), "--limit-rate", "12M"],
+    with subprocess.Popen([*ota_argv(), *words(device, nginx), "--limit-rate", "8M"],
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                           env=environment()) as process:  # fmt: skip
         until(have_come, process)

@@ -40,6 +40,8 @@ from .net_unpack import MEMORY_BYTES, Budget, MoreMemory, Share
 CONNECT_TIMEOUT_S = 10.0
 MAX_URL = 8000
 _READ_BYTES = 64 * 1024
+#: With a limit, no more than this may run ahead of it in the kernel, where a kill loses it.
+_SLOWED_BYTES = 64 * 1024
 _METADATA_THREADS = 8
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _COOKIE_VALUE = re.compile(r"[!-:<-~]([ -:<-~]*[!-:<-~])?|")
@@ -109,6 +111,7 @@ class Fetcher:
         self._link = Link(
             tls_context(settings.cacert, settings.cert, settings.key), proxy,
             (CONNECT_TIMEOUT_S, settings.read_timeout_s), self._halt.watch,
+            _SLOWED_BYTES if settings.limit_rate else None,
         )  # fmt: skip
         return self
 

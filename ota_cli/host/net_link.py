@@ -117,6 +117,8 @@ def _values(response: httpcore.Response, wanted: bytes) -> List[bytes]:
 class Link:
     """Connections to one server, or to one proxy, used again; `watch` is told of each socket.
 
+    `receive_bytes`: what of an answer the kernel may hold for each; None: as much as it likes.
+
     The library's pool is left out: it looks through all connections and waiting requests for
     each request, under one lock, and checks each request twice.
     """
@@ -127,6 +129,7 @@ class Link:
         proxy: Optional[Target],
         timeouts: Tuple[float, float],
         watch: Callable[[socket.socket], None],
+        receive_bytes: Optional[int] = None,
     ) -> None:
         connect_s, read_s = timeouts
         limits = {"connect": connect_s, "read": read_s, "write": read_s, "pool": None}
@@ -134,6 +137,9 @@ class Link:
         self._context = context
         self._proxy = proxy
         self._backend = _Watched(watch)
+        self._options: List[httpcore.SOCKET_OPTION] = []
+        if receive_bytes is not None:
+            self._options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes))
         self._free: Dict[Tuple[str, str, int], List[httpcore.HTTPConnection]] = {}
         self._open: Set[httpcore.HTTPConnection] = set()
 
@@ -178,7 +184,7 @@ class Link:
     def _new(self, origin: httpcore.Origin) -> httpcore.HTTPConnection:
         connection = httpcore.HTTPConnection(
             origin, ssl_context=self._context, keepalive_expiry=_KEEP_ALIVE_S,
-            network_backend=self._backend,
+            network_backend=self._backend, socket_options=self._options,
         )  # fmt: skip
         self._open.add(connection)
         return connection
