@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Sequence
 
-from ..errors import NoSpace, OtaError, SlotUnusable
 from ..entries import Digest
+from ..errors import NoSpace, OtaError, SlotUnusable
 
 #: Less of a body is fetched again. With 32 connections no more than 2 MiB is lost at a time,
 #: 4 % of an update of 50 MiB; and most files are smaller and never kept twice.

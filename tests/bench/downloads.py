@@ -19,8 +19,8 @@ from typing import Callable, Dict, List, Sequence, Tuple
 import httpcore
 import zstandard
 
+from ota_cli.entries import Digest
 from ota_cli.host.net import Blob, Fetcher, NetSettings
-from ota_cli.model import Digest
 from tests.support.nginx import Nginx
 
 SMALL_FILES = 3000

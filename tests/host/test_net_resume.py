@@ -11,10 +11,10 @@ from typing import Callable, Iterator, List
 import pytest
 import zstandard
 
+from ota_cli.entries import Digest
 from ota_cli.errors import ImageDamaged, Unreachable
 from ota_cli.host.net import Blob, Fetcher, NetSettings
 from ota_cli.host.net_staging import WORTH_KEEPING_BYTES
-from ota_cli.model import Digest
 from tests.support.blocks import mounted, needs_root
 from tests.support.webserver import Answer, WebServer
 
