@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Iterator, List, Sequence, Tuple
 
 from ota_cli.core.tables import parse_regulars
-from ota_cli.model import Digest, FileEntry
+from ota_cli.entries import Digest, FileEntry
 from tests.bench.trees import Images
 from tests.support.bench import ota_argv
 from tests.support.blocks import run
