@@ -13,6 +13,7 @@ from tests.bench.plot import Panel, svg
 from tests.bench.race import run_in_turns
 from tests.bench.report import MIB, Race, markdown, phase_table, table, write_json
 from tests.bench.stage import Slots, Stage, stage
+from tests.bench.trees import Images
 
 DEFAULT_STEPS = tuple(range(100_000, 500_001, 100_000))
 #: For each file: how large a slot is, and how much of it is filled.
@@ -35,10 +36,12 @@ def steps(text: str) -> Sequence[int]:
 
 def main(chosen: Sequence[int], rounds: int, cache: Path, results: Path) -> None:
     """Races on trees of each number of files, and prints, keeps and plots the outcome."""
+    made = [synthetic.make_growth(files, cache) for files in chosen]
+    _require_space(cache, 2 * max(chosen) * _FILLED_BYTES_A_FILE)
     races: List[Race] = []
-    for files in chosen:
+    for files, images in zip(chosen, made):
         print(f"\n{files} files", flush=True)
-        races.append(_race(files, rounds, cache))
+        races.append(_race(files, images, rounds, cache))
         write_json(races, results / "growth.json")
     text = "\n".join(report(races))
     (results / "growth.md").write_text(f"{text}\n")
@@ -46,11 +49,9 @@ def main(chosen: Sequence[int], rounds: int, cache: Path, results: Path) -> None
     print(f"\n{text}\n\nplot: {results / 'growth.svg'}")
 
 
-def _race(files: int, rounds: int, cache: Path) -> Race:
-    images = synthetic.make_growth(files, cache)
+def _race(files: int, images: Images, rounds: int, cache: Path) -> Race:
     size = max(_LEAST_SLOT_BYTES, files * _SLOT_BYTES_A_FILE)
     slots = Slots(str(size), ("-N", str(files * 3 // 2)))
-    _require_space(cache, 2 * files * _FILLED_BYTES_A_FILE)
 
     def fill(made: Stage) -> None:
         with made.mounted_running("rw") as place:

@@ -35,7 +35,7 @@ def _ota(*words: object) -> None:
 
 def regulars(images: Images, name: str) -> List[FileEntry]:
     """The files of an image."""
-    return parse_regulars((images.served / name / "regulars.txt").read_bytes())
+    return list(parse_regulars((images.served / name / "regulars.txt").read_bytes()))
 
 
 def changed_bytes(old: Sequence[FileEntry], new: Sequence[FileEntry]) -> int:
