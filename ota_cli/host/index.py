@@ -18,18 +18,15 @@ import io
 import os
 import struct
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Optional
+from typing import BinaryIO, Iterable, Iterator, NamedTuple
 
 from ..core.local import STAT, Known, LocalFiles
 from ..entries import Digest
-from ..errors import ImageDamaged
-from .files import read_limited
 
 INDEX = "index"
-MAX_INDEX_BYTES = 512 * 1024 * 1024
 _MAGIC = b"ota-ix\0\1"
 _ROW = struct.Struct(f"<{STAT.size}s32sH")
-_SUM = struct.Struct("<Q")
+_HEAD = struct.Struct("<8sQ")
 _PIECE_BYTES = 256 * 1024
 
 
@@ -42,21 +39,21 @@ class Indexed(NamedTuple):
 
 
 def write_index(directory: Path, indexed: Iterable[Indexed]) -> None:
-    """Keeps `indexed` below `directory`; one that is there and equal is not written again.
+    """Keeps `indexed` below `directory`; one that is there and equal is not replaced.
 
     Raises OSError. Not flushed: whatever is torn fails the checksum.
     """
-    import xxhash
-
-    packed = _packed(indexed)
-    data = _MAGIC + _SUM.pack(xxhash.xxh3_64_intdigest(packed)) + packed
-    path = directory / INDEX
-    if _read(path) == data:
-        return
-    fresh = directory / f"{INDEX}.new"
-    with open(fresh, "wb", opener=_private) as stream:
-        stream.write(data)
-    os.rename(fresh, path)
+    path, fresh = directory / INDEX, directory / f"{INDEX}.new"
+    with open(fresh, "w+b", opener=_private) as stream:
+        stream.write(bytes(_HEAD.size))
+        _write_rows(stream, indexed)
+        head = _HEAD.pack(_MAGIC, _sum(stream))
+        stream.seek(0)
+        stream.write(head)
+    if _is_same(path, head, fresh.stat().st_size):
+        os.unlink(fresh)
+    else:
+        os.rename(fresh, path)
 
 
 def remembered(directory: Path, files: LocalFiles) -> Known:
@@ -64,53 +61,65 @@ def remembered(directory: Path, files: LocalFiles) -> Known:
 
     Nothing where there is no index or it is damaged.
     """
-    import xxhash
     import zstandard
 
     known = Known(files)
-    data = _read(directory / INDEX)
-    head = len(_MAGIC) + _SUM.size
-    if data is None or len(data) < head or not data.startswith(_MAGIC):
-        return known
-    packed = memoryview(data)[head:]
-    if _SUM.unpack_from(data, len(_MAGIC))[0] != xxhash.xxh3_64_intdigest(packed):
-        return known
     try:
-        for path, stat, digest in _rows(packed):
-            row = files.paths.find(path)
-            if row is not None and files.stat(row) == stat:
-                known.learn(row, digest)
-    except (struct.error, zstandard.ZstdError):
+        with open(directory / INDEX, "rb", opener=_not_followed) as stream:
+            if stream.read(_HEAD.size) != _HEAD.pack(_MAGIC, _sum(stream)):
+                return known
+            for path, stat, digest in _read_rows(stream):
+                row = files.paths.find(path)
+                if row is not None and files.stat(row) == stat:
+                    known.learn(row, digest)
+    except (OSError, struct.error, zstandard.ZstdError):
         return Known(files)
     return known
 
 
-def _packed(indexed: Iterable[Indexed]) -> bytes:
+def _write_rows(stream: BinaryIO, indexed: Iterable[Indexed]) -> None:
     import zstandard
 
-    compressor = zstandard.ZstdCompressor(level=1).compressobj()
-    packed = bytearray()
-    for path, stat, digest in indexed:
-        name = os.fsencode(path)
-        packed += compressor.compress(_ROW.pack(stat, digest, len(name)) + name)
-    packed += compressor.flush()
-    return bytes(packed)
+    with zstandard.ZstdCompressor(level=1).stream_writer(stream, closefd=False) as packed:
+        for path, stat, digest in indexed:
+            name = os.fsencode(path)
+            packed.write(_ROW.pack(stat, digest, len(name)) + name)
 
 
-def _rows(packed: memoryview) -> Iterator[Indexed]:
+def _read_rows(stream: BinaryIO) -> Iterator[Indexed]:
+    """The rows of an index whose checksum holds. Raises struct.error and ZstdError."""
     import zstandard
 
-    stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(packed), _PIECE_BYTES)
-    while row := stream.read(_ROW.size):
+    stream.seek(_HEAD.size)
+    reader = zstandard.ZstdDecompressor().stream_reader(stream, closefd=False)
+    rows = io.BufferedReader(reader, _PIECE_BYTES)
+    while row := rows.read(_ROW.size):
         stat, digest, length = _ROW.unpack(row)
-        yield Indexed(os.fsdecode(stream.read(length)), stat, digest)
+        yield Indexed(os.fsdecode(rows.read(length)), stat, digest)
 
 
-def _read(path: Path) -> Optional[bytes]:
+def _sum(stream: BinaryIO) -> int:
+    """xxh3-64 of all behind the head."""
+    import xxhash
+
+    stream.seek(_HEAD.size)
+    hasher = xxhash.xxh3_64()
+    while piece := stream.read(_PIECE_BYTES):
+        hasher.update(piece)
+    return hasher.intdigest()
+
+
+def _is_same(path: Path, head: bytes, size: int) -> bool:
+    """Whether an index has that head and size."""
     try:
-        return read_limited(path, MAX_INDEX_BYTES)
-    except (OSError, ImageDamaged):
-        return None
+        with open(path, "rb", opener=_not_followed) as stream:
+            return stream.read(_HEAD.size) == head and os.fstat(stream.fileno()).st_size == size
+    except OSError:
+        return False
+
+
+def _not_followed(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _private(name: str, flags: int) -> int:
