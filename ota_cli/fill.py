@@ -64,7 +64,7 @@ def fill(
     finisher = Finisher(standby, local, attributes, owners=os.geteuid() == 0)
     staging = standby / STAGING
     with slot_errors(standby):
-        _open_staging(standby)
+        _open_staging(standby, plan)
         let_owner_write(standby, local)
         _stash(standby, plan.stash)
         _remove(standby, plan.removals)
@@ -113,12 +113,15 @@ def slot_error(slot: Path, error: OSError) -> OtaError:
     )
 
 
-def _open_staging(standby: Path) -> None:
-    """Leaves only files there that nobody reaches by another name: they are written to."""
+def _open_staging(standby: Path, plan: Plan) -> None:
+    """Leaves only what the plan wants there, in files that nobody reaches by another name: they
+    are written to. The rest was counted as room."""
     own_directory(standby / METADATA)
     own_directory(standby / STAGING)
-    for leftover in list(os.scandir(standby / STAGING)):
-        if not is_own_file(Path(leftover.path)):
+    leftovers = list(os.scandir(standby / STAGING))
+    wanted = plan.digests(Source.STAGED, Source.DOWNLOADED) if leftovers else frozenset()
+    for leftover in leftovers:
+        if leftover.name.partition(".")[0] not in wanted or not is_own_file(Path(leftover.path)):
             remove_all(leftover.path)
 
 

@@ -68,11 +68,9 @@ def root_spec(device: Device, slot: SlotName) -> Optional[str]:
 
 def kernel_entries(image: Image) -> Tuple[FileEntry, Optional[FileEntry], str]:
     """The newest kernel of an image, its initrd, and its version. Raises DoesNotFit without."""
-    there = {
-        entry.path[len("/boot/") :]: entry
-        for entry in image.tables.regulars
-        if entry.path.startswith("/boot/") and entry.path.count("/") == 2
-    }
+    regulars = image.tables.regulars
+    in_boot = (regulars[row] for row in regulars.paths.below("/boot"))
+    there = {entry.path[len("/boot/") :]: entry for entry in in_boot if entry.path.count("/") == 2}
     names = newest_kernel(there)
     if names is None:
         raise DoesNotFit(
@@ -108,7 +106,8 @@ def flush_and_read_back(
     left_out = set(carried)
     below = tuple(f"{each}/" for each in left_out)
     wanted = [step.entry for step in plan.downloads]
-    wanted += [entry for entry in image.tables.regulars if entry.path.startswith("/boot/")]
+    regulars = image.tables.regulars
+    wanted += [regulars[row] for row in regulars.paths.below("/boot")]
     entries = {
         entry.path: entry
         for entry in wanted

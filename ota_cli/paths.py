@@ -84,6 +84,16 @@ class Paths:
                 found[row] = row_of.get(bytes(self._name(row)), -1)
         return found
 
+    def below(self, directory: str) -> List[int]:
+        """The numbers of all paths that lie in `directory`, at any depth."""
+        inside = (directory, f"{directory}/")
+        return [
+            row
+            for text, rows in zip(self._texts, self._rows_of)
+            if text == inside[0] or text.startswith(inside[1])
+            for row in rows
+        ]
+
     def directories(self) -> List[str]:
         """Every directory that a path lies in, once; the root is the empty string."""
         return self._texts

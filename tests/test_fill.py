@@ -10,15 +10,19 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import List
+from typing import Callable, Iterator, List, Sequence
 
 import pytest
 
-from ota_cli.core.plan import Source
-from ota_cli.events import Event
+from ota_cli.core.delta import make_plan
+from ota_cli.core.local import Content, LocalTree
+from ota_cli.core.plan import FileStep, Source
+from ota_cli.entries import Digest
+from ota_cli.events import Event, silent
+from ota_cli.fill import fill
 from ota_cli.host.tree import scan
 from ota_cli.packed import PackedFiles
-from tests.support.plain_images import bring, tables_of
+from tests.support.plain_images import bring, fetch_from, tables_of
 from tests.support.trees import random_tree, snapshot
 
 
@@ -139,6 +143,33 @@ def test_what_an_interrupted_fill_fetched_is_not_fetched_again(tmp_path: Path) -
     assert brought.plan.files(Source.STAGED) == 1
     assert snapshot(standby) == snapshot(image)
     assert not staging.exists()
+
+
+def test_what_an_earlier_run_left_and_nobody_wants_is_gone_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    staging = standby / ".ota/staging"
+    staging.mkdir(parents=True)
+    image.mkdir()
+    (image / "wanted").write_bytes(b"w" * 5000)
+    wanted = hashlib.sha256(b"w" * 5000).hexdigest()
+    for name in (f"{wanted}.part", f"{'ab' * 32}.part", "cd" * 32, "stray"):
+        (staging / name).write_bytes(b"begun")
+    tables = tables_of(image)
+    plan = make_plan(tables, LocalTree(), Content())
+    found: List[str] = []
+
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
+        found.extend(os.listdir(directory))
+        return fetch_from(image, [])(steps, directory, attend)
+
+    fill(standby, None, plan, LocalTree(), None, fetch, silent)
+
+    assert found == [f"{wanted}.part"]
+    assert snapshot(standby) == snapshot(image)
 
 
 def test_files_nobody_may_read_are_copied_within_the_slot(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from array import array
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Tuple
 
 from ..entries import Digest, DirEntry, FileEntry, LinkEntry, NodeEntry
 from ..packed import PackedFiles
@@ -125,6 +125,10 @@ class Plan:
     def size_bytes(self, *sources: Source) -> int:
         """Content bytes of all files that come from `sources`; unknown sizes count as 0."""
         return sum(self.steps.sizes(*sources))
+
+    def digests(self, *sources: Source) -> FrozenSet[str]:
+        """Of all files that come from `sources`, in hex."""
+        return frozenset(step.entry.digest.hex() for step in self.steps.of(*sources))
 
     @property
     def downloads(self) -> List[FileStep]:

@@ -11,7 +11,6 @@ import fcntl
 import os
 import shutil
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
@@ -173,7 +172,8 @@ def _entries(
     place = f"{root}{directory}"
     try:
         listing = _listing(place, unlock)
-        found = [(entry.name, status) for entry in listing for status in _status(entry)]
+        stated = ((entry.name, _status(entry)) for entry in listing)
+        found = [(name, status) for name, status in stated if status is not None]
     except OSError as error:
         if unlock:
             raise SlotUnusable(f"{place} can not be read: {error.strerror}") from None
@@ -192,10 +192,12 @@ def _listing(place: str, unlock: bool) -> List[os.DirEntry[str]]:
     return entries
 
 
-def _status(entry: os.DirEntry[str]) -> Iterator[os.stat_result]:
-    """Nothing for what is gone since it was listed: the running system works on."""
-    with suppress(FileNotFoundError):
-        yield entry.stat(follow_symlinks=False)
+def _status(entry: os.DirEntry[str]) -> Optional[os.stat_result]:
+    """None for what is gone since it was listed: the running system works on."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def _let_owner(place: str, wanted: int) -> None:

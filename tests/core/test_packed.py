@@ -42,6 +42,12 @@ def test_every_path_is_found_in_any_order_and_no_other(paths: List[str], others:
         assert row is None or found[row] == path
 
 
+@given(st.lists(PATHS, unique=True))
+def test_what_lies_below_a_directory_is_found(paths: List[str]) -> None:
+    found = packed(paths)
+    assert {found[row] for row in found.below("/a")} == {p for p in paths if p.startswith("/a/")}
+
+
 @given(st.lists(PATHS))
 def test_a_path_that_is_there_twice_is_told(paths: List[str]) -> None:
     row = packed(paths).doubled()
