@@ -16,7 +16,9 @@ class Paths:
     Names that are not UTF-8 are kept (surrogate escapes).
     """
 
-    __slots__ = ("_directory_of", "_ends", "_names", "_next", "_number_of", "_rows_of", "_texts")
+    __slots__ = (
+        "_directory_of", "_ends", "_matched", "_names", "_next", "_number_of", "_rows_of", "_texts",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._texts: List[str] = []
@@ -27,6 +29,8 @@ class Paths:
         self._ends = array("I", [0])
         #: Where a search begins: most ask for one path of a directory after the other.
         self._next: Tuple[int, int] = (-1, 0)
+        #: The last answer of `matched`: all steps of an update ask about the same two.
+        self._matched: Optional[Tuple[Paths, array[int]]] = None
 
     def append(self, path: str) -> None:
         """Adds `path`, which gets the next number."""
@@ -74,7 +78,12 @@ class Paths:
         return rows[at]
 
     def matched(self, other: Paths) -> array[int]:
-        """For each path here, its number in `other`; -1 where it is not there."""
+        """For each path here, its number in `other`, -1 where it is not there; only to be read."""
+        if self._matched is None or self._matched[0] is not other:
+            self._matched = (other, self._match(other))
+        return self._matched[1]
+
+    def _match(self, other: Paths) -> array[int]:
         found = array("i", bytes(4 * len(self)))
         for directory, rows in zip(self._texts, self._rows_of):
             number = other._number_of.get(directory)

@@ -25,16 +25,12 @@ _INCOMPATIBLE_AT, _NEEDS_RECOVERY = 0x60, 0x4
 
 
 def seal_of(location: SlotLocation) -> str:
-    """The seal of a slot that is not mounted; empty where its file system is not clean.
-
-    Raises SlotUnusable where there is no such slot, and OSError.
-    """
+    """The seal of a slot that is not mounted; empty where its file system is not clean or can not
+    be looked at. Raises SlotUnusable where there is no such slot."""
     boot = "" if isinstance(location, DeviceSlot) else _BOOT_ID.read_text("ascii").strip()
     if isinstance(location, DirectorySlot):
         return boot
-    with open(node_of(location), "rb") as node:
-        node.seek(_SUPERBLOCK_AT)
-        superblock = node.read(_SUPERBLOCK_BYTES)
+    superblock = _superblock(node_of(location))
     if not _is_clean(superblock):
         return ""
     return hashlib.sha256(superblock + boot.encode()).hexdigest()
@@ -50,6 +46,16 @@ def usable_level(device: Device, record: Record, slot: SlotName, emit: Emit) -> 
         return "stat"
     emit(Note(f"slot {slot} was not left by a clean stop of ota alone: it is read whole"))
     return "full"
+
+
+def _superblock(node: str) -> bytes:
+    """Nothing where it can not be read: whoever goes on to use the slot tells why."""
+    try:
+        with open(node, "rb") as stream:
+            stream.seek(_SUPERBLOCK_AT)
+            return stream.read(_SUPERBLOCK_BYTES)
+    except OSError:
+        return b""
 
 
 def _is_clean(superblock: bytes) -> bool:

@@ -110,7 +110,7 @@ def _not_trusted(
     for row, there in pairs:
         hint = hints.digest(there)
         if hint == files.digest(row) and not files.paths[row].startswith("/boot/"):
-            known.learn(there, hint)
+            known.trust(there, hint)
         else:
             yield row, there
 

@@ -141,17 +141,9 @@ def update(device: Device, request: Request, emit: Emit) -> Updated:
             taken_back = session.boot.trial
             stay(session, emit)
             return Updated(
-                version,
-                session.running,
-                image,
-                None,
-                0,
-                _since(started),
-                False,
-                [],
-                "full",
+                version, session.running, image, None, 0, _since(started), False, [], "full",
                 taken_back,
-            )
+            )  # fmt: skip
         require_fit(device, session.record, image, request.allow_downgrade, request.retry_failed)
         staging = _Staging(session, request, image, version)
         staged = staging.stage(fetcher, emit)

@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional
 
@@ -41,14 +40,6 @@ class Difference(NamedTuple):
 
     path: str
     what: str
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A slot that was compared with its image, and the differences found."""
-
-    image: Image
-    differences: List[Difference]
 
 
 def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import List
 
@@ -76,6 +77,27 @@ def test_the_stat_level_reads_what_changed_and_what_boots(image: Path, tmp_path:
     plan = make_plan(tables_of(image), seen.standby, seen.content)
     assert [step.entry.path for step in plan.downloads] == ["/etc/conf"]
     assert plan.files(Source.KEPT) == 2
+
+
+@pytest.mark.parametrize(("level", "source"), [("full", Source.MOVED), ("stat", Source.DUPLICATED)])
+def test_what_was_not_read_is_left_in_place_but_never_moved(
+    tmp_path: Path, level: VerifyLocal, source: Source
+) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    for root, names in ((image, "ac"), (standby, "ab")):
+        root.mkdir()
+        for name in names:
+            (root / name).write_text("the same content")
+    os.link(image / "a", image / "b")
+    (standby / ".ota").mkdir()
+    tables = tables_of(image)
+    index = [(name, stat_at(standby, name), tables.regulars[0].digest) for name in ("/a", "/b")]
+    write_index(standby / ".ota", [Indexed(*row) for row in index])
+
+    seen = looked_at(tables, standby, tmp_path / "none", level, [])
+
+    plan = make_plan(tables, seen.standby, seen.content)
+    assert [plan.files(Source.KEPT), plan.files(source)] == [1, 1]
 
 
 def test_what_a_running_slot_remembers_is_copied_with_one_read(image: Path, tmp_path: Path) -> None:

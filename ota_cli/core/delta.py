@@ -48,7 +48,7 @@ def same_place(
 
 def right_rows(files: PackedFiles, local: LocalFiles, known: Known) -> array[int]:
     """For each file of the image, the row of the slot that has its path and content; else -1."""
-    places = files.paths.matched(local.paths)
+    places = files.paths.matched(local.paths)[:]
     for row, there in enumerate(places):
         if there >= 0 and known.digest(there) != files.digest(row):
             places[row] = -1
@@ -210,7 +210,7 @@ def _spare(local: LocalFiles, known: Known, kept: _Kept) -> Dict[Digest, str]:
     names_of_inode = _visible_names(local)
     spare: Dict[Digest, str] = {}
     for row in known.rows():
-        if kept.staying[row]:
+        if kept.staying[row] or not known.was_read(row):
             continue
         file, digest = local[row], known.digest(row)
         is_whole = file.links == 1 or file.links == names_of_inode[file.inode]

@@ -27,6 +27,10 @@ STAT = struct.Struct("<qqqQ")
 _SIZES, _LINKS = struct.Struct("<q38x"), struct.Struct("<40xI2x")
 
 
+#: How the content of a file is known.
+_READ, _TRUSTED = 1, 2
+
+
 class LocalFile(NamedTuple):
     """A regular file found in a slot. Several names of one inode are several of these."""
 
@@ -128,18 +132,22 @@ class Known:
     def learn(self, row: int, digest: Digest) -> None:
         """Notes what a file holds."""
         self._digests[32 * row : 32 * row + 32] = digest
-        self._known[row] = 1
+        self._known[row] = _READ
+
+    def trust(self, row: int, digest: Digest) -> None:
+        """Notes what a file held when it was read last, which is good enough to leave it there."""
+        self.learn(row, digest)
+        self._known[row] = _TRUSTED
+
+    def was_read(self, row: int) -> bool:
+        """Whether a file was read in this run."""
+        return self._known[row] == _READ
 
     def digest(self, row: int) -> Optional[Digest]:
         """What a file holds, if that is known."""
         if not self._known[row]:
             return None
         return Digest(bytes(self._digests[32 * row : 32 * row + 32]))
-
-    def at(self, path: str) -> Optional[Digest]:
-        """What the file at `path` holds, if that is known."""
-        row = self._files.paths.find(path)
-        return None if row is None else self.digest(row)
 
     def rows(self) -> Iterator[int]:
         """All rows whose content is known."""

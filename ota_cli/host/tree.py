@@ -115,11 +115,6 @@ def remove(root: Path, path: str) -> None:
         _unlink(target)
 
 
-def path_in(root: Path, path: str) -> str:
-    """Where the image's `path` is below `root`."""
-    return f"{root}{path}"
-
-
 def _unlink(target: str) -> None:
     try:
         os.unlink(target)

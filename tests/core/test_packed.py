@@ -48,6 +48,16 @@ def test_what_lies_below_a_directory_is_found(paths: List[str]) -> None:
     assert {found[row] for row in found.below("/a")} == {p for p in paths if p.startswith("/a/")}
 
 
+@given(st.lists(PATHS, unique=True), st.lists(PATHS, unique=True), st.lists(PATHS, unique=True))
+def test_paths_are_matched_with_those_of_another_tree(
+    paths: List[str], others: List[str], more: List[str]
+) -> None:
+    found = packed(paths)
+    for there in (others, more, others):
+        expected = [there.index(path) if path in there else -1 for path in paths]
+        assert list(found.matched(packed(there))) == expected
+
+
 @given(st.lists(PATHS))
 def test_a_path_that_is_there_twice_is_told(paths: List[str]) -> None:
     row = packed(paths).doubled()
