@@ -8,7 +8,6 @@ anywhere, the next run finds what is done by content and goes on.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -210,8 +209,7 @@ class _Filling:
     def _copy(self, plan: Plan) -> List[FileStep]:
         """Copies what the running slot has, on all cores; the steps whose content changed."""
         steps = plan.steps.of(Source.COPIED)
-        batches = iter(lambda: list(itertools.islice(steps, _BATCH)), [])
-        return [step for batch in in_turn(self._copy_batch, batches) for step in batch]
+        return [step for unmade in in_turn(self._copy_batch, steps, _BATCH) for step in unmade]
 
     def _copy_batch(self, batch: Sequence[FileStep]) -> List[FileStep]:
         unmade = []

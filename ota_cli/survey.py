@@ -126,8 +126,7 @@ def _search(running: Path, files: PackedFiles, missing: Sequence[int], emit: Emi
         if known.digest(there) == files.digest(row):
             origins.here(row)
     _search_elsewhere(
-        running, files, [row for row in missing if origins.of(row, "") is None],
-        local, known, origins, emit,
+        running, files, [row for row in missing if row not in origins], local, known, origins, emit,
     )  # fmt: skip
     return origins
 

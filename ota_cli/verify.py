@@ -121,19 +121,16 @@ def require_equal(slot_name: str, differences: List[Difference], *, has_run: boo
 
 def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[Difference]:
     regulars, files = image.tables.regulars, local.files
-    there = array("I")
-    for path in regulars.paths:
-        row = files.paths.find(path)
-        if row is not None and files.size(row):
-            there.append(row)
+    places = regulars.paths.matched(files.paths)
+    there = array("I", (row for row in places if row >= 0 and files.size(row)))
     meter = Meter(emit, Phase.VERIFY, sum(map(files.size, there)))
     sizes = ((files.paths[row], files.size(row)) for row in there)
     digests = digest_files(slot, sizes, emit, meter.add, unlock=True)
-    for entry in regulars:
-        file = files.find(entry.path)
-        if file is None:
+    for entry, row in zip(regulars, places):
+        if row < 0:
             yield Difference(entry.path, "missing")
             continue
+        file = files[row]
         digest = next(digests) if file.size else EMPTY_DIGEST
         what = _wrong_with(file, digest, entry)
         if what:

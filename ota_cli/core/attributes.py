@@ -1,9 +1,11 @@
 """Our own table of an image: what the field's layout lacks. zstd-compressed text, a line a fact:
 
-m,<mtime in ns>,'path'
-x,'<xattr name>',<base64 value>,'path'
-b|c|p,<octal mode>,<uid>,<gid>,<major>,<minor>,'path'
-z,<bytes of the compressed blob>,<sha256 of its content>
+    m,<mtime in ns>,'path'
+    x,'<xattr name>',<base64 value>,'path'
+    b|c|p,<octal mode>,<uid>,<gid>,<major>,<minor>,'path'
+    z,<bytes of the compressed blob>,<sha256 of its content>
+
+Reading refuses (ImageDamaged, naming table and line) what could be read in two ways.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ Files are named by row, their number in the image or in the slot: there may be h
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from dataclasses import dataclass
 from typing import Dict, Iterable, Iterator, List, Mapping, Set, Tuple
 
@@ -119,9 +118,10 @@ def size_candidates(
 def make_plan(tables: Tables, local: LocalTree, content: Content) -> Plan:
     """The plan that turns `local` into the tree of `tables` with the `content` at hand."""
     files = tables.regulars
-    linked = files.linked()
-    kept = _kept(files, linked, local.files, content.standby)
-    steps, stash = _steps(files, linked, kept, _spare(local.files, content.standby, kept), content)
+    linked, hidden = files.linked(), local.files.half_hidden()
+    kept = _kept(files, linked, local.files, content.standby, hidden)
+    spare = _spare(local.files, content.standby, kept, hidden)
+    steps, stash = _steps(files, linked, kept, spare, content)
     directories = [*tables.directories, *_implied(tables)]
     nodes = list(tables.attributes.nodes) if tables.attributes else []
     return Plan(
@@ -149,14 +149,15 @@ class _Kept:
     inodes: Set[int]
 
 
-def _kept(files: PackedFiles, linked: Linked, local: LocalFiles, known: Known) -> _Kept:
+def _kept(
+    files: PackedFiles, linked: Linked, local: LocalFiles, known: Known, hidden: Set[int]
+) -> _Kept:
     """The names of each file of the image whose content is in place.
 
     An inode belongs to one file only, the one with most of its names. An inode with names we can
     not see can not be kept: a write through them would change the slot.
     """
     right = right_rows(files, local, known)
-    names_of_inode = _visible_names(local)
     several = set(local.linked())
     kept: Dict[int, Tuple[int, ...]] = {}
     claims: Dict[int, List[Tuple[int, Tuple[int, ...]]]] = {}
@@ -167,9 +168,9 @@ def _kept(files: PackedFiles, linked: Linked, local: LocalFiles, known: Known) -
             continue
         by_inode: Dict[int, List[int]] = {}
         for name in names:
-            file = local[right[name]] if right[name] >= 0 else None
-            if file is not None and (file.links == 1 or file.links == names_of_inode[file.inode]):
-                by_inode.setdefault(file.inode, []).append(name)
+            inode = local[right[name]].inode if right[name] >= 0 else None
+            if inode is not None and inode not in hidden:
+                by_inode.setdefault(inode, []).append(name)
         if by_inode:
             inode, most = max(by_inode.items(), key=lambda item: (len(item[1]), -item[0]))
             claims.setdefault(inode, []).append((row, tuple(most)))
@@ -187,11 +188,6 @@ def _files(files: PackedFiles, linked: Linked) -> Iterator[Tuple[int, Tuple[int,
             yield row, names
 
 
-def _visible_names(local: LocalFiles) -> Counter[int]:
-    """How many names each inode with several has in the slot."""
-    return Counter(local[row].inode for row in local.linked())
-
-
 def _staying(
     right: array[int], alone: bytearray, kept: Mapping[int, Tuple[int, ...]], count: int
 ) -> bytearray:
@@ -205,16 +201,15 @@ def _staying(
     return staying
 
 
-def _spare(local: LocalFiles, known: Known, kept: _Kept) -> Dict[Digest, str]:
+def _spare(local: LocalFiles, known: Known, kept: _Kept, hidden: Set[int]) -> Dict[Digest, str]:
     """One displaced standby path for each digest, of an inode with no name that stays or hides."""
-    names_of_inode = _visible_names(local)
+    bound = kept.inodes | hidden
     spare: Dict[Digest, str] = {}
     for row in known.rows():
         if kept.staying[row] or not known.was_read(row):
             continue
         file, digest = local[row], known.digest(row)
-        is_whole = file.links == 1 or file.links == names_of_inode[file.inode]
-        if digest and digest != EMPTY_DIGEST and is_whole and file.inode not in kept.inodes:
+        if digest and digest != EMPTY_DIGEST and file.inode not in bound:
             spare.setdefault(digest, file.path)
     return spare
 

@@ -29,6 +29,7 @@ Entry = TypeVar("Entry")
 def read_entries(
     data: bytes, table: str, pattern: Pattern[str], entry: Callable[[Match[str]], Entry]
 ) -> Iterator[Entry]:
+    """What `entry` makes of each line of a table, all of which `pattern` must match."""
     if len(data) > MAX_TABLE_BYTES:
         raise too_large(table)
     pieces = (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
@@ -39,8 +40,8 @@ def text_lines(pieces: Iterable[bytes], table: str) -> Iterator[str]:
     """The lines of a table. Only `\\n` ends one: names may hold U+2028 and its kind."""
     number, rest = 0, b""
     for piece in pieces:
-        whole, _, rest = (rest + piece).rpartition(b"\n")
-        if whole or _:
+        whole, newline, rest = (rest + piece).rpartition(b"\n")
+        if newline:
             lines = whole.split(b"\n")
             yield from _texts(lines, table, number)
             number += len(lines)

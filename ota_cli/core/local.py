@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import (
     Dict,
@@ -14,7 +15,7 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
-    Tuple,
+    Set,
 )
 
 from ..entries import Digest
@@ -82,9 +83,6 @@ class LocalFiles:
             raise IndexError(row)
         return LocalFile(self.paths[row], *_ROW.unpack_from(self._rows, row * _ROW.size))
 
-    def __iter__(self) -> Iterator[LocalFile]:
-        return map(LocalFile._make, self._flat())
-
     def find(self, path: str) -> Optional[LocalFile]:
         """The file at `path`, if there is one."""
         row = self.paths.find(path)
@@ -103,12 +101,15 @@ class LocalFiles:
         links = _LINKS.iter_unpack(self._rows)
         return [row for row, (count,) in enumerate(links) if count > 1]
 
+    def half_hidden(self) -> Set[int]:
+        """Inodes with names that are not among these: who writes to one changes another place."""
+        files = [self[row] for row in self.linked()]
+        names = Counter(file.inode for file in files)
+        return {file.inode for file in files if file.links != names[file.inode]}
+
     def stat(self, row: int) -> bytes:
         """Size, times and inode of a file, as `STAT` packs them."""
         return bytes(self._rows[row * _ROW.size : row * _ROW.size + STAT.size])
-
-    def _flat(self) -> Iterator[Tuple[object, ...]]:
-        return ((p, *row) for p, row in zip(self.paths, _ROW.iter_unpack(self._rows)))
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,9 @@ class LocalTree:
 class Known:
     """The sha256 of those files of a slot whose content was looked at, by row."""
 
-    __slots__ = ("_digests", "_files", "_known")
+    __slots__ = ("_digests", "_known")
 
     def __init__(self, files: LocalFiles) -> None:
-        self._files = files
         self._digests = bytearray(32 * len(files))
         self._known = bytearray(len(files))
 
@@ -173,6 +173,9 @@ class Origins:
     def elsewhere(self, row: int, path: str) -> None:
         """The content of `row` is at `path`."""
         self._elsewhere[row] = path
+
+    def __contains__(self, row: int) -> bool:
+        return bool(self._same[row]) or row in self._elsewhere
 
     def of(self, row: int, own_path: str) -> Optional[str]:
         """The path in the running slot of what `row`, at `own_path`, shall hold."""

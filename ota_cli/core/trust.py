@@ -20,7 +20,7 @@ from ..errors import ImageDamaged, NotTrusted
 from ..model import Claims, Image, TableRef
 from .certs import CertStore, Signer, SignerPolicy, check_signer
 from .claims import ENTRY_POINT, Envelope, format_date, image_id, read_claims
-from .kept import KeptFiles
+from .compressed import CompressedFiles
 from .tables import parse_tables
 
 
@@ -70,7 +70,7 @@ def verify_image(signed: SignedClaims, files: Mapping[str, bytes]) -> Image:
         image_id=image_id(signed.claims),
         claims=signed.claims,
         tables=parse_tables(signed.claims, tables),
-        metadata=KeptFiles({**tables, **signed.metadata}),
+        metadata=CompressedFiles({**tables, **signed.metadata}),
     )
 
 

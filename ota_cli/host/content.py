@@ -56,13 +56,16 @@ def made_readable(path: str) -> Iterator[None]:
         os.chmod(path, mode)
 
 
-def in_turn(work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """What `work` makes of each of `items`, in their order, on all cores; few are there at once."""
-    cores = os.cpu_count() or 1
+def in_turn(work: Callable[[List[Item]], Made], items: Iterable[Item], size: int) -> Iterator[Made]:
+    """What `work` makes of `items`, up to `size` at a time, in their order and on all cores.
+
+    Only a few batches are there at once.
+    """
+    cores, remaining = os.cpu_count() or 1, iter(items)
     with ThreadPoolExecutor(cores) as pool:
         begun: Deque[Future[Made]] = deque()
-        for item in items:
-            begun.append(pool.submit(work, item))
+        while batch := list(itertools.islice(remaining, size)):
+            begun.append(pool.submit(work, batch))
             if len(begun) > 2 * cores:
                 yield begun.popleft().result()
         while begun:
@@ -90,7 +93,7 @@ def digest_files(
     def digested(batch: _Batch) -> _Digested:
         return _digest_batch(root, batch, unlock)
 
-    for batch in in_turn(digested, _batches(iter(files))):
+    for batch in in_turn(digested, files, _BATCH):
         arrived(batch.size)
         for failure in batch.failures:
             emit(Warned(failure))
@@ -104,11 +107,6 @@ class _Digested(NamedTuple):
     digests: List[Optional[Digest]]
     size: int
     failures: List[str]
-
-
-def _batches(files: Iterator[Tuple[str, int]]) -> Iterator[_Batch]:
-    while batch := list(itertools.islice(files, _BATCH)):
-        yield batch
 
 
 def _digest_batch(root: Path, files: _Batch, unlock: bool) -> _Digested:

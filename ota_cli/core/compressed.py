@@ -8,7 +8,7 @@ from typing import Iterator, Mapping
 _LARGE_BYTES = 64 * 1024
 
 
-class KeptFiles(Mapping[str, bytes]):
+class CompressedFiles(Mapping[str, bytes]):
     """Files by name, large ones compressed: the tables of a large image are mostly text."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
