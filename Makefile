@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+# How many emulated machines run side by side.
+MACHINES ?= 2
 STAMP = $(VENV)/.installed
 
 .PHONY: demo test soak lint bench docs
@@ -13,7 +15,7 @@ test: $(STAMP)
 	$(RUN) -m pytest -n auto --dist loadgroup $(TESTS)
 
 soak: $(STAMP)
-	COMPLETE=all OUTCOMES=.cache $(RUN) -m pytest -v -s -m 'soak or not soak' tests/vm
+	COMPLETE=all OUTCOMES=$${OUTCOMES:-.cache} $(RUN) -m pytest -v -n $(MACHINES) --dist loadgroup -m 'soak or not soak' $(or $(TESTS),tests/vm)
 
 lint: $(STAMP)
 	$(RUN) -m pytest -q tests/lint

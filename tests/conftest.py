@@ -17,10 +17,18 @@ from ota_cli.image.sign import sign
 from tests.support.bench import Ran, make_device, ota
 from tests.support.legacy import ANCHORS, unpack_images
 from tests.support.systems import make_system
-from tests.support.vm.outcomes import outcome_of, table
+from tests.support.vm.outcomes import Announcer, outcome_of, table
 
 
-def pytest_configure() -> None:
+@pytest.hookimpl(trylast=True)  # the reporter is there only then
+def pytest_configure(config: pytest.Config) -> None:
+    let_programs_hear_signals()
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Announcer(reporter))
+
+
+def let_programs_hear_signals() -> None:
     """After `nohup make test &` signals stay ignored here, but not by the programs started here.
 
     They inherit that a signal is ignored; a handler that does nothing they do not.

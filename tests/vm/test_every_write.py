@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 from pathlib import Path
-from typing import Iterator, Mapping, NamedTuple
+from typing import Callable, Iterator, Mapping, NamedTuple
 
 import pytest
 
@@ -18,11 +18,14 @@ from ota_cli.model import SlotName
 from tests.support.blocks import needs_root
 from tests.support.compare import differences
 from tests.support.nginx import needs_nginx
-from tests.support.vm.disk import Surgery, layout
-from tests.support.vm.grubview import needs_grub_fstest
-from tests.support.vm.machine import needs_qemu
+from tests.support.vm.disk import Surgery, cut_out, layout
+from tests.support.vm.grubview import GrubView, needs_grub_fstest
+from tests.support.vm.machine import Machine, needs_qemu
+from tests.support.vm.outcomes import SAID
 from tests.support.vm.recorder import RecordedMachine, Write
-from tests.support.vm.replay import BootFilesOf, Broken, Replay, Slot, replay_journal
+from tests.support.vm.replay import BootFilesOf, Replay, Slot, replay_journal
+from tests.support.vm.sample import choose, make_disk_of
+from tests.support.vm.truth import require_truth, require_whole_boot_files
 from tests.support.vm.verbs import confirmed, update
 from tests.vm.conftest import Bench, PreparedDisk
 
@@ -32,6 +35,8 @@ pytestmark = [
 ]  # fmt: skip
 
 SEED = os.environ.get("SEED") or "20261125"
+#: So many states of all are booted, and as many of those where the boot partition was written.
+SAMPLE = 4
 BOOT, SLOT_A, SLOT_B = layout()
 #: Nothing but `ota` shall write to a slot here, so the systems run from read-only roots.
 READ_ONLY_FSTAB = """\
@@ -69,23 +74,43 @@ def recorded(
 
 
 def test_every_state_a_cut_can_leave_starts_a_whole_system(
-    bench: Bench, recorded: Recorded, tmp_path: Path
-) -> None:
+    bench: Bench, recorded: Recorded, tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:  # fmt: skip
     replay = Replay(recorded.start, BOOT, slots_of(bench, tmp_path), tmp_path, SEED)
 
     replay.run(recorded.machine.record())
 
     states = sum(replay.outcomes.values())
-    print(
-        f"\nseed {SEED}: {states} states, {replay.boot_states} different ones of the boot "
+    counts = (f"{count:8} {outcome}" for outcome, count in sorted(replay.outcomes.items()))
+    said = (
+        f"seed {SEED}: {states} states, {replay.boot_states} different ones of the boot "
         f"partition, {len(replay.broken)} broken"
     )
-    for outcome, count in sorted(replay.outcomes.items()):
-        print(f"{count:8} {outcome}")
+    record_property(SAID, "\n".join([said, *counts]))
     assert not replay.broken, [
         (b.epoch, b.kind, [p.offset for p in b.pieces], b.why) for b in replay.broken[:20]
     ]
     assert replay.outcomes.keys() == {"slot a", "slot b", "slot b on trial"}
+
+
+def test_a_sample_of_these_states_boots_as_grub_was_foreseen_to(
+    recorded: Recorded, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    record = recorded.machine.record
+    said = []
+    for state in choose(record, SEED, BOOT, SAMPLE):
+        disk = make_disk_of(state, recorded.start, record, SEED, tmp_path / "disk.img")
+        boot = cut_out(disk, BOOT, tmp_path / "boot.img")
+        foreseen = next(GrubView(boot).boots(tmp_path / "view"))
+        with Machine(disk, tmp_path / "machine") as machine:
+            machine.boot()
+            found = require_truth(machine)
+            require_whole_boot_files(machine)
+        assert found["running"] == foreseen.slot, state
+        said.append(f"{state}: slot {found['running']}, {found['verdict']['code']}")
+        shutil.rmtree(tmp_path / "machine")
+    record_property(SAID, "\n".join(said))
 
 
 def test_a_disk_that_ignores_flushes_is_found_out(
@@ -116,11 +141,6 @@ def slots_of(bench: Bench, scratch: Path) -> Mapping[SlotName, Slot]:
         "a": Slot(SLOT_A, [boot_files(bench.trees.old, "02")], untouched),
         "b": Slot(SLOT_B, [boot_files(bench.trees.new, "03")], updated),
     }
-
-
-def describe(broken: Broken) -> str:
-    places = [(piece.offset, len(piece.data)) for piece in broken.pieces]
-    return f"after flush {broken.epoch}, {broken.kind}, {places}: {broken.why}"
 
 
 def boot_files(tree: Path, partition: str) -> BootFilesOf:

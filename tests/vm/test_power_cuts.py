@@ -1,9 +1,9 @@
 """The power goes away at any moment of an update: the machine comes back and tells the truth.
 
-CUTS says how many moments are tried (4 by default), SEED which; both are printed. The points
-are taken in turn, each with a random delay behind the sign that it was reached. COMPLETE=all
-brings every update to its end afterwards, otherwise two in five. With OUTCOMES, a directory, a
-run goes on where the last one with the same seed and the same program ended.
+CUTS says how many moments are tried (20 by default), SEED which. The points are taken in turn,
+each with a random delay behind the sign that it was reached. COMPLETE=all brings every update to
+its end afterwards, otherwise two in five. With OUTCOMES, a directory, a run goes on where the
+last one with the same seed and the same program ended.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import random
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple
+from typing import Callable, NamedTuple
 
 import pytest
 
@@ -20,12 +20,13 @@ from tests.support.blocks import needs_root
 from tests.support.nginx import needs_nginx
 from tests.support.vm.machine import Machine, needs_qemu
 from tests.support.vm.outcomes import PROPERTY, CutOutcome, OutcomeFile
-from tests.support.vm.verbs import status, update_line
+from tests.support.vm.truth import require_completion, require_truth, require_whole_boot_files
+from tests.support.vm.verbs import update_line
 from tests.vm.conftest import Bench, PreparedDisk
 
 pytestmark = [needs_root, needs_nginx, needs_qemu]
 
-CUTS = int(os.environ.get("CUTS") or 4)
+CUTS = int(os.environ.get("CUTS") or 20)
 SEED = os.environ.get("SEED") or "20261124"
 COMPLETE_ALL = os.environ.get("COMPLETE") == "all"
 OUTCOMES = os.environ.get("OUTCOMES")
@@ -75,7 +76,7 @@ def test_the_machine_comes_back_tells_the_truth_and_completes(
         pytest.skip("this cut was made by an earlier run")
     point = POINTS[number % len(POINTS)]
     delay_s = round(random.Random(f"{SEED}/{number}").uniform(0, point.delay_s), 2)
-    outcome = CutOutcome(number, point.name, delay_s)
+    outcome = CutOutcome(SEED, number, point.name, delay_s)
     starts = {"empty": adopted_disk, "filled": filled_disk, "armed": armed_disk}
     disk = starts[point.start].copy(tmp_path / "disk.img")
     try:
@@ -89,14 +90,13 @@ def test_the_machine_comes_back_tells_the_truth_and_completes(
             outcome = outcome._replace(truthful=True, came_up=came_up)
             if COMPLETE_ALL or number % 5 in (1, 3):
                 outcome = outcome._replace(completed=False)
-                require_completion(machine, bench)
+                require_completion(machine, bench.server)
                 outcome = outcome._replace(completed=True)
         if known:
             known.add(outcome)
     finally:
         disk.unlink()
         record_property(PROPERTY, json.dumps(outcome._asdict()))
-        print(f"\nseed {SEED} cut {number}: {point.name} + {delay_s:.2f} s -> {outcome.came_up}")
 
 
 def cut_at(machine: Machine, point: Point, delay_s: float, bench: Bench) -> None:
@@ -110,45 +110,3 @@ def cut_at(machine: Machine, point: Point, delay_s: float, bench: Bench) -> None
     machine.wait_for_console(point.sign)
     machine.run_for(delay_s)
     machine.cut()
-
-
-def require_truth(machine: Machine) -> Dict[str, Any]:
-    """What `ota status` says is what the machine does."""
-    found = status(machine)
-    words = machine.must("cat /proc/cmdline").split()
-    running = next((w[-1] for w in words if w.startswith("ota.slot=")), "a")
-    assert found["running"] == running
-    code = found["verdict"]["code"]
-    if "ota.trial=1" in words:
-        assert code in ("trial", "confirmed"), found
-    elif running == "b":
-        assert code == "confirmed", found
-    else:
-        assert code in ("confirmed", "never_updated", "armed", "fell_back"), found
-    return found
-
-
-def require_whole_boot_files(machine: Machine) -> None:
-    """No slot is marked ready whose boot files are torn."""
-    machine.must(
-        "for slot in a b; do cd /boot/ota/slot-$slot && "
-        "if [ -s ready ]; then sha256sum --quiet --check ready || exit 1; fi; done"
-    )
-
-
-def require_completion(machine: Machine, bench: Bench) -> None:
-    """The same command again, and a reboot, end in the new system.
-
-    A trial that was cut off in user space is one that failed, for all the old system can tell.
-    """
-    if "ota.trial=1" in machine.must("cat /proc/cmdline"):
-        machine.must("systemctl start ota-commit.service")
-    ran = machine.run(update_line(bench.server, "v2"))
-    if ran.code == 18 and "--retry-failed" in ran.err:
-        ran = machine.run(f"{update_line(bench.server, 'v2')} --retry-failed")
-    assert ran.code == 0, ran.out + ran.err
-    if status(machine)["running"] == "a":
-        machine.reboot()
-        machine.must("systemctl start ota-commit.service")
-    found = status(machine)
-    assert (found["running"], found["next"], found["verdict"]["code"]) == ("b", "b", "confirmed")

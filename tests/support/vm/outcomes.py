@@ -8,10 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
+import pytest
+
 from tests.support.bench import BASE
 
 #: Properties of a test report that belong to a cut.
 PROPERTY = "power cut"
+#: What a test has to say to whoever runs it; printed when it has ended.
+SAID = "said"
 
 
 class CutOutcome(NamedTuple):
@@ -21,6 +25,7 @@ class CutOutcome(NamedTuple):
     ended in the new system; None where that was not tried.
     """
 
+    seed: str
     number: int
     point: str
     delay_s: float
@@ -28,6 +33,13 @@ class CutOutcome(NamedTuple):
     bootable: bool = False
     truthful: bool = False
     completed: Optional[bool] = None
+
+    def __str__(self) -> str:
+        ended = {None: "", True: ", completed on re-run", False: ", NOT completed on re-run"}
+        return (
+            f"seed {self.seed} cut {self.number}: {self.point} + {self.delay_s:.2f} s -> "
+            f"{self.came_up}{ended[self.completed]}"
+        )
 
 
 class OutcomeFile:
@@ -67,6 +79,22 @@ def table(outcomes: Iterable[CutOutcome]) -> List[str]:
     }
     said = (f"{sum(answers)}/{len(answers)} {what}" for what, answers in sums.items())
     return [*lines, ", ".join(said)]
+
+
+class Announcer:
+    """Prints what tests have found out as soon as they end, whichever process ran them."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self._reporter = reporter
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call":
+            return
+        said = [str(value) for name, value in report.user_properties if name == SAID]
+        outcome = outcome_of(report.user_properties)
+        for text in [*said, *([str(outcome)] if outcome else [])]:
+            self._reporter.ensure_newline()
+            self._reporter.line(text)
 
 
 def outcome_of(properties: Iterable[object]) -> Optional[CutOutcome]:
