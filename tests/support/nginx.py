@@ -38,6 +38,7 @@ http {{
         ssl_certificate {base}/cert.pem;
         ssl_certificate_key {base}/key.pem;
         root {root};
+        {ciphers}
     }}
 }}
 """
@@ -48,13 +49,16 @@ class Nginx:
 
     `host`: the address clients know it by; it always listens on loopback. `unsent_bytes`: how
     much of a body may wait in the kernel, where it counts as sent; None: as much as that likes.
+    `ciphers`: of TLS 1.3, the only ones it agrees to; empty: all.
     """
 
     def __init__(
-        self, directory: Path, host: str = "127.0.0.1", *, unsent_bytes: Optional[int] = None
-    ) -> None:
+        self, directory: Path, host: str = "127.0.0.1", *,
+        unsent_bytes: Optional[int] = None, ciphers: str = "",
+    ) -> None:  # fmt: skip
         self._directory = directory
         self._host = host
+        self._ciphers = f"ssl_conf_command Ciphersuites {ciphers};" if ciphers else ""
         self._listen = f" sndbuf={unsent_bytes}" if unsent_bytes else ""
 
     def __enter__(self) -> Nginx:
@@ -67,7 +71,9 @@ class Nginx:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        config = _CONFIG.format(base=base, port=port, root=self._directory, listen=self._listen)
+        config = _CONFIG.format(
+            base=base, port=port, root=self._directory, listen=self._listen, ciphers=self._ciphers
+        )
         if os.geteuid() == 0:
             config = f"user root;\n{config}"
         (base / "nginx.conf").write_text(config)
