@@ -25,6 +25,7 @@ FILES = (
     ("/etc/ota/health.d/", "Executables that must succeed before a trial boot is confirmed."),
     ("/etc/ota/cmdline", "In an image: kernel arguments in place of the running ones."),
     ("/boot/ota/state.json", "What the device remembers of its slots and the last update."),
+    ("/var/cache/ota/", "Objects that `ota proxy` keeps; may be removed when it does not run."),
     ("/run/ota.lock", "Held by the one `ota` that changes the device."),
 )
 
@@ -48,6 +49,16 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "Running an unconfirmed trial: reboots into the old slot. Armed but not booted: disarms. "
         "Confirmed: the previous good slot is booted, on trial like any other.",
     ),
+    "proxy": (
+        "It serves GET, for files of the named servers, to this ECU and the secondaries of "
+        "`ecu_info.yml`, in plain http. It asks the servers over TLS where `proxy_info.yml` says "
+        "`gateway` (or there is none), and adds the cookies given here; clients need none.",
+        "An object that several ask for at once is fetched once. Objects are kept by the sha256 "
+        "that `ota` names in its requests, metadata never; `X-Cache` in an answer says `hit`, "
+        "`miss` or `none`. Half of the room on the file system is used before old objects go, "
+        "three quarters never exceeded. Nobody needs to trust the proxy or its cache: clients "
+        "verify what they get.",
+    ),
     "image serve": ("For development only: its certificate is made anew at each start.",),
     "image build": (
         "The same tree gives the same bytes. `created` is set by `ota image sign`, from "
@@ -70,12 +81,14 @@ _ECU_INFO = (
 
 _PROXY_INFO = (
     ("upper_ota_proxy", "`http://HOST:PORT` of the proxy to fetch through."),
-    ("enable_local_ota_proxy", "Start a proxy for secondaries; this version has none to start."),
-    ("gateway", "Whether the local proxy asks upstream with https."),
-    ("enable_local_ota_proxy_cache", "Whether the local proxy keeps what it fetched."),
+    ("enable_local_ota_proxy", "Start the local proxy for an update; this version does not, run "
+     "`ota proxy` instead."),
+    ("gateway", "Whether the local proxy asks servers with https."),
+    ("enable_local_ota_proxy_cache", "Whether the local proxy keeps what it fetched, in "
+     "`/var/cache/ota`."),
     ("local_ota_proxy_listen_addr", "Where the local proxy listens; default `ip_addr`."),
     ("local_ota_proxy_listen_port", "Its port; default 8082."),
-)
+)  # fmt: skip
 
 _OTA_YML = (
     ("server", "Base URL: `--version NAME` then means `<server>/NAME/`; `{ecu_id}` is allowed."),

@@ -8,7 +8,6 @@ one, and never into a message.
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from .net_answer import (
 )
 from .net_crew import Halt, nothing_else, work_through
 from .net_download import Download
+from .net_headers import usual_headers
 from .net_link import TRANSPORT_ERRORS, Headers, Link, Target, location_of, target_of
 from .net_rate import Throttle
 from .net_retry import Again, Liveness, Retry
@@ -43,8 +43,6 @@ _READ_BYTES = 64 * 1024
 #: With a limit, no more than this may run ahead of it in the kernel, where a kill loses it.
 _SLOWED_BYTES = 64 * 1024
 _METADATA_THREADS = 8
-_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_COOKIE_VALUE = re.compile(r"[!-:<-~]([ -:<-~]*[!-:<-~])?|")
 
 Arrived = Callable[[int], None]
 Consume = Callable[[bytes], None]
@@ -91,14 +89,14 @@ class Fetcher:
     def __init__(self, base: str, settings: NetSettings) -> None:
         self.base = base_url(base)
         self._settings = settings
-        self._proxy = _proxy_url(settings.proxy) if settings.proxy else None
+        self._proxy = proxy_url(settings.proxy) if settings.proxy else None
         if self.base.startswith("http://") and not (settings.insecure_http or self._proxy):
             raise UsageProblem(
                 f"{printable(self.base)} is plain http",
                 hint="use https, or allow it with --insecure-http",
             )
         self._base = _target(self.base)
-        self._headers = _headers(settings.cookies)
+        self._headers = usual_headers(settings.cookies)
         self._peer = f"the proxy {self._proxy}" if self._proxy else urlsplit(self.base).netloc
         self._halt = Halt()
         self._throttle = Throttle(settings.limit_rate, self._halt.event)
@@ -289,28 +287,14 @@ def _target(url: str) -> Target:
     return target
 
 
-def _proxy_url(text: str) -> str:
+def proxy_url(text: str) -> str:
+    """`text` as the URL of a proxy. Raises ConfigError for what is none."""
     parts = split_url(text)
     if parts is None or parts.scheme != "http" or parts.path not in ("", "/"):
         raise ConfigError(
             f"{without_secrets(text)} is not a usable proxy", hint="give http://HOST:PORT"
         )
     return f"http://{parts.netloc}"
-
-
-def _headers(cookies: Mapping[str, str]) -> Headers:
-    """Sent with every request. Raises ConfigError, without showing a value, for a bad cookie."""
-    headers = [(b"Accept", b"*/*"), (b"Accept-Encoding", b"identity"), (b"User-Agent", b"ota")]
-    for name, value in cookies.items():
-        if not _COOKIE_NAME.fullmatch(name) or not _COOKIE_VALUE.fullmatch(value):
-            raise ConfigError(
-                f"the cookie {printable(name)} has characters that can not be sent",
-                hint="names and values are printable ASCII without `;`",
-            )
-    if cookies:
-        cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
-        headers.append((b"Cookie", cookie.encode("ascii")))
-    return headers
 
 
 __all__ = [

@@ -1,0 +1,96 @@
+"""`ota proxy`: other ECUs download through this one."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, Optional, Tuple
+
+import click
+
+from ..core.urls import base_url, without_secrets
+from ..errors import ConfigError, UsageProblem
+from ..model import EcuInfo, ProxyInfo, Settings
+from ..probe import probe
+from .options import Call, Result, command
+from .request import Source, device_net, source_options
+from .show import size
+
+_CACHE = "var/cache/ota"
+
+
+@command("proxy")
+@click.option(
+    "--upstream", metavar="URL", multiple=True,
+    help="A server whose files may be asked for; default: `server` of ota.yml.",
+)  # fmt: skip
+@click.option("--address", help="Address to listen on; default: as configured.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; default: as configured.")
+@source_options
+def proxy(
+    call: Call, upstream: Tuple[str, ...], address: Optional[str], port: Optional[int],
+    source: Source,
+) -> Result:  # fmt: skip
+    """Let the ECUs of ecu_info.yml download through this one, until Ctrl-C."""
+    from ..proxy.serve import ProxySettings, addresses_of, serve
+
+    device = probe(call.root)
+    listen = address or device.proxy.local_ota_proxy_listen_addr or _own_address(device.ecu)
+    hosts = [each.ip_addr for each in device.ecu.secondaries]
+    counts = serve(
+        ProxySettings(
+            listen, device.proxy.local_ota_proxy_listen_port if port is None else port,
+            addresses_of(["localhost", device.ecu.ip_addr, *hosts]),
+            _servers(upstream or _configured(device.settings), device.proxy, source.insecure_http),
+            call.root / _CACHE if device.proxy.enable_local_ota_proxy_cache else None,
+            device_net(source, device),
+        ),
+        call.emit,
+    )  # fmt: skip
+    return Result(
+        document=counts.document(),
+        lines=(
+            f"{counts.requests} requests, {counts.hits} of them from the cache: "
+            f"{size(counts.sent_bytes)} sent, {size(counts.fetched_bytes)} fetched, "
+            f"{size(counts.saved_bytes)} saved.",
+        ),
+    )
+
+
+def _own_address(ecu: EcuInfo) -> str:
+    """Where the ECUs below can reach this one. Raises ConfigError where they could not."""
+    if ecu.ip_addr == "localhost" and ecu.secondaries:
+        raise ConfigError(
+            "the secondaries can not reach a proxy on localhost",
+            hint="give this ECU's ip_addr in ecu_info.yml",
+            slug="proxy-on-localhost",
+        )
+    return ecu.ip_addr
+
+
+def _configured(settings: Settings) -> Tuple[str, ...]:
+    if settings.server is None:
+        raise UsageProblem(
+            "no server is known whose files may be asked for",
+            hint="name one with --upstream, or as `server` in /etc/ota/ota.yml",
+        )
+    return (settings.server,)
+
+
+def _servers(urls: Iterable[str], proxy: ProxyInfo, may_be_plain: bool) -> Dict[str, str]:
+    """HOST or HOST:PORT of each server, and the scheme to ask it with.
+
+    One that is no gateway asks in plain http, whatever the URL, as the next proxy expects it.
+    """
+    from ..host.net_link import target_of
+
+    found = {}
+    for url in urls:
+        target = target_of(base_url(url))
+        if target is None:
+            raise UsageProblem(f"{without_secrets(url)} is not a usable URL")
+        if target.scheme == "http" and not may_be_plain:
+            raise UsageProblem(
+                f"{without_secrets(url)} is plain http",
+                hint="use https, or allow it with --insecure-http",
+            )
+        found[target.authority] = target.scheme if proxy.gateway else "http"
+    return found

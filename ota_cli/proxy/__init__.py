@@ -1,0 +1,1 @@
+"""The caching proxy: ECUs without internet access download through the one that has it."""
