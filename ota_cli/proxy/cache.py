@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import threading
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Set, Tuple
 
@@ -154,11 +155,20 @@ class Draft:
                 os.unlink(self.path)
 
 
-def open_cache(directory: Path) -> Cache:
-    """The cache in `directory`, which is made if need be. Raises OSError."""
+@contextmanager
+def open_cache(directory: Path) -> Iterator[Cache]:
+    """The cache in `directory`, which is made if need be, for this process only.
+
+    Raises OSError, BlockingIOError while another process has it.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
     own_directory(directory)
-    return Cache(directory, limits_of(directory))
+    claim = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield Cache(directory, limits_of(directory))
+    finally:
+        os.close(claim)
 
 
 def _by_use(directory: Path) -> Iterator[Tuple[str, int]]:

@@ -69,7 +69,7 @@ def serve(settings: ProxySettings, emit: Emit) -> Counts:
         listening = stack.enter_context(_listen(settings.address, settings.port))
         pool = stack.enter_context(ThreadPoolExecutor(settings.net.connections))
         upstream = stack.enter_context(Upstream(settings.net))
-        cache = _cache(settings.cache, emit) if settings.cache else None
+        cache = _cache(settings.cache, stack, emit) if settings.cache else None
         allowed = Allowed(settings.clients, settings.servers)
         server = create_server(
             Proxy(allowed, upstream, cache, counts, pool.submit),
@@ -97,12 +97,14 @@ def _listen(address: str, port: int) -> socket.socket:
         ) from None
 
 
-def _cache(directory: Path, emit: Emit) -> Optional[Cache]:
+def _cache(directory: Path, stack: ExitStack, emit: Emit) -> Optional[Cache]:
     try:
-        return open_cache(directory)
+        return stack.enter_context(open_cache(directory))
+    except BlockingIOError:
+        emit(Warned(f"another proxy uses {directory}; nothing is cached"))
     except OSError as error:
         emit(Warned(f"{directory} can not be used ({error.strerror}); nothing is cached"))
-        return None
+    return None
 
 
 def _quiet_library() -> None:

@@ -127,7 +127,7 @@ def test_a_cache_is_made_where_something_else_lies(tmp_path: Path) -> None:
     place = tmp_path / "var/cache/ota"
     place.parent.mkdir(parents=True)
     place.symlink_to(tmp_path)
-    cache = open_cache(place)
-    assert put(cache, 1)
+    with open_cache(place) as cache:
+        assert put(cache, 1)
     assert place.is_dir() and not place.is_symlink()
     assert not (tmp_path / key(1)).exists()

@@ -108,13 +108,13 @@ def test_wrong_objects_in_the_cache_cost_a_second_request_only(
     other = copy_tree(device, tmp_path / "other")
     with RunningProxy(gateway, nginx.url, "--cacert", nginx.cacert) as proxy:
         assert update(device, nginx.url, proxy).code == 0
-    cache = open_cache(gateway / "var/cache/ota")
     names = cached(gateway)
-    for name in names:
-        draft = cache.begin(name)
-        assert draft is not None
-        draft.add(b"not what it should be")
-        draft.finish("")
+    with open_cache(gateway / "var/cache/ota") as cache:
+        for name in names:
+            draft = cache.begin(name)
+            assert draft is not None
+            draft.add(b"not what it should be")
+            draft.finish("")
     with RunningProxy(gateway, nginx.url, "--cacert", nginx.cacert) as proxy:
         done = update(other, nginx.url, proxy)
     assert done.code == 0, done.err
@@ -317,3 +317,13 @@ def test_no_room_in_the_cache_is_no_reason_to_fail(
     with RunningProxy(gateway, web.url, "--cacert", web.cacert) as proxy:
         got = proxy.get(f"{web.url}x", NAMED)
         assert (got.body, got.headers["x-cache"]) == (b"content", "none")
+
+
+def test_two_proxies_do_not_share_a_cache(
+    web: WebServer, gateway: Path, proxy: RunningProxy
+) -> None:
+    web.script["/x"] = [Answer(b"content")]
+    with RunningProxy(gateway, web.url, "--cacert", web.cacert) as second:
+        assert second.get(f"{web.url}x", NAMED).headers["x-cache"] == "none"
+    assert proxy.get(f"{web.url}x", NAMED).headers["x-cache"] == "miss"
+    assert cached(gateway) == [DIGEST]
