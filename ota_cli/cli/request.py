@@ -13,6 +13,7 @@ import click
 
 from ..core.config import parse_rate
 from ..errors import ConfigError, UsageProblem
+from ..host.memory import keep_heap_small
 from ..model import Device, ProxyInfo, Settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def source_options(body: Body) -> Body:
     @functools.wraps(body)
     def wrapped(*args: object, **values: object) -> object:
         given = {name: values.pop(name, None) for name in _NAMES}
+        keep_heap_small()
         return body(*args, source=_source(given), **values)
 
     for option in reversed(_OPTIONS):
