@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import List, Literal, Mapping, NamedTuple, Optional, Tuple, Union
 
+from .compressed import CompressedFiles
 from .entries import Digest, DirEntry, LinkEntry, NodeEntry
 from .packed import PackedFiles
 
@@ -110,7 +111,7 @@ class Image:
     image_id: str
     claims: Claims
     tables: Tables
-    metadata: Mapping[str, bytes]
+    metadata: CompressedFiles
 
     @property
     def version(self) -> Optional[str]:

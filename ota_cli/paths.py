@@ -7,6 +7,7 @@ what its numbers and its name take, about 100 bytes; objects are made one at a t
 from __future__ import annotations
 
 from array import array
+from sys import intern
 from typing import Dict, Iterator, List, Optional, Tuple
 
 
@@ -37,6 +38,7 @@ class Paths:
         directory, _, name = path.rpartition("/")
         number = self._number_of.get(directory)
         if number is None:
+            directory = intern(directory)  # an image and the slots mostly have the same
             number = self._number_of[directory] = len(self._texts)
             self._texts.append(directory)
             self._rows_of.append(array("I"))

@@ -11,20 +11,22 @@ import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Set, Tuple
 
 from .core import delta
 from .core.local import Content, Known, LocalFiles, LocalTree, Origins
 from .entries import EMPTY_DIGEST, Digest
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, digest_of, made_readable
-from .host.index import remembered
-from .host.tree import is_own_file, scan
+from .host.index import index_bytes, remembered
+from .host.tree import is_own_file, look_at, scan, scan_files
 from .model import VerifyLocal
 from .packed import PackedFiles
 
 METADATA = ".ota"
 STAGING = f"{METADATA}/staging"
+#: So few files are looked for at their own places before the whole running slot is scanned.
+_FEW = 100
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -59,11 +61,11 @@ def survey(
         pairs = delta.same_place(files, range(len(files)), local.files)
         if level == "stat":
             pairs = _not_trusted(standby, files, pairs, local.files, known)
-        _hash(standby, (there for _, there in pairs), local, known, emit, unlock)
+        _hash(standby, (there for _, there in pairs), known, emit, unlock)
     missing: Sequence[int] = delta.missing_rows(files, local.files, known, staged)
     if standby and missing:
         others = array("I", delta.size_candidates(files, missing, local.files, known))
-        _hash(standby, others, local, known, emit, unlock)
+        _hash(standby, others, known, emit, unlock)
         found = {known.digest(row) for row in others}
         missing = array("I", (row for row in missing if files.digest(row) not in found))
     if running and missing:
@@ -117,23 +119,49 @@ def _not_trusted(
 
 def _search(running: Path, files: PackedFiles, missing: Sequence[int], emit: Emit) -> Origins:
     """Where in the running slot the content of the `missing` rows is, if it is there."""
-    local = scan(running, emit)
-    known, origins = remembered(running / METADATA, local.files), Origins(len(files))
-    places = list(delta.same_place(files, missing, local.files))
-    unread = (there for _, there in places if known.digest(there) is None)
-    _hash(running, unread, local, known, emit)
-    for row, there in places:
-        if known.digest(there) == files.digest(row):
-            origins.here(row)
-    _search_elsewhere(
-        running, files, [row for row in missing if row not in origins], local, known, origins, emit,
-    )  # fmt: skip
+    origins = Origins(len(files))
+    if len(missing) <= _FEW:  # that slot need not be looked through, mostly
+        found = look_at(running, (files.paths[row] for row in missing))
+        known = _cheapest(running / METADATA, found)
+        _search_same_places(running, files, missing, known, origins, emit)
+        missing = [row for row in missing if row not in origins]
+    if missing:
+        found = scan_files(running, emit, _sizes(files, missing))
+        known = remembered(running / METADATA, found)
+        _search_same_places(running, files, missing, known, origins, emit)
+        missing = [row for row in missing if row not in origins]
+        _search_elsewhere(running, files, missing, known, origins, emit)
     return origins
 
 
+def _sizes(files: PackedFiles, rows: Iterable[int]) -> Optional[Set[int]]:
+    """The sizes of `rows`, the only ones that can hold their content; None if one is unknown."""
+    found = {files.size(row) for row in rows}
+    return None if None in found else {size for size in found if size}
+
+
+def _cheapest(directory: Path, files: LocalFiles) -> Known:
+    """What the index below `directory` says of a few `files`, unless reading them is less."""
+    is_less = sum(files.sizes()) <= index_bytes(directory)
+    return Known(files) if is_less else remembered(directory, files)
+
+
+def _search_same_places(
+    running: Path, files: PackedFiles, missing: Sequence[int], known: Known, origins: Origins,
+    emit: Emit,
+) -> None:  # fmt: skip
+    """Notes which of the `missing` rows have their content under their own name."""
+    places = list(delta.same_place(files, missing, known.files))
+    unread = (there for _, there in places if known.digest(there) is None)
+    _hash(running, unread, known, emit)
+    for row, there in places:
+        if known.digest(there) == files.digest(row):
+            origins.here(row)
+
+
 def _search_elsewhere(
-    running: Path, files: PackedFiles, missing: Sequence[int], local: LocalTree, known: Known,
-    origins: Origins, emit: Emit,
+    running: Path, files: PackedFiles, missing: Sequence[int], known: Known, origins: Origins,
+    emit: Emit,
 ) -> None:  # fmt: skip
     """Notes where the content of the `missing` rows is under other names."""
     wanted = {files.digest(row): row for row in missing}
@@ -142,20 +170,19 @@ def _search_elsewhere(
         for there in rows:
             row = wanted.pop(known.digest(there) or EMPTY_DIGEST, None)
             if row is not None:
-                origins.elsewhere(row, local.files.paths[there])
+                origins.elsewhere(row, known.files.paths[there])
 
     look(known.rows())
-    others = array("I", delta.size_candidates(files, wanted.values(), local.files, known))
-    _hash(running, others, local, known, emit)
+    others = array("I", delta.size_candidates(files, wanted.values(), known.files, known))
+    _hash(running, others, known, emit)
     look(others)
 
 
 def _hash(
-    root: Path, rows: Iterable[int], local: LocalTree, known: Known, emit: Emit,
-    unlock: bool = False,
-) -> None:  # fmt: skip
+    root: Path, rows: Iterable[int], known: Known, emit: Emit, unlock: bool = False
+) -> None:
     """Learns what the files of `rows` hold."""
-    files, chosen = local.files, array("I")
+    files, chosen = known.files, array("I")
     for row in rows:
         if files.size(row):
             chosen.append(row)

@@ -48,9 +48,9 @@ def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:
     for old in list(os.scandir(directory)):
         if old.name != INDEX:
             remove_all(old.path)
-    for name, data in image.metadata.items():
-        _write(directory / name, data)
-    _write(directory / CARRIED, json.dumps(sorted(carried)).encode())
+    for name in image.metadata:
+        _write(directory / name, image.metadata.pieces(name))
+    _write(directory / CARRIED, [json.dumps(sorted(carried)).encode()])
 
 
 def write_slot_index(
@@ -253,6 +253,6 @@ def _read(slot: Path, name: str) -> bytes:
         ) from None
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
-        stream.write(data)
+        stream.writelines(pieces)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from sys import intern
 from typing import Dict, Iterator, List, Match, Optional, Tuple
 
 from ..entries import Digest, NodeEntry
@@ -67,7 +68,7 @@ def parse_attributes(
             mtime, path = matched(_MTIME, line).groups()
             path, mtime_ns = read_path(path), _time(mtime)
             if regulars is None or not regulars.date(path, mtime_ns):
-                mtimes[path] = mtime_ns
+                mtimes[intern(path)] = mtime_ns
         elif kind == "x":
             name, value, path = matched(_XATTR, line).groups()
             path = read_path(path)

@@ -123,9 +123,10 @@ class LocalTree:
 class Known:
     """The sha256 of those files of a slot whose content was looked at, by row."""
 
-    __slots__ = ("_digests", "_known")
+    __slots__ = ("_digests", "_known", "files")
 
     def __init__(self, files: LocalFiles) -> None:
+        self.files = files
         self._digests = bytearray(32 * len(files))
         self._known = bytearray(len(files))
 

@@ -8,6 +8,7 @@ form of the field's generator.
 from __future__ import annotations
 
 import re
+from sys import intern
 from typing import Dict, Iterable, List, Match
 
 from ..entries import Digest, DirEntry, FileEntry, LinkEntry
@@ -64,7 +65,7 @@ def parse_directories(data: bytes, table: str = "dirs.txt") -> List[DirEntry]:
 
     def entry(match: Match[str]) -> DirEntry:
         mode, uid, gid, path = match.groups()
-        return DirEntry(read_path(path), read_mode(mode), read_owner(uid), read_owner(gid))
+        return DirEntry(intern(read_path(path)), read_mode(mode), read_owner(uid), read_owner(gid))
 
     return list(read_entries(data, table, _DIRECTORY, entry))
 
@@ -74,7 +75,7 @@ def parse_symlinks(data: bytes, table: str = "symlinks.txt") -> List[LinkEntry]:
 
     def entry(match: Match[str]) -> LinkEntry:
         _, uid, gid, path, target = match.groups()
-        return LinkEntry(read_path(path), _target(target), read_owner(uid), read_owner(gid))
+        return LinkEntry(intern(read_path(path)), _target(target), read_owner(uid), read_owner(gid))
 
     return list(read_entries(data, table, _SYMLINK, entry))
 

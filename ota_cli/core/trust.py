@@ -16,11 +16,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ..compressed import CompressedFiles
 from ..errors import ImageDamaged, NotTrusted
 from ..model import Claims, Image, TableRef
 from .certs import CertStore, Signer, SignerPolicy, check_signer
 from .claims import ENTRY_POINT, Envelope, format_date, image_id, read_claims
-from .compressed import CompressedFiles
 from .tables import parse_tables
 
 

@@ -56,6 +56,14 @@ def write_index(directory: Path, indexed: Iterable[Indexed]) -> None:
         os.rename(fresh, path)
 
 
+def index_bytes(directory: Path) -> int:
+    """How large the index below `directory` is; 0 where there is none."""
+    try:
+        return os.lstat(directory / INDEX).st_size
+    except OSError:
+        return 0
+
+
 def remembered(directory: Path, files: LocalFiles) -> Known:
     """What the index below `directory` says of those of `files` that are as they were.
 

@@ -11,14 +11,16 @@ import fcntl
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from sys import intern
+from typing import Container, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..core.lines import RESERVED
 from ..core.local import STAT, LocalFile, LocalFiles, LocalOther, LocalTree
 from ..errors import SlotUnusable
 from ..events import Emit, Warned
-from .inside import link_target
+from .inside import link_target, resolve_parent
 
 _KINDS = {
     stat.S_IFDIR: "d",
@@ -45,12 +47,33 @@ def scan(root: Path, emit: Emit, *, unlock: bool = False) -> LocalTree:
     Raises SlotUnusable when `root` can not be read.
     """
     others: Dict[str, LocalOther] = {}
-    files = LocalFiles(_regulars(root, others, emit, unlock))
+    files = LocalFiles(_regulars(root, emit, others, unlock))
     return LocalTree(files, others)
 
 
+def scan_files(root: Path, emit: Emit, sizes: Optional[Container[int]] = None) -> LocalFiles:
+    """Like `scan`, only the regular files, and of these only those of one of `sizes`, if given."""
+    found = _regulars(root, emit)
+    return LocalFiles(file for file in found if sizes is None or file.size in sizes)
+
+
+def look_at(root: Path, paths: Iterable[str]) -> LocalFiles:
+    """Those of `paths` that `scan_files` would find. Raises SlotUnusable like it."""
+    device = _device_of(root)
+
+    def found() -> Iterator[LocalFile]:
+        for path in paths:
+            with suppress(OSError):
+                status = os.lstat(f"{root}{path}")
+                is_here = status.st_dev == device and resolve_parent(root, path) == path
+                if is_here and stat.S_ISREG(status.st_mode):
+                    yield _file(path, status)
+
+    return LocalFiles(found())
+
+
 def _regulars(
-    root: Path, others: Dict[str, LocalOther], emit: Emit, unlock: bool
+    root: Path, emit: Emit, others: Optional[Dict[str, LocalOther]] = None, unlock: bool = False
 ) -> Iterator[LocalFile]:
     """The regular files below `root`, one directory after the other; all else goes to `others`."""
     pending: List[str] = [""]
@@ -64,7 +87,9 @@ def _regulars(
             if stat.S_ISREG(status.st_mode):
                 yield _file(path, status)
                 continue
-            others[path] = _other(root, path, status)
+            if others is not None:
+                path = intern(path)  # the image has most of them, too
+                others[path] = _other(root, path, status)
             if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
                 pending.append(path)
 

@@ -18,7 +18,14 @@ class CompressedFiles(Mapping[str, bytes]):
         }
 
     def __getitem__(self, name: str) -> bytes:
-        return self._small[name] if name in self._small else _unpack(self._packed[name])
+        return self._small[name] if name in self._small else b"".join(_unpacked(self._packed[name]))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """What `name` holds, a part at a time."""
+        if name in self._small:
+            yield self._small[name]
+        else:
+            yield from _unpacked(self._packed[name])
 
     def __iter__(self) -> Iterator[str]:
         yield from self._small
@@ -34,7 +41,7 @@ def _pack(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=1).compress(data)
 
 
-def _unpack(data: bytes) -> bytes:
+def _unpacked(data: bytes) -> Iterator[bytes]:
     import zstandard
 
-    return zstandard.ZstdDecompressor().decompress(data)
+    yield from zstandard.ZstdDecompressor().read_to_iter(data)
