@@ -23,6 +23,8 @@ class Phase(enum.Enum):
     BOOT = "boot"
     HEALTH = "health"
     BUILD = "build"
+    #: What a newer `ota` on another ECU waits for.
+    OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,21 @@ class Warned:
     text: str
 
 
-Event = Union[PhaseStarted, Progress, Note, Warned]
+@dataclass(frozen=True)
+class Hello:
+    """The first word of an ECU to the one above it. `schema`: of what follows."""
+
+    schema: int
+    version: str
+    ecu_id: str
+
+
+@dataclass(frozen=True)
+class Alive:
+    """Nothing new, but at work: for an ECU above that would take silence for a broken link."""
+
+
+Event = Union[PhaseStarted, Progress, Note, Warned, Hello, Alive]
 Emit = Callable[[Event], None]
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Dict, Mapping, Optional, Tuple, Type
 
 from ..errors import OtaError
-from ..events import Event, Note, PhaseStarted, Progress, Warned
+from ..events import Alive, Event, Hello, Note, PhaseStarted, Progress, Warned
 from .stream import Stream
 from .words import event_line
 
@@ -24,6 +24,13 @@ def event_object(event: Event) -> Dict[str, object]:
         }  # fmt: skip
     if isinstance(event, Note):
         return {"event": "note", "text": event.text}
+    if isinstance(event, Hello):
+        return {
+            "event": "hello", "schema": event.schema, "version": event.version,
+            "ecu_id": event.ecu_id,
+        }  # fmt: skip
+    if isinstance(event, Alive):
+        return {"event": "alive"}
     return {"event": "warning", "text": event.text}
 
 
@@ -53,7 +60,7 @@ class JsonOutput:
             if self._with_events:
                 self._line(event_object(event))
             elif isinstance(event, Warned) or (
-                self._verbosity > 0 and not isinstance(event, Progress)
+                self._verbosity > 0 and event_line(event, False)
             ):
                 print(event_line(event, False), file=self._err, flush=True)
 

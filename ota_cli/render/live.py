@@ -66,8 +66,9 @@ class LiveOutput:
                 return
             if isinstance(event, PhaseStarted):
                 self._drop()
-            if self._verbosity >= 0 or isinstance(event, Warned):
-                self._console.print(Text.from_ansi(event_line(event, self._color)))
+            line = event_line(event, self._color)
+            if line and (self._verbosity >= 0 or isinstance(event, Warned)):
+                self._console.print(Text.from_ansi(line))
 
     def _advance(self, event: Progress) -> None:
         if self._verbosity < 0:

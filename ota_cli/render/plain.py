@@ -69,7 +69,9 @@ class PlainOutput:
                 percent = event.done_bytes * 100 // event.total_bytes
                 print(f"{event.phase.value}: {percent} %", file=self._err, flush=True)
             return
-        print(event_line(event, self._color), file=self._err, flush=True)
+        line = event_line(event, self._color)
+        if line:
+            print(line, file=self._err, flush=True)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
         for line in lines:

@@ -12,7 +12,7 @@ _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
 def event_line(event: Event, color: bool) -> str:
-    """The line of an event that has one; empty for progress."""
+    """The line of an event that has one; empty for those without words."""
     if isinstance(event, PhaseStarted):
         return f"{printable(event.text)} ..."
     if isinstance(event, Note):

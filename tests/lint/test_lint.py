@@ -27,6 +27,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("fit", "setup"),
     ("trial", "provision", "image", "status"),
     ("update",),
+    ("fleet",),
     ("demo",),
     ("render",),
     ("cli",),
