@@ -25,6 +25,8 @@ FILES = (
     ("/etc/ota/health.d/", "Executables that must succeed before a trial boot is confirmed."),
     ("/etc/ota/cmdline", "In an image: kernel arguments in place of the running ones."),
     ("/boot/ota/state.json", "What the device remembers of its slots and the last update."),
+    ("/boot/ota/known_hosts", "Host keys of the ECUs below."),
+    ("/run/ota-ecus.json", "Since when ECUs below do not answer."),
     ("/run/ota.lock", "Held by the one `ota` that changes the device."),
 )
 
@@ -48,6 +50,19 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "Running an unconfirmed trial: reboots into the old slot. Armed but not booted: disarms. "
         "Confirmed: the previous good slot is booted, on trial like any other.",
     ),
+    "ssh-gate": (
+        "Make a key on the ECU above (`ssh-keygen -t ed25519 -N '' -f KEY`), name it as "
+        "`identity_file` there, and add its public half to `authorized_keys` of this ECU, in one "
+        "line: `restrict,command=\"ota ssh-gate\" ssh-ed25519 AAAA...`. Such a key can do what an "
+        "ECU above may ask, nothing else. A request names no paths and can not lower a guard.",
+        "The ECU above takes nobody's host key on trust: `ssh-keyscan` prints the line for its "
+        "`/boot/ota/known_hosts`. Files of ssh's own configuration are not read.",
+    ),
+    "status": (
+        "An ECU that does not answer within 20 s, can not be reached, or is only known by "
+        "`available_ecu_ids` is shown with the reason; `unreachable_since` counts from when "
+        "`ota status` first missed it, run as root.",
+    ),
     "image serve": ("For development only: its certificate is made anew at each start.",),
     "image build": (
         "The same tree gives the same bytes. `created` is set by `ota image sign`, from "
@@ -59,7 +74,10 @@ _ECU_INFO = (
     ("format_version", "`1`."),
     ("ecu_id", "The name of this ECU; required. Without a file it is `autoware`."),
     ("ip_addr", "Address that local servers bind to; default `localhost`."),
-    ("secondaries", "List of `ecu_id` and `ip_addr` of ECUs below. Not updated by this version."),
+    ("secondaries", "List of the ECUs below, each with `ecu_id`, `ip_addr` (an address or a host "
+     "name) and optionally `ssh_user`, `ssh_port` and `identity_file` (our key, an absolute path). "
+     "`ota status` asks them; this version does not update them. Their host keys are taken from "
+     "`/boot/ota/known_hosts`, which both slots see, or without that file from the system's."),
     ("available_ecu_ids", "All ECUs below and including this one; default this one."),
     ("bootloader", "`auto` (default), `grub`, or `directory` (a marker file, for containers)."),
     ("slots", "`a` and `b`, each one of `device: PARTUUID=...` (or `UUID=`, `LABEL=`, `/dev/...`), "
