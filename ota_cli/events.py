@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import threading
 from dataclasses import dataclass
-from typing import Callable, Union
+from typing import Callable, Tuple, Union
 
 
 class Phase(enum.Enum):
@@ -70,7 +70,25 @@ class Alive:
     """Nothing new, but at work: for an ECU above that would take silence for a broken link."""
 
 
-Event = Union[PhaseStarted, Progress, Note, Warned, Hello, Alive]
+@dataclass(frozen=True)
+class Ready:
+    """All of `ecus`, an ECU and those below it, could be switched now; the word is awaited."""
+
+    ecus: Tuple[str, ...]
+
+
+Plain = Union[PhaseStarted, Progress, Note, Warned, Hello, Alive, Ready]
+
+
+@dataclass(frozen=True)
+class OfEcu:
+    """What happens on another ECU."""
+
+    ecu_id: str
+    event: Plain
+
+
+Event = Union[Plain, OfEcu]
 Emit = Callable[[Event], None]
 
 

@@ -13,7 +13,19 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Union
 
 from ..errors import EXIT_CODES
-from ..events import Alive, Event, Hello, Note, Phase, PhaseStarted, Progress, Warned
+from ..events import (
+    Alive,
+    Event,
+    Hello,
+    Note,
+    OfEcu,
+    Phase,
+    PhaseStarted,
+    Plain,
+    Progress,
+    Ready,
+    Warned,
+)
 from .text import printable
 
 #: Of the protocol; it grows when a line changes its meaning, not when one is added.
@@ -51,10 +63,14 @@ Line = Union[Event, Answer]
 def parse_line(line: bytes) -> Optional[Line]:
     """What a line says; None for an event of a newer `ota`. Raises BadLine."""
     found = parse_object(line)
-    if "event" in found:
-        read = _EVENTS.get(text(found, "event"))
-        return read(found) if read else None
-    return _answer(found)
+    if "event" not in found:
+        return _answer(found)
+    read = _EVENTS.get(text(found, "event"))
+    if read is None:
+        return None
+    said = read(found)
+    ecu_id = text(found, "ecu_id")
+    return OfEcu(ecu_id, said) if ecu_id and not isinstance(said, Hello) else said
 
 
 def parse_object(line: bytes) -> Object:
@@ -91,6 +107,14 @@ def number(found: Object, key: str) -> int:
     return value
 
 
+def flag(found: Object, key: str) -> bool:
+    """The boolean at `key`; false where it is missing."""
+    value = found.get(key, False)
+    if not isinstance(value, bool):
+        raise BadLine(f"{key} is not true or false")
+    return value
+
+
 def mapping(found: Object, key: str) -> Object:
     """The object at `key`; an empty one where it is missing or null."""
     value = found.get(key)
@@ -124,7 +148,7 @@ def _answer(found: Object) -> Answer:
     return Answer(code, complaint if error else None, mapping(found, "result"))
 
 
-def _hello(found: Object) -> Event:
+def _hello(found: Object) -> Plain:
     return Hello(number(found, "schema"), text(found, "version"), text(found, "ecu_id"))
 
 
@@ -135,14 +159,15 @@ def _phase(found: Object) -> Phase:
         return Phase.OTHER
 
 
-def _progress(found: Object) -> Event:
+def _progress(found: Object) -> Plain:
     total = number(found, "total_bytes")
     return Progress(_phase(found), min(number(found, "done_bytes"), total), total)
 
 
-_EVENTS: Dict[str, Callable[[Object], Event]] = {
+_EVENTS: Dict[str, Callable[[Object], Plain]] = {
     "hello": _hello,
     "alive": lambda found: Alive(),
+    "ready": lambda found: Ready(tuple(map(printable, texts(found, "ecus")))),
     "phase": lambda found: PhaseStarted(_phase(found), text(found, "text")),
     "progress": _progress,
     "note": lambda found: Note(text(found, "text")),
