@@ -15,13 +15,13 @@ _ota() {
         --output) COMPREPLY=($(compgen -W "auto rich plain json jsonl" -- "$current")); return ;;
         --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         --root|--cacert|--cert|--key|--cookie-file|--persist|--ignore|--anchor|--anchors) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-        --version|--as|--cookie|--limit-rate|--proxy|--timeout|--compatible|--expires|--address|--port) return ;;
+        --version|--as|--cookie|--limit-rate|--proxy|--ecu|--timeout|--compatible|--expires|--address|--port) return ;;
     esac
     case "$path" in
         "ota") word="status check update activate commit rollback switch-slot wait setup ssh-gate image demo --version --root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code -h --help" ;;
         "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed -h --help" ;;
-        "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
+        "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --ecu --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
         "ota activate") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota commit") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota rollback") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;

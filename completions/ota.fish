@@ -63,6 +63,7 @@ complete -c ota -n '__fish_seen_subcommand_from update' -l cookie -x -d 'A cooki
 complete -c ota -n '__fish_seen_subcommand_from update' -l insecure-http -d 'Allow plain http: contents stay verified.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l limit-rate -x -d 'Bytes per second, like 500K or 2M.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l proxy -x -d 'Fetch through this OTA proxy (http://HOST:PORT).'
+complete -c ota -n '__fish_seen_subcommand_from update' -l ecu -x -d 'Only this ECU, also one below another; repeatable.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l stage-only -d 'Prepare the slot; `ota activate` arms it later.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l reboot -d 'Reboot into the new system when it is armed.'
 complete -c ota -n '__fish_seen_subcommand_from update' -s n -l dry-run -d 'Show what would be done; change nothing.'

@@ -36,6 +36,13 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "system boots; the same command goes on where it stopped.",
         "As an ordinary user, on slots that are directories, owners are not applied; other slots "
         "need root.",
+        "Where `ecu_info.yml` lists secondaries, all ECUs bring the image into their standby slots "
+        "at the same time, and wait for each other. Only when all are ready the secondaries are "
+        "armed, this ECU last. When one fails, what was armed is taken back and the exit code is "
+        "16; one of which that is not certain is named, with exit code 17. The ECUs below fetch "
+        "from the server themselves, with `cacert` and `limit_rate` of their own `ota.yml`, and "
+        "without cookies. `--dry-run`, `activate`, `rollback`, `switch-slot` and `commit` are "
+        "about this ECU only.",
     ),
     "check": (
         "The bytes to download are exact for images of this program; images of other writers do "
@@ -76,8 +83,9 @@ _ECU_INFO = (
     ("ip_addr", "Address that local servers bind to; default `localhost`."),
     ("secondaries", "List of the ECUs below, each with `ecu_id`, `ip_addr` (an address or a host "
      "name) and optionally `ssh_user`, `ssh_port` and `identity_file` (our key, an absolute path). "
-     "`ota status` asks them; this version does not update them. Their host keys are taken from "
-     "`/boot/ota/known_hosts`, which both slots see, or without that file from the system's."),
+     "`ota status` asks them and `ota update` updates them; they may have their own. Their host "
+     "keys are taken from `/boot/ota/known_hosts`, which both slots see, or without that file from "
+     "the system's."),
     ("available_ecu_ids", "All ECUs below and including this one; default this one."),
     ("bootloader", "`auto` (default), `grub`, or `directory` (a marker file, for containers)."),
     ("slots", "`a` and `b`, each one of `device: PARTUUID=...` (or `UUID=`, `LABEL=`, `/dev/...`), "

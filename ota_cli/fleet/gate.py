@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import Iterator, Optional
 
-from ..core.requests import Request, parse_request
+from ..core.requests import Request, parse_go, parse_request
 from ..errors import ConfigError, UsageProblem
 from ..events import Alive, Emit
 from .link import BEAT_S, SILENCE_S
@@ -63,6 +63,11 @@ class Lifeline:
                 hint="this is for another `ota`, not to be typed",
                 slug="request",
             ) from None
+
+    def await_go(self, txn: str) -> None:
+        """Returns when the word to arm `txn` comes. Raises UsageProblem for any other word."""
+        if parse_go(self._lines.get()).txn != txn:
+            raise UsageProblem("the word is for another transaction", slug="request")
 
     def _listen(self) -> None:
         with suppress(queue.Full):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -20,7 +19,14 @@ from ..host.run import CommandFailed, run
 from ..host.talk import Conversation, Overlong, Silent
 from ..model import Device, Secondary
 from . import failures
-from .ssh import CONNECT_TIMEOUT_S, SshFiles, close_argv, gate_argv, make_directory
+from .ssh import (
+    CONNECT_TIMEOUT_S,
+    SshFiles,
+    close_argv,
+    gate_argv,
+    make_directory,
+    remove_directory,
+)
 
 #: The gate says at least `alive` every `BEAT_S` seconds; so do we, for it ends where nobody
 #: listens any more. Either side takes `SILENCE_S` seconds without a word for the end.
@@ -33,7 +39,7 @@ class Links:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._under_way: Set[Conversation] = set()
+        self._under_way = UnderWay()
 
     def __enter__(self) -> Links:
         self._directory = make_directory()
@@ -50,7 +56,7 @@ class Links:
             if control.exists():
                 with suppress(CommandFailed):  # it ended by itself
                     run(close_argv(secondary, control), timeout_s=5)
-        shutil.rmtree(self._directory)
+        remove_directory(self._directory)
 
     def to(self, secondary: Secondary) -> Link:
         """How to ask `secondary`. Raises ConfigError where our key can not be read."""
@@ -63,9 +69,9 @@ class Links:
         return Link(secondary, files, str(known), self._under_way)
 
     def abandon(self) -> None:
-        """Ends all sessions at once, from any thread: who reads them gets an error."""
-        for talk in list(self._under_way):
-            talk.kill()
+        """Ends all sessions at once, from any thread, and all that begin later: who reads them
+        gets an error."""
+        self._under_way.end()
 
     def _control(self, secondary: Secondary) -> Path:
         return self._directory / f"{self._number(secondary)}.socket"
@@ -101,7 +107,7 @@ class Link:
     secondary: Secondary
     files: SshFiles
     known_hosts: str
-    under_way: Set[Conversation]
+    under_way: UnderWay
 
     def ask(self, request: Object, emit: Emit, until: float) -> Answer:
         """The answer to `request`, given before `time.monotonic()` reaches `until`.
@@ -120,19 +126,40 @@ class Link:
         """
         connect_s = min(CONNECT_TIMEOUT_S, until - time.monotonic())
         argv = gate_argv(self.secondary, self.files, connect_s)
-        with Conversation(argv) as talk, self._noted(talk), _beating(talk):
+        with Conversation(argv) as talk, self.under_way.noted(talk), _beating(talk):
             session = Session(self, talk, until)
-            talk.say(json.dumps(request).encode() + b"\n")
+            session.say(request)
             session.greet()
             yield session
 
+
+class UnderWay:
+    """The sessions that are under way, from many threads, so that one can end them all."""
+
+    def __init__(self) -> None:
+        self._talks: Set[Conversation] = set()
+        self._is_over = False
+        self._lock = threading.Lock()
+
     @contextmanager
-    def _noted(self, talk: Conversation) -> Iterator[None]:
-        self.under_way.add(talk)
+    def noted(self, talk: Conversation) -> Iterator[None]:
+        """`talk` is under way while the block runs."""
+        with self._lock:
+            self._talks.add(talk)
+            if self._is_over:
+                talk.kill()
         try:
             yield
         finally:
-            self.under_way.discard(talk)
+            with self._lock:
+                self._talks.discard(talk)
+
+    def end(self) -> None:
+        """Kills all of them, and each that is noted from now on."""
+        with self._lock:
+            self._is_over = True
+            for talk in self._talks:
+                talk.kill()
 
 
 class Session:
@@ -160,6 +187,10 @@ class Session:
             raise failures.other_schema(secondary, said)
         if said.ecu_id != secondary.ecu_id:
             raise failures.other_ecu(secondary, said)
+
+    def say(self, word: Object) -> None:
+        """Sends another object; who hears it no more is found out by `next`."""
+        self._talk.say(json.dumps(word).encode() + b"\n")
 
     def next(self) -> Union[Event, Answer]:
         """The next event, or the answer, after which there is nothing."""

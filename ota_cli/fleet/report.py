@@ -1,4 +1,4 @@
-"""The `ota status` document of another ECU, read back into values. Pure."""
+"""The documents of another ECU's `ota status` and `ota update`, read back into values. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from ..core.protocol import (
     BadLine,
     Complaint,
     Object,
+    flag,
     mapping,
+    number,
     objects,
     optional_text,
     text,
     texts,
 )
 from ..core.record import Transaction
+from ..core.text import printable
 from ..model import SLOT_NAMES, SlotName
 from ..status import SlotStatus, Status
 
@@ -38,6 +41,41 @@ class Ecu:
     unreachable_since: Optional[str] = None
 
 
+@dataclass(frozen=True)
+class EcuUpdated:
+    """What an update did on an ECU below. `version` None: it was left out, some below were not.
+
+    `ecu_ids`: it, if it took part, and all below it that did.
+    """
+
+    ecu_id: str
+    version: Optional[str]
+    slot: Optional[SlotName]
+    armed: bool
+    up_to_date: bool
+    downloaded_bytes: int
+    ecu_ids: Tuple[str, ...]
+    below: Tuple[EcuUpdated, ...]
+
+
+def parse_updated(found: Object, ecu_id: str, depth: int = 0) -> EcuUpdated:
+    """What the `result` of an update on `ecu_id` says. Raises BadLine."""
+    _require_depth(depth)
+    took_part = optional_text(found, "version") is not None
+    return EcuUpdated(
+        ecu_id=ecu_id,
+        version=optional_text(found, "version"),
+        slot=_slot_name(found, "slot"),
+        armed=flag(found, "armed"),
+        up_to_date=flag(found, "up_to_date"),
+        downloaded_bytes=number(mapping(found, "bytes"), "downloaded") if took_part else 0,
+        ecu_ids=tuple(map(printable, texts(found, "ecu_ids"))),
+        below=tuple(
+            parse_updated(each, text(each, "ecu_id"), depth + 1) for each in objects(found, "ecus")
+        ),
+    )
+
+
 def parse_status(found: Object) -> Status:
     """The status in a `result`. Raises BadLine."""
     verdict = mapping(found, "verdict")
@@ -56,9 +94,13 @@ def parse_status(found: Object) -> Status:
 
 def parse_ecus(found: Object, depth: int = 0) -> Tuple[Ecu, ...]:
     """The ECUs below the one whose document this is. Raises BadLine."""
+    _require_depth(depth)
+    return tuple(_ecu(each, depth) for each in objects(found, "ecus"))
+
+
+def _require_depth(depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise BadLine(f"its ECUs are nested more than {_MAX_DEPTH} deep")
-    return tuple(_ecu(each, depth) for each in objects(found, "ecus"))
 
 
 def _ecu(found: Object, depth: int) -> Ecu:

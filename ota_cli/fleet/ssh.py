@@ -52,6 +52,13 @@ def make_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="ota-ssh-", dir=place))
 
 
+def remove_directory(directory: Path) -> None:
+    """Removes what `make_directory` made, while ssh may be removing its socket there."""
+    for path in directory.iterdir():
+        path.unlink(missing_ok=True)
+    directory.rmdir()
+
+
 def gate_argv(secondary: Secondary, files: SshFiles, connect_timeout_s: float) -> List[str]:
     """Runs the gate at `secondary`, over a connection that is there already if one is."""
     timeout = f"ConnectTimeout={max(1, round(connect_timeout_s))}"

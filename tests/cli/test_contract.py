@@ -157,9 +157,11 @@ def test_secondaries_are_shown_and_never_silently_left_out(device: Path, server:
     [arm] = status.result["ecus"]
     assert (arm["ecu_id"], arm["reachable"]) == ("arm", False)
     assert arm["error"]["slug"] in ("ecu-unreachable", "ecu-silent")
-    done = ota("update", "--root", device, "--version", f"{server.url}v2/")
-    assert done.code == 78
-    assert "secondaries" in done.err
+    at = ("--root", device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
+    done = ota("update", *at, "--json")
+    assert done.code == 16
+    assert "ECU arm at 127.0.0.1" in done.document["error"]["message"]
+    assert ota("status", "--root", device, "--no-ecus", "--json").result["next"] == "a"
 
 
 def test_the_demo_runs_and_leaves_nothing(tmp_path: Path) -> None:

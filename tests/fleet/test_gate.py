@@ -11,11 +11,30 @@ from typing import Any, Dict, Iterator, List, Mapping
 
 import pytest
 
-from ota_cli.core.requests import AskStatus, compose_request, parse_request
+from ota_cli.boot.simulate import next_boot
+from ota_cli.core.requests import (
+    AskDisarm,
+    AskStatus,
+    AskUpdate,
+    Go,
+    Request,
+    compose_go,
+    compose_request,
+    parse_go,
+    parse_request,
+)
 from ota_cli.errors import UsageProblem
+from ota_cli.probe import probe
+from tests.conftest import Server
 from tests.support.bench import environment, ota, ota_argv
 
 STATUS: Dict[str, Any] = {"schema": 1, "verb": "status", "above": ["main"], "budget_s": 5}
+
+UPDATE: Dict[str, Any] = {
+    "schema": 1, "verb": "update", "above": ["main"], "txn": "0123456789ab",
+    "url": "https://127.0.0.1:1/v2/",
+}  # fmt: skip
+DISARM: Dict[str, Any] = {"schema": 1, "verb": "disarm", "above": ["main"], "txn": "0123456789ab"}
 
 
 @contextmanager
@@ -73,8 +92,19 @@ def test_no_option_changes_what_it_prints(device: Path) -> None:
         {**STATUS, "above": "main"},
         {**STATUS, "above": [1]},
         {**STATUS, "above": ["x" * 200_000]},
+        {**UPDATE, "insecure_http": True},
+        {**UPDATE, "cacert": "/tmp/ca.pem"},
+        {**UPDATE, "no_self_confirm": True},
+        {**UPDATE, "txn": "x ota.slot=a"},
+        {**UPDATE, "txn": None},
+        {**UPDATE, "url": "file:///etc/"},
+        {**UPDATE, "url": "v2"},
+        {**UPDATE, "url": "http://127.0.0.1:1/v2/"},
+        {**UPDATE, "stage_only": 1},
+        {**UPDATE, "proxy": "--help"},
+        {**DISARM, "txn": "*"},
     ],
-    ids=range(11),
+    ids=range(22),
 )
 def test_what_is_not_on_the_list_is_refused(device: Path, request_: object) -> None:
     with gate(device) as running:
@@ -85,8 +115,16 @@ def test_what_is_not_on_the_list_is_refused(device: Path, request_: object) -> N
 
 
 def test_a_request_is_read_as_it_was_written() -> None:
-    request = AskStatus(("main", "p1"), 17)
-    assert parse_request(json.dumps(compose_request(request)).encode()) == request
+    url = "https://10.0.0.1/{ecu_id}/"
+    requests: List[Request] = [
+        AskStatus(("main", "p1"), 17),
+        AskDisarm(("main",), "0123456789ab"),
+        AskUpdate((), "0123456789ab", url),
+        AskUpdate((), "0123456789ab", url, "v2", ("p1",), True, True, True, "http://10.0.0.1:80"),
+    ]
+    for request in requests:
+        assert parse_request(json.dumps(compose_request(request)).encode()) == request
+    assert parse_go(json.dumps(compose_go(Go("0123456789ab"))).encode()) == Go("0123456789ab")
     with pytest.raises(UsageProblem, match="not JSON"):
         parse_request(b"status")
 
@@ -134,3 +172,81 @@ def test_it_ends_when_the_ecu_above_is_gone(device: Path) -> None:
         running.stdin = None
         assert running.wait(timeout=20) == 143
         assert time.monotonic() - gone < 10
+
+
+def ask(device: Path, request: object) -> Dict[str, Any]:
+    """The document that ends the answer to `request`."""
+    with gate(device) as running:
+        *_, last = lines_of(running, request)
+    return last
+
+
+def boots_next(device: Path) -> str:
+    slot: str = ota("status", "--root", device, "--json").result["next"]
+    return slot
+
+
+def test_disarming_takes_back_that_transaction_and_no_other(device: Path, server: Server) -> None:
+    at = ("--root", device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
+    assert ota("update", *at).code == 0
+    txn = ota("status", "--root", device, "--json").result["last_update"]["txn"]
+    assert ask(device, DISARM)["result"] == {"disarmed": False}
+    assert boots_next(device) == "b"
+    assert ask(device, {**DISARM, "txn": txn})["result"] == {"disarmed": True}
+    assert boots_next(device) == "a"
+    assert ask(device, {**DISARM, "txn": txn})["result"] == {"disarmed": False}
+    assert ota("activate", "--root", device).code == 0, "what was staged is there still"
+
+
+def test_what_runs_already_can_not_be_disarmed(device: Path, server: Server) -> None:
+    at = ("--root", device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
+    assert ota("update", *at).code == 0
+    txn = ota("status", "--root", device, "--json").result["last_update"]["txn"]
+    next_boot(probe(device))
+    assert ask(device, {**DISARM, "txn": txn})["exit_code"] == 75
+
+
+def staged(running: subprocess.Popen[bytes], request: object) -> None:
+    """Returns when the gate waits for the word."""
+    assert running.stdin is not None
+    assert running.stdout is not None
+    running.stdin.write(json.dumps(request).encode() + b"\n")
+    running.stdin.flush()
+    for line in running.stdout:
+        said = json.loads(line)
+        assert "event" in said, said
+        if said["event"] == "ready":
+            assert said["ecus"] == ["bench"]
+            return
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "slot"),
+    [
+        ({"go": "arm", "txn": UPDATE["txn"]}, 0, "b"),
+        ({"go": "arm", "txn": "ffffffffffff"}, 2, "a"),
+        ({"go": "reboot", "txn": UPDATE["txn"]}, 2, "a"),
+        ({"go": "arm", "txn": UPDATE["txn"], "now": True}, 2, "a"),
+        (None, 143, "a"),
+    ],
+    ids=["arm", "other-transaction", "other-word", "more", "nobody-there"],
+)
+def test_an_update_waits_for_the_word(
+    device: Path, server: Server, word: object, code: int, slot: str
+) -> None:
+    settings = device / "etc/ota/ota.yml"
+    settings.write_text(f"{settings.read_text()}cacert: {server.cacert}\n")
+    with gate(device) as running:
+        staged(running, {**UPDATE, "url": f"{server.url}v2/"})
+        assert boots_next(device) == "a"
+        if word is None:
+            assert running.stdin is not None
+            running.stdin.close()
+            running.stdin = None
+            running.wait(timeout=10)
+        else:
+            lines_of(running, word)
+        assert running.returncode == code
+    assert boots_next(device) == slot
+    state = ota("status", "--root", device, "--json").result["slots"]["b"]["state"]
+    assert state == ("armed" if code == 0 else "staged")

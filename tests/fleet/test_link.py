@@ -110,6 +110,12 @@ def test_several_questions_use_one_connection_and_nothing_stays(pair: Pair) -> N
     assert not [each for each in leftovers() if str(directory) in each]
 
 
+def test_closing_does_not_stumble_over_the_socket_that_ssh_removes_meanwhile(pair: Pair) -> None:
+    pair.prints(HELLO, DONE)
+    for _ in range(10):
+        assert len(pair.ask()) == 1
+
+
 def ignore(event: Event) -> None:
     """Does not listen."""
 

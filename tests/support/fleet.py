@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from tests.conftest import copy_tree
 from tests.support.bench import BASE, DIRECTORY_SLOTS, Ran, environment
@@ -16,6 +19,41 @@ from tests.support.sshd import Sshd, make_key
 
 #: Who is below whom; `main` is above all.
 BELOW: Mapping[str, Sequence[str]] = {"main": ("p1", "p2", "p3"), "p1": ("p1x",)}
+
+
+@dataclass(frozen=True)
+class Running:
+    """An `ota` under way, with its events."""
+
+    process: subprocess.Popen[bytes]
+
+    def until(self, ecu_id: str, **wanted: object) -> Dict[str, Any]:
+        """The next event of `ecu_id`, empty for the ECU it runs on, that has these values."""
+        for event in self._objects():
+            if event.get("ecu_id", "") == ecu_id and wanted.items() <= event.items():
+                return event
+        raise AssertionError(f"it ended without {wanted} of {ecu_id}")
+
+    def until_ready(self, *ecu_ids: str) -> None:
+        """Until each of them waits for the word."""
+        left = set(ecu_ids)
+        for event in self._objects():
+            if event.get("text") == "ready to be switched":
+                left.discard(event["ecu_id"])
+            if not left:
+                return
+        raise AssertionError(f"it ended, and {left} were not ready")
+
+    def document(self) -> Dict[str, Any]:
+        """What it said last, at its end."""
+        *_, last = self._objects()
+        self.process.wait(timeout=20)
+        return last
+
+    def _objects(self) -> Iterator[Dict[str, Any]]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            yield json.loads(line)
 
 
 @dataclass(frozen=True)
@@ -33,6 +71,36 @@ class EcuBench:
             self.argv(*words), capture_output=True, env=environment(), check=False, timeout=300
         )
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def limit_rate(self, rate: str) -> None:
+        """From now on it downloads no faster, so that there is time to break things."""
+        settings = self.root / "etc/ota/ota.yml"
+        settings.write_text(f"{settings.read_text()}limit_rate: {rate}\n")
+
+    def gates(self) -> List[int]:
+        """The processes that answer the ECU above."""
+        found = subprocess.run(
+            ["pgrep", "-f", f"ota_cli ssh-gate --root {self.root}$"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return [int(pid) for pid in found.stdout.split()]
+
+    def kill_gates(self) -> None:
+        for pid in self.gates():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @contextmanager
+    def running(self, *words: object) -> Iterator[Running]:
+        """Runs `ota` on this ECU, to be looked at meanwhile."""
+        process = subprocess.Popen(
+            self.argv(*words, "--output", "jsonl"), stdout=subprocess.PIPE, env=environment()
+        )
+        try:
+            yield Running(process)
+        finally:
+            process.kill()
+            process.communicate()
 
     def argv(self, *words: object) -> List[str]:
         verb, *rest = (str(word) for word in words)
