@@ -64,10 +64,17 @@ def fleet_document(done: FleetUpdated) -> Document:
     }  # fmt: skip
 
 
-def fleet_lines(done: FleetUpdated, reboot: bool) -> List[str]:
+def fleet_lines(done: FleetUpdated) -> List[str]:
     """The same for people."""
-    own = update_lines(done.own, reboot) if done.own else []
-    return [line for each in done.below for line in _lines_below(each)] + own
+    lines = [line for each in done.below for line in _lines_below(each)]
+    lines += update_lines(done.own, reboot=True) if done.own else []
+    if (done.own and done.own.armed) or any(map(_is_any_armed, done.below)):
+        lines.append("Reboot the ECUs to try it; `ota rollback` on each takes it back until then.")
+    return lines
+
+
+def _is_any_armed(ecu: EcuUpdated) -> bool:
+    return ecu.armed or any(map(_is_any_armed, ecu.below))
 
 
 def _below(ecu: EcuUpdated) -> Document:

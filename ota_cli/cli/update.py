@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @command("update")
 @version_options
 @click.option(
-    "--ecu", "ecus", multiple=True, metavar="ID",
+    "--ecu",
+    "ecus",
+    multiple=True,
+    metavar="ID",
     help="Only this ECU, also one below another; repeatable.",
 )
 @click.option("--stage-only", is_flag=True, help="Prepare the slot; `ota activate` arms it later.")
@@ -62,6 +65,8 @@ def update(
         may_format=not no_format, self_confirm=not no_self_confirm,
     )  # fmt: skip
     if dry_run:
+        if with_others:
+            call.emit(Warned("this is about this ECU only: the others are not asked"))
         found = story.preview(device, request, call.emit)
         return Result(document=preview_document(found), lines=preview_lines(found))
     if with_others:
@@ -95,7 +100,7 @@ def _update_all(
         return story.update(device, replace(request, txn=txn), call.emit, agreement)
 
     done = update_all(device, order, own, lambda ready: None, call.emit)
-    return Result(document=fleet_document(done), lines=tuple(fleet_lines(done, False)))
+    return Result(document=fleet_document(done), lines=tuple(fleet_lines(done)))
 
 
 def _require_possible(device: Device, reboot: bool, stage_only: bool, with_others: bool) -> None:

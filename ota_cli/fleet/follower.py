@@ -19,7 +19,7 @@ from typing import Tuple, Union
 from ..core.protocol import Answer, BadLine
 from ..core.requests import AskUpdate, Go, compose_go, compose_request
 from ..errors import OtaError
-from ..events import Emit, Note, OfEcu, Ready
+from ..events import Emit, Note, OfEcu, Ready, Warned
 from ..model import Secondary
 from . import failures
 from .link import Link, Links, Session
@@ -61,9 +61,16 @@ class Follower:
         try:
             self._follow(self._links.to(self.secondary))
         except OtaError as error:
+            self._warn(error)
             self._settle(error)
         finally:
             self._settle(failures.lost(self.secondary, 0, ""))
+
+    def _warn(self, error: OtaError) -> None:
+        """Others may stage for long still: whoever waits may want to mend this one at once."""
+        if not self.ready.done() and not self._was_let_go.is_set():
+            warning = Warned(f"no ECU will be switched: {error.message}")
+            self._emit(OfEcu(self.secondary.ecu_id, warning))
 
     def _settle(self, error: OtaError) -> None:
         for future in (self.ready, self.switched):

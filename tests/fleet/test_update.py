@@ -91,6 +91,7 @@ def test_one_that_fails_keeps_all_from_being_switched(vehicle: Vehicle, break_it
     assert done.code == 16, done.out
     message = done.document["error"]["message"]
     assert message.startswith("no ECU was switched: ECU p2")
+    assert "p2: warning: no ECU will be switched: ECU p2" in done.err
     assert why in message
     assert vehicle.versions() == everywhere("v1")
 
@@ -294,6 +295,7 @@ def test_lines_for_people_name_each_ecu(vehicle: Vehicle) -> None:
     for name in ("p1", "p1x", "p2", "p3"):
         assert f"{name}: v2 is armed in slot b; " in done.out
     assert "v2 is armed in slot b." in done.out
+    assert done.out.splitlines()[-1].startswith("Reboot the ECUs to try it")
 
 
 def test_those_that_run_it_already_are_no_obstacle(vehicle: Vehicle) -> None:
