@@ -6,7 +6,9 @@ What is asked for is always the same constant command; what it should do goes to
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
@@ -19,6 +21,7 @@ CONNECT_TIMEOUT_S = 10
 _KEEP_ALIVE_S, _KEEP_ALIVES = 5, 4
 #: How long a connection waits for the next question; after a kill -9 it is gone soon.
 _PERSIST_S = 15
+_PREFIX = "ota-ssh-"
 
 #: No file but those named here decides: `-F none`. Nothing of this machine is lent to the other.
 _OPTIONS = (
@@ -46,10 +49,25 @@ def make_directory() -> Path:
     """A new directory that only this user may enter, with a short name: sockets live here.
 
     A path of a socket has at most 107 bytes (unix(7)), and ssh gives `%` and blanks in names of
-    files a meaning: what has a name of the user's gets a symlink here.
+    files a meaning: what has a name of the user's gets a symlink here. Directories of commands
+    that were killed are removed.
     """
     place = "/run" if os.access("/run", os.W_OK) else "/tmp"  # noqa: S108 (mkdtemp makes it safe)
-    return Path(tempfile.mkdtemp(prefix="ota-ssh-", dir=place))
+    for old in Path(place).glob(f"{_PREFIX}*"):
+        with suppress(FileNotFoundError):  # another `ota` removes it as well
+            if _is_ours(old.lstat()) and not _is_running(old.name):
+                remove_directory(old)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Never a link: what anybody put into /tmp could lead anywhere."""
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _is_running(name: str) -> bool:
+    """Whether the process that made the directory `name` is there."""
+    return os.path.exists(f"/proc/{name[len(_PREFIX) :].partition('-')[0]}")
 
 
 def remove_directory(directory: Path) -> None:

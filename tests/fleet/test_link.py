@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -310,7 +309,6 @@ def test_a_killed_asker_leaves_no_connection_for_long(pair: Pair) -> None:
         "    with link.session({}, time.monotonic() + 60):\n"
         "        print('there', flush=True); time.sleep(60)\n"
     )
-    before = set(Path("/run").glob("ota-ssh-*"))
     asker = subprocess.Popen(
         [sys.executable, "-c", code, str(pair.device.root)], stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(BASE)},
@@ -319,9 +317,31 @@ def test_a_killed_asker_leaves_no_connection_for_long(pair: Pair) -> None:
     assert asker.stdout.readline() == b"there\n"
     asker.kill()
     asker.communicate()
-    for directory in set(Path("/run").glob("ota-ssh-*")) - before:
-        shutil.rmtree(directory)
+    mine = Path("/run").glob(f"ota-ssh-{asker.pid}-*")
+    assert len(list(mine)) == 1
     deadline = time.monotonic() + 40
     while pair.p1.children():
         assert time.monotonic() < deadline, "the connection stays"
         time.sleep(0.2)
+    pair.prints(HELLO, DONE)
+    pair.ask()
+    assert not list(Path("/run").glob(f"ota-ssh-{asker.pid}-*")), "the next one cleans up"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into /run here")
+def test_cleaning_up_follows_no_link_and_leaves_what_others_use(pair: Pair, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    link = Path("/run/ota-ssh-0-link")
+    link.symlink_to(kept)
+    used = Path(f"/run/ota-ssh-{os.getpid()}-used")
+    used.mkdir()
+    try:
+        pair.prints(HELLO, DONE)
+        pair.ask()
+        assert (kept / "file").exists()
+        assert used.exists()
+    finally:
+        link.unlink()
+        used.rmdir()

@@ -13,6 +13,8 @@ from typing import Any, Dict
 
 import pytest
 
+from ota_cli.boot.simulate import next_boot
+from ota_cli.probe import probe
 from tests.conftest import Images
 from tests.fleet.conftest import Vehicle
 from tests.support.bench import environment
@@ -296,6 +298,36 @@ def test_lines_for_people_name_each_ecu(vehicle: Vehicle) -> None:
         assert f"{name}: v2 is armed in slot b; " in done.out
     assert "v2 is armed in slot b." in done.out
     assert done.out.splitlines()[-1].startswith("Reboot the ECUs to try it")
+
+
+def test_all_run_the_new_version_after_their_reboots(vehicle: Vehicle) -> None:
+    assert vehicle.fleet["main"].ota("update", "--version", "v2").code == 0
+    for ecu in vehicle.fleet.ecus.values():
+        next_boot(probe(ecu.root))
+        assert ecu.ota("commit").code == 0
+    found = vehicle.fleet["main"].ota("status", "--json").result
+    everyone = [found, *found["ecus"], *found["ecus"][0]["ecus"]]
+    assert [each["ecu_id"] for each in everyone] == ["main", "p1", "p2", "p3", "p1x"]
+    for each in everyone:
+        assert (each["running"], each["verdict"]["code"]) == ("b", "confirmed")
+        assert each["slots"]["b"]["version"] == "v2"
+
+
+def test_one_without_space_keeps_all_from_being_switched(vehicle: Vehicle) -> None:
+    p2 = vehicle.fleet["p2"]
+    slot = str(p2.root / "slots/b")
+    p2.sshd.stop()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "small", slot], check=True)
+    try:
+        p2.sshd.start()  # anew: it sees the mounts there were when it began
+        done = vehicle.fleet["main"].ota("update", "--version", "v2", "--json")
+    finally:
+        subprocess.run(["umount", slot], check=True)
+    assert done.code == 16
+    message = done.document["error"]["message"]
+    assert message.startswith("no ECU was switched: ECU p2: ")
+    assert "the slot needs" in message
+    assert vehicle.versions() == everywhere("v1")
 
 
 def test_those_that_run_it_already_are_no_obstacle(vehicle: Vehicle) -> None:
