@@ -30,6 +30,8 @@ AuthenticationMethods publickey
 UsePAM no
 StrictModes no
 LogLevel VERBOSE
+# bash(1) then leaves ~/.bashrc alone, which may wait for locks that a killed session left.
+SetEnv SHLVL=2
 """
 
 
