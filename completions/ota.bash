@@ -8,20 +8,20 @@ _ota() {
         word="${COMP_WORDS[index]}"
         index=$((index + 1))
         case "$path $word" in
-            "ota status"|"ota check"|"ota update"|"ota activate"|"ota commit"|"ota rollback"|"ota switch-slot"|"ota wait"|"ota setup"|"ota proxy"|"ota image"|"ota image build"|"ota image sign"|"ota image prepare"|"ota image verify"|"ota image inspect"|"ota image unpack"|"ota image serve"|"ota demo") path="$path $word" ;;
+            "ota status"|"ota check"|"ota update"|"ota activate"|"ota commit"|"ota rollback"|"ota switch-slot"|"ota wait"|"ota setup"|"ota proxy"|"ota ssh-gate"|"ota image"|"ota image build"|"ota image sign"|"ota image prepare"|"ota image verify"|"ota image inspect"|"ota image unpack"|"ota image serve"|"ota demo") path="$path $word" ;;
         esac
     done
     case "$previous" in
         --output) COMPREPLY=($(compgen -W "auto rich plain json jsonl" -- "$current")); return ;;
         --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         --root|--cacert|--cert|--key|--cookie-file|--persist|--ignore|--anchor|--anchors) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-        --version|--as|--cookie|--limit-rate|--proxy|--timeout|--upstream|--address|--port|--compatible|--expires) return ;;
+        --version|--as|--cookie|--limit-rate|--proxy|--ecu|--timeout|--upstream|--address|--port|--compatible|--expires) return ;;
     esac
     case "$path" in
-        "ota") word="status check update activate commit rollback switch-slot wait setup proxy image demo --version --root --output --json -v --verbose -q --quiet --color -h --help" ;;
+        "ota") word="status check update activate commit rollback switch-slot wait setup proxy ssh-gate image demo --version --root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code -h --help" ;;
         "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed -h --help" ;;
-        "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
+        "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --ecu --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
         "ota activate") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota commit") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota rollback") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
@@ -29,6 +29,7 @@ _ota() {
         "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout -h --help" ;;
         "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --refresh -h --help" ;;
         "ota proxy") word="--root --output --json -v --verbose -q --quiet --color --upstream --address --port --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
+        "ota ssh-gate") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota image build") word="--output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels -h --help" ;;
         "ota image sign") word="--output --json -v --verbose -q --quiet --color --key --cert -h --help" ;;

@@ -8,6 +8,8 @@ OtaError
  + NoSpace                13
  + SlotUnusable           14
  + BootRefused            15   boot loader refused, nothing switched
+ + EcuFailed              16   an ECU below failed, none was switched
+ + EcusDiffer             17   a person is needed
  + TrialFailed            18   trial boot failed its health check or fell back
  + AccessDenied           19   401, 403
  + Unreachable            69   server, proxy, ECU; worth a retry
@@ -127,6 +129,16 @@ class SlotUnusable(OtaError):
 class BootRefused(OtaError):
     exit_code, slug = 15, "boot-refused"
     usual_hint = "`ota setup --repair` mends the boot settings"
+
+
+class EcuFailed(OtaError):
+    exit_code, slug = 16, "ecu-failed"
+    usual_hint = "mend that ECU, then run the same command again; finished work is kept"
+
+
+class EcusDiffer(OtaError):
+    exit_code, slug = 17, "ecus-differ"
+    usual_hint = "`ota status` shows all ECUs; run the same command again when all are reachable"
 
 
 class TrialFailed(OtaError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import threading
 from dataclasses import dataclass
-from typing import Callable, Union
+from typing import Callable, Tuple, Union
 
 
 class Phase(enum.Enum):
@@ -23,6 +23,8 @@ class Phase(enum.Enum):
     BOOT = "boot"
     HEALTH = "health"
     BUILD = "build"
+    #: What a newer `ota` on another ECU waits for.
+    OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,39 @@ class Warned:
     text: str
 
 
-Event = Union[PhaseStarted, Progress, Note, Warned]
+@dataclass(frozen=True)
+class Hello:
+    """The first word of an ECU to the one above it. `schema`: of what follows."""
+
+    schema: int
+    version: str
+    ecu_id: str
+
+
+@dataclass(frozen=True)
+class Alive:
+    """Nothing new, but at work: for an ECU above that would take silence for a broken link."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All of `ecus`, an ECU and those below it, could be switched now; the word is awaited."""
+
+    ecus: Tuple[str, ...]
+
+
+Plain = Union[PhaseStarted, Progress, Note, Warned, Hello, Alive, Ready]
+
+
+@dataclass(frozen=True)
+class OfEcu:
+    """What happens on another ECU."""
+
+    ecu_id: str
+    event: Plain
+
+
+Event = Union[Plain, OfEcu]
 Emit = Callable[[Event], None]
 
 

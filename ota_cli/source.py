@@ -29,15 +29,19 @@ def resolve_url(version: str, settings: Settings, ecu_id: str) -> str:
 
     Raises UsageProblem for a bare name without a server.
     """
-    text = version.replace("{ecu_id}", ecu_id)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        return text
+    return url_template(version, settings).replace("{ecu_id}", ecu_id)
+
+
+def url_template(version: str, settings: Settings) -> str:
+    """The same, in which `{ecu_id}` still stands for each ECU's name."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", version):
+        return version
     if settings.server is None:
         raise UsageProblem(
             f"{without_secrets(version)} is no URL and no server is configured",
             hint="give a URL, or set `server:` in /etc/ota/ota.yml",
         )
-    return f"{settings.server.rstrip('/')}/{text}/".replace("{ecu_id}", ecu_id)
+    return f"{settings.server.rstrip('/')}/{version}/"
 
 
 def version_name(image: Image, given: str, url: str) -> str:

@@ -178,9 +178,7 @@ def _search_elsewhere(
     look(others)
 
 
-def _hash(
-    root: Path, rows: Iterable[int], known: Known, emit: Emit, unlock: bool = False
-) -> None:
+def _hash(root: Path, rows: Iterable[int], known: Known, emit: Emit, unlock: bool = False) -> None:
     """Learns what the files of `rows` hold."""
     files, chosen = known.files, array("I")
     for row in rows:

@@ -16,10 +16,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Callable, ContextManager, Iterator, List, Optional
 
 from .confirmable import require_confirmable
 from .core import record as phases
@@ -47,7 +47,8 @@ from .verify import write_metadata, write_slot_index
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. `url`: the image's base URL. `name`: for images without one."""
+    """What the user asked for. `url`: the image's base URL. `name`: for images without one.
+    `txn`: the transaction this is part of; empty for one of its own."""
 
     url: str
     net: NetSettings
@@ -57,6 +58,7 @@ class Request:
     retry_failed: bool = False
     may_format: bool = True
     self_confirm: bool = True
+    txn: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,17 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     )  # fmt: skip
 
 
-def update(device: Device, request: Request, emit: Emit) -> Updated:
+#: Surrounds the switch of this ECU; other ECUs may have a say in whether it happens.
+Agreement = Callable[[], ContextManager[None]]
+
+
+def update(
+    device: Device, request: Request, emit: Emit, agreement: Agreement = nullcontext
+) -> Updated:
     """Brings the image at the URL into the standby slot and, unless `stage_only`, arms it.
 
-    Raises OtaError with the footprint of the step that failed.
+    All that changes the boot order is done inside `agreement`. Raises OtaError with the
+    footprint of the step that failed.
     """
     started = time.monotonic()
     require_running(device)
@@ -139,17 +148,19 @@ def update(device: Device, request: Request, emit: Emit) -> Updated:
         version = version_name(image, request.name, request.url)
         if _is_running(device, session.record, image):
             taken_back = session.boot.trial
-            stay(session, emit)
+            with nullcontext() if request.stage_only else agreement():
+                stay(session, emit)
             return Updated(
                 version, session.running, image, None, 0, _since(started), False, [], "full",
                 taken_back,
             )  # fmt: skip
         require_fit(device, session.record, image, request.allow_downgrade, request.retry_failed)
-        staging = _Staging(session, request, image, version)
+        txn = request.txn or uuid.uuid4().hex[:12]
+        staging = _Staging(session, request, image, version, txn)
         staged = staging.stage(fetcher, emit)
         if not request.stage_only:
-            emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
-            with leaving(Footprint.STANDBY):
+            with leaving(Footprint.STANDBY), agreement():
+                emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
                 arm(device, session.backend, staged.checked)
     return Updated(
         version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
@@ -210,7 +221,7 @@ class _Staging:
     request: Request
     image: Image
     version: str
-    txn: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    txn: str
     wire: _Wire = field(default_factory=_Wire)
 
     @property

@@ -103,10 +103,13 @@ def _after(word: str) -> str:
     return f" after {word}" if word else ""
 
 
-def command(name: str, *, on_device: bool = True) -> Callable[[Body], click.Command]:
+def command(
+    name: str, *, on_device: bool = True, output: Optional[str] = None
+) -> Callable[[Body], click.Command]:
     """Makes a verb of a function that takes a `Call` and returns a `Result`.
 
-    A verb that is not `on_device` takes no --root: it would mean nothing there.
+    A verb that is not `on_device` takes no --root: it would mean nothing there. One with an
+    `output` has no other, whatever the user says.
     """
 
     def decorate(body: Body) -> click.Command:
@@ -116,7 +119,8 @@ def command(name: str, *, on_device: bool = True) -> Callable[[Body], click.Comm
             everywhere = given.over(_before(context))
             if everywhere.root is not None and not on_device:
                 raise click.UsageError(f"`ota {title}` works on no device: leave out --root")
-            run_verb(title, display_of(everywhere), functools.partial(body, **values))
+            display = display_of(Globals(output=output).over(everywhere))
+            run_verb(title, display, functools.partial(body, **values))
 
         functools.update_wrapper(verb, body)
         made = click.command(name, cls=_Verb, context_settings=CONTEXT)

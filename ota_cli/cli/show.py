@@ -9,6 +9,7 @@ from ..core.plan import Plan, Source
 from ..core.record import Transaction
 
 Document = Dict[str, object]
+Row = Tuple[str, str]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -33,7 +34,7 @@ def transaction_document(last: Optional[Transaction]) -> Optional[Document]:
     return {
         "kind": last.kind, "outcome": last.phase, "version": last.version, "from": last.from_slot,
         "to": last.to_slot, "started": last.started, "ended": last.ended, "reason": last.reason,
-        "output": last.output,
+        "output": last.output, "txn": last.txn,
     }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def plan_bytes(plan: Optional[Plan], downloaded: int) -> Document:
     }
 
 
-def table(rows: List[Tuple[str, str]]) -> Tuple[str, ...]:
+def table(rows: List[Row]) -> Tuple[str, ...]:
     """Aligned `name  value` lines."""
     width = max((len(name) for name, _ in rows), default=0)
     return tuple(f"{name:<{width}}  {value}".rstrip() for name, value in rows)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, List
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Tuple
 
 import click
 
-from ..errors import ConfigError, UsageProblem
+from ..errors import UsageProblem
 from ..events import Note, Warned
 from ..model import Device
 from ..probe import probe
 from .check import preview_document, preview_lines
 from .options import Call, Result, command
 from .request import Source, device_net, version_options
-from .show import Document, plan_bytes, plan_files, size
+from .show_update import fleet_document, fleet_lines, update_document, update_lines
 
 if TYPE_CHECKING:
-    from ..update import Updated
+    from ..update import Agreement, Request, Updated
 
 
 @command("update")
 @version_options
+@click.option(
+    "--ecu",
+    "ecus",
+    multiple=True,
+    metavar="ID",
+    help="Only this ECU, also one below another; repeatable.",
+)
 @click.option("--stage-only", is_flag=True, help="Prepare the slot; `ota activate` arms it later.")
 @click.option("--reboot", is_flag=True, help="Reboot into the new system when it is armed.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
@@ -32,19 +40,22 @@ if TYPE_CHECKING:
     "--no-self-confirm", is_flag=True, help="Accept a system that can not confirm itself."
 )
 def update(
-    call: Call, source: Source, stage_only: bool, reboot: bool, dry_run: bool,
-    allow_downgrade: bool, retry_failed: bool, no_format: bool, no_self_confirm: bool,
+    call: Call, source: Source, ecus: Tuple[str, ...], stage_only: bool, reboot: bool,
+    dry_run: bool, allow_downgrade: bool, retry_failed: bool, no_format: bool,
+    no_self_confirm: bool,
 ) -> Result:  # fmt: skip
     """Update the inactive slot to the image at URL, verify it, and boot it next.
 
-    URL may contain {ecu_id}. The running system is never touched.
+    URL may contain {ecu_id}. The running system is never touched. ECUs below this one are
+    updated as well, and all of them are switched, or none.
     """
     from .. import update as story
     from ..host.reboot import reboot_machine
     from ..source import resolve_url
 
     device = probe(call.root)
-    _require_possible(device, reboot, stage_only)
+    with_others = bool(device.ecu.secondaries or ecus)
+    _require_possible(device, reboot, stage_only, with_others)
     for warning in device.warnings:
         call.emit(Warned(warning))
     request = story.Request(
@@ -54,63 +65,50 @@ def update(
         may_format=not no_format, self_confirm=not no_self_confirm,
     )  # fmt: skip
     if dry_run:
+        if with_others:
+            call.emit(Warned("this is about this ECU only: the others are not asked"))
         found = story.preview(device, request, call.emit)
         return Result(document=preview_document(found), lines=preview_lines(found))
+    if with_others:
+        return _update_all(call, device, source, request, ecus)
     done = story.update(device, request, call.emit)
     if reboot and done.armed:
         call.emit(Note("rebooting into the new system"))
         reboot_machine()
-    return Result(document=_document(done), lines=tuple(_lines(done, reboot)))
+    return Result(document=update_document(done), lines=tuple(update_lines(done, reboot)))
 
 
-def _require_possible(device: Device, reboot: bool, stage_only: bool) -> None:
+def _update_all(
+    call: Call, device: Device, source: Source, request: Request, ecus: Tuple[str, ...]
+) -> Result:
+    from .. import update as story
+    from ..core.requests import AskUpdate
+    from ..fleet.update import update_all
+    from ..source import url_template
+
+    if request.net.cookies:
+        call.emit(Warned("cookies stay here: the ECUs below ask the server without them"))
+    txn = uuid.uuid4().hex[:12]
+    order = AskUpdate(
+        above=(), txn=txn, url=url_template(source.version or "", device.settings),
+        name=request.name, ecus=ecus or None, stage_only=request.stage_only,
+        allow_downgrade=request.allow_downgrade, retry_failed=request.retry_failed,
+        proxy=None,  # the address of this ECU's own proxy, once it has one
+    )  # fmt: skip
+
+    def own(agreement: Agreement) -> Updated:
+        return story.update(device, replace(request, txn=txn), call.emit, agreement)
+
+    done = update_all(device, order, own, lambda ready: None, call.emit)
+    return Result(document=fleet_document(done), lines=tuple(fleet_lines(done)))
+
+
+def _require_possible(device: Device, reboot: bool, stage_only: bool, with_others: bool) -> None:
     if reboot and stage_only:
         raise UsageProblem("--reboot and --stage-only exclude each other")
     if reboot and not device.is_this_machine:
         raise UsageProblem("--reboot restarts this machine, not the device below --root")
-    if device.ecu.secondaries:
-        raise ConfigError(
-            "ecu_info.yml lists secondaries, which this version of ota can not update",
-            hint="remove `secondaries` to update this ECU alone",
-            slug="secondaries",
+    if reboot and with_others:
+        raise UsageProblem(
+            "--reboot restarts this ECU only", hint="reboot the ECUs one by one, this one last"
         )
-
-
-def _document(done: Updated) -> Document:
-    return {
-        "version": done.version,
-        "image_id": done.image.image_id,
-        "slot": done.slot,
-        "up_to_date": done.up_to_date,
-        "taken_back": done.taken_back,
-        "armed": done.armed,
-        "files": plan_files(done.plan),
-        "bytes": plan_bytes(done.plan, done.downloaded_bytes),
-        "seconds": done.seconds,
-        "carried": done.carried,
-        "owners_applied": os.geteuid() == 0,
-        "verify_local": done.verify_local,
-    }
-
-
-def _lines(done: Updated, reboot: bool) -> List[str]:
-    if done.plan is None:
-        if done.taken_back is None:
-            return [f"{done.version} runs already: nothing to do."]
-        return [f"{done.version} runs already; slot {done.taken_back} is not tried any more."]
-    files, counts = plan_files(done.plan), plan_bytes(done.plan, done.downloaded_bytes)
-    lines = [
-        f"{done.version} is {'armed' if done.armed else 'staged'} in slot {done.slot}.",
-        "  files: " + ", ".join(f"{count} {kind}" for kind, count in files.items()),
-        f"  bytes: {size(int(str(counts['downloaded'])))} downloaded, "
-        f"{size(int(str(counts['reused'])))} reused; {done.seconds:.1f} s",
-    ]
-    if done.verify_local == "stat":
-        lines.append("  files that nobody changed were not read again (verify_local: stat)")
-    if os.geteuid() != 0:
-        lines.append("  owners were not applied: not run as root")
-    if not done.armed:
-        lines.append("Run `ota activate` to boot it next.")
-    elif not reboot:
-        lines.append("Reboot to try it; `ota rollback` takes it back until then.")
-    return lines

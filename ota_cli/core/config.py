@@ -20,12 +20,12 @@ from ..model import (
     EcuInfo,
     FileSlot,
     ProxyInfo,
-    Secondary,
     Settings,
     SlotLocation,
     SlotName,
     VerifyLocal,
 )
+from .secondaries import read_secondaries
 from .yamlfile import Item, first_line, optional, parse_mapping, refuse_unknown
 
 _DEVICE_SPEC = re.compile(r"(PARTUUID|UUID|LABEL)=[^\s,]+|/dev/\S+")
@@ -52,29 +52,11 @@ def parse_ecu_info(text: str, name: str) -> EcuInfo:
     return EcuInfo(
         ecu_id=ecu_id,
         ip_addr=optional(keys, "ip_addr", Item.text, "localhost"),
-        secondaries=optional(keys, "secondaries", _secondaries, ()),
+        secondaries=optional(keys, "secondaries", lambda i: read_secondaries(i, ecu_id), ()),
         available_ecu_ids=optional(keys, "available_ecu_ids", _texts, (ecu_id,)),
         bootloader=optional(keys, "bootloader", lambda i: _LOADERS[i.one_of(_LOADERS)], "auto"),
         slots=optional(keys, "slots", _slots, None),
         compatible=optional(keys, "compatible", _optional_text, None),
-    )
-
-
-def _secondaries(item: Item) -> Tuple[Secondary, ...]:
-    return tuple(_secondary(each) for each in item.items())
-
-
-def _secondary(item: Item) -> Secondary:
-    keys = item.mapping()
-    for needed in ("ecu_id", "ip_addr"):
-        if needed not in keys:
-            raise item.wrong(f"a secondary needs {needed}")
-    return Secondary(
-        ecu_id=keys["ecu_id"].text(),
-        ip_addr=keys["ip_addr"].text(),
-        ssh_user=optional(keys, "ssh_user", _optional_text, None),
-        ssh_port=optional(keys, "ssh_port", _optional_port, None),
-        identity_file=optional(keys, "identity_file", _optional_text, None),
     )
 
 
@@ -248,7 +230,3 @@ def _optional_text(item: Item) -> Optional[str]:
 
 def _port(item: Item) -> int:
     return item.whole_number(1, 65535)
-
-
-def _optional_port(item: Item) -> Optional[int]:
-    return _port(item)

@@ -59,7 +59,12 @@ def _is_host(host: Optional[str]) -> bool:
         return False
     if ":" in host:
         return bool(ipaddress.IPv6Address(host))
-    return len(host) <= _MAX_HOST and _HOST.fullmatch(host) is not None
+    return is_host_name(host)
+
+
+def is_host_name(text: str) -> bool:
+    """Whether `text` has the form of a DNS name; IPv4 addresses have it, too."""
+    return len(text) <= _MAX_HOST and _HOST.fullmatch(text) is not None
 
 
 def without_secrets(text: str) -> str:

@@ -26,6 +26,8 @@ FILES = (
     ("/etc/ota/cmdline", "In an image: kernel arguments in place of the running ones."),
     ("/boot/ota/state.json", "What the device remembers of its slots and the last update."),
     ("/var/cache/ota/", "Objects that `ota proxy` keeps; may be removed when it does not run."),
+    ("/boot/ota/known_hosts", "Host keys of the ECUs below."),
+    ("/run/ota-ecus.json", "Since when ECUs below do not answer."),
     ("/run/ota.lock", "Held by the one `ota` that changes the device."),
 )
 
@@ -35,6 +37,13 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "system boots; the same command goes on where it stopped.",
         "As an ordinary user, on slots that are directories, owners are not applied; other slots "
         "need root.",
+        "Where `ecu_info.yml` lists secondaries, all ECUs bring the image into their standby slots "
+        "at the same time, and wait for each other. Only when all are ready the secondaries are "
+        "armed, this ECU last. When one fails, what was armed is taken back and the exit code is "
+        "16; one of which that is not certain is named, with exit code 17. The ECUs below fetch "
+        "from the server themselves, with `cacert` and `limit_rate` of their own `ota.yml`, and "
+        "without cookies. `--dry-run`, `activate`, `rollback`, `switch-slot` and `commit` are "
+        "about this ECU only.",
     ),
     "check": (
         "The bytes to download are exact for images of this program; images of other writers do "
@@ -59,6 +68,19 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "three quarters never exceeded. Nobody needs to trust the proxy or its cache: clients "
         "verify what they get.",
     ),
+    "ssh-gate": (
+        "Make a key on the ECU above (`ssh-keygen -t ed25519 -N '' -f KEY`), name it as "
+        "`identity_file` there, and add its public half to `authorized_keys` of this ECU, in one "
+        'line: `restrict,command="ota ssh-gate" ssh-ed25519 AAAA...`. Such a key can do what an '
+        "ECU above may ask, nothing else. A request names no paths and can not lower a guard.",
+        "The ECU above takes nobody's host key on trust: `ssh-keyscan` prints the line for its "
+        "`/boot/ota/known_hosts`. Files of ssh's own configuration are not read.",
+    ),
+    "status": (
+        "An ECU that does not answer within 20 s, can not be reached, or is only known by "
+        "`available_ecu_ids` is shown with the reason; `unreachable_since` counts from when "
+        "`ota status` first missed it, run as root.",
+    ),
     "image serve": ("For development only: its certificate is made anew at each start.",),
     "image build": (
         "The same tree gives the same bytes. `created` is set by `ota image sign`, from "
@@ -70,7 +92,11 @@ _ECU_INFO = (
     ("format_version", "`1`."),
     ("ecu_id", "The name of this ECU; required. Without a file it is `autoware`."),
     ("ip_addr", "Address that local servers bind to; default `localhost`."),
-    ("secondaries", "List of `ecu_id` and `ip_addr` of ECUs below. Not updated by this version."),
+    ("secondaries", "List of the ECUs below, each with `ecu_id`, `ip_addr` (an address or a host "
+     "name) and optionally `ssh_user`, `ssh_port` and `identity_file` (our key, an absolute path). "
+     "`ota status` asks them and `ota update` updates them; they may have their own. Their host "
+     "keys are taken from `/boot/ota/known_hosts`, which both slots see, or without that file from "
+     "the system's."),
     ("available_ecu_ids", "All ECUs below and including this one; default this one."),
     ("bootloader", "`auto` (default), `grub`, or `directory` (a marker file, for containers)."),
     ("slots", "`a` and `b`, each one of `device: PARTUUID=...` (or `UUID=`, `LABEL=`, `/dev/...`), "

@@ -8,13 +8,15 @@ from types import TracebackType
 from typing import Dict, Mapping, Optional, Tuple, Type
 
 from ..errors import OtaError
-from ..events import Event, Note, PhaseStarted, Progress, Warned
+from ..events import Alive, Event, Hello, Note, OfEcu, PhaseStarted, Progress, Ready
 from .stream import Stream
-from .words import event_line
+from .words import event_line, is_warning
 
 
 def event_object(event: Event) -> Dict[str, object]:
     """An event as a JSON object."""
+    if isinstance(event, OfEcu):
+        return {**event_object(event.event), "ecu_id": event.ecu_id}
     if isinstance(event, PhaseStarted):
         return {"event": "phase", "phase": event.phase.value, "text": event.text}
     if isinstance(event, Progress):
@@ -24,6 +26,15 @@ def event_object(event: Event) -> Dict[str, object]:
         }  # fmt: skip
     if isinstance(event, Note):
         return {"event": "note", "text": event.text}
+    if isinstance(event, Hello):
+        return {
+            "event": "hello", "schema": event.schema, "version": event.version,
+            "ecu_id": event.ecu_id,
+        }  # fmt: skip
+    if isinstance(event, Alive):
+        return {"event": "alive"}
+    if isinstance(event, Ready):
+        return {"event": "ready", "ecus": list(event.ecus)}
     return {"event": "warning", "text": event.text}
 
 
@@ -52,9 +63,7 @@ class JsonOutput:
         with self._lock:
             if self._with_events:
                 self._line(event_object(event))
-            elif isinstance(event, Warned) or (
-                self._verbosity > 0 and not isinstance(event, Progress)
-            ):
+            elif is_warning(event) or (self._verbosity > 0 and event_line(event, False)):
                 print(event_line(event, False), file=self._err, flush=True)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:

@@ -1,10 +1,10 @@
-"""Live progress on a terminal: one bar for the current phase, notes above it."""
+"""Live progress on a terminal: one bar for the current phase of each ECU, notes above them."""
 
 from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import IO, Mapping, Optional, Tuple, Type, cast
+from typing import IO, Dict, Mapping, NamedTuple, Optional, Tuple, Type, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -20,12 +20,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ..core.text import printable
 from ..errors import OtaError
-from ..events import Event, Phase, PhaseStarted, Progress, Warned
+from ..events import Event, Phase, PhaseStarted, Progress
 from .plain import PlainOutput
 from .stream import Stream
-from .words import event_line
+from .words import event_line, is_warning, of_ecu
+
+
+class _Row(NamedTuple):
+    """The bar of an ECU."""
+
+    phase: Phase
+    task: TaskID
 
 
 class LiveOutput:
@@ -40,11 +46,10 @@ class LiveOutput:
         self._verbosity = verbosity
         self._color = color
         self._bars = Bars(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
             TransferSpeedColumn(), TimeRemainingColumn(), console=console, transient=True,
         )  # fmt: skip
-        self._task: Optional[TaskID] = None
-        self._phase: Optional[Phase] = None
+        self._rows: Dict[str, _Row] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> LiveOutput:
@@ -61,27 +66,31 @@ class LiveOutput:
 
     def emit(self, event: Event) -> None:
         with self._lock:
-            if isinstance(event, Progress):
-                self._advance(event)
+            ecu_id, inner = of_ecu(event)
+            if isinstance(inner, Progress):
+                self._advance(ecu_id, inner)
                 return
-            if isinstance(event, PhaseStarted):
-                self._drop()
-            if self._verbosity >= 0 or isinstance(event, Warned):
-                self._console.print(Text.from_ansi(event_line(event, self._color)))
+            if isinstance(inner, PhaseStarted):
+                self._drop(ecu_id)
+            line = event_line(event, self._color)
+            if line and (self._verbosity >= 0 or is_warning(event)):
+                self._console.print(Text.from_ansi(line))
 
-    def _advance(self, event: Progress) -> None:
+    def _advance(self, ecu_id: str, event: Progress) -> None:
         if self._verbosity < 0:
             return
-        if self._task is None or event.phase is not self._phase:
-            self._drop()
-            self._phase = event.phase
-            self._task = self._bars.add_task(printable(event.phase.value), total=event.total_bytes)
-        self._bars.update(self._task, completed=event.done_bytes)
+        row = self._rows.get(ecu_id)
+        if row is None or row.phase is not event.phase:
+            self._drop(ecu_id)
+            text = f"{ecu_id} {event.phase.value}".strip()
+            row = _Row(event.phase, self._bars.add_task(text, total=event.total_bytes))
+            self._rows[ecu_id] = row
+        self._bars.update(row.task, completed=event.done_bytes)
 
-    def _drop(self) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
+    def _drop(self, ecu_id: str) -> None:
+        row = self._rows.pop(ecu_id, None)
+        if row is not None:
+            self._bars.remove_task(row.task)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
         self._plain.result(document, lines)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
-from typing import Callable, Mapping, Optional, Tuple, Type
+from typing import Callable, Dict, Mapping, Optional, Tuple, Type
 
 from ..core.text import printable
 from ..errors import OtaError
-from ..events import Event, Phase, Progress, Warned
+from ..events import Event, Phase, Progress
 from .stream import Stream
-from .words import event_line, failure_lines
+from .words import event_line, failure_lines, is_warning, of_ecu
 
 
 class Cadence:
@@ -43,7 +43,7 @@ class PlainOutput:
         self._err = err
         self._verbosity = verbosity
         self._color = color
-        self._cadence = Cadence(time.monotonic)
+        self._cadences: Dict[str, Cadence] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> PlainOutput:
@@ -62,14 +62,19 @@ class PlainOutput:
             self._show(event)
 
     def _show(self, event: Event) -> None:
-        if self._verbosity < 0 and not isinstance(event, Warned):
+        if self._verbosity < 0 and not is_warning(event):
             return
-        if isinstance(event, Progress):
-            if self._cadence.due(event):
-                percent = event.done_bytes * 100 // event.total_bytes
-                print(f"{event.phase.value}: {percent} %", file=self._err, flush=True)
+        ecu_id, inner = of_ecu(event)
+        if isinstance(inner, Progress):
+            cadence = self._cadences.setdefault(ecu_id, Cadence(time.monotonic))
+            if cadence.due(inner):
+                percent = inner.done_bytes * 100 // inner.total_bytes
+                text = f"{inner.phase.value}: {percent} %"
+                print(f"{ecu_id}: {text}" if ecu_id else text, file=self._err, flush=True)
             return
-        print(event_line(event, self._color), file=self._err, flush=True)
+        line = event_line(event, self._color)
+        if line:
+            print(line, file=self._err, flush=True)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
         for line in lines:

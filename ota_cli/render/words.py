@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Tuple
 
 from ..core.text import printable
 from ..errors import Footprint, OtaError
-from ..events import Event, Note, PhaseStarted, Warned
+from ..events import Event, Note, OfEcu, PhaseStarted, Plain, Warned
 
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
 def event_line(event: Event, color: bool) -> str:
-    """The line of an event that has one; empty for progress."""
+    """The line of an event that has one; empty for those without words."""
+    if isinstance(event, OfEcu):
+        line = event_line(event.event, color)
+        return f"{printable(event.ecu_id)}: {line}" if line else ""
     if isinstance(event, PhaseStarted):
         return f"{printable(event.text)} ..."
     if isinstance(event, Note):
@@ -20,6 +23,18 @@ def event_line(event: Event, color: bool) -> str:
     if isinstance(event, Warned):
         return f"{_painted('warning:', _YELLOW, color)} {printable(event.text)}"
     return ""
+
+
+def of_ecu(event: Event) -> Tuple[str, Plain]:
+    """The ECU on which `event` happens, empty for this one, and what that is."""
+    if isinstance(event, OfEcu):
+        return printable(event.ecu_id), event.event
+    return "", event
+
+
+def is_warning(event: Event) -> bool:
+    """Whether this is told even to those who want to hear little."""
+    return isinstance(of_ecu(event)[1], Warned)
 
 
 def failure_lines(error: OtaError, color: bool) -> List[str]:

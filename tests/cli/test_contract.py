@@ -151,12 +151,17 @@ def test_quick_verbs_import_nothing_heavy(words: tuple[str, ...], device: Path) 
 
 def test_secondaries_are_shown_and_never_silently_left_out(device: Path, server: Server) -> None:
     info = device / "boot/ota/ecu_info.yml"
-    info.write_text(f"{info.read_text()}secondaries:\n- {{ecu_id: arm, ip_addr: 10.0.0.2}}\n")
+    nobody = "{ecu_id: arm, ip_addr: 127.0.0.1, ssh_port: 1}"
+    info.write_text(f"{info.read_text()}secondaries: [{nobody}]\n")
     status = ota("status", "--root", device, "--json")
-    assert [ecu["ecu_id"] for ecu in status.result["ecus"]] == ["arm"]
-    done = ota("update", "--root", device, "--version", f"{server.url}v2/")
-    assert done.code == 78
-    assert "secondaries" in done.err
+    [arm] = status.result["ecus"]
+    assert (arm["ecu_id"], arm["reachable"]) == ("arm", False)
+    assert arm["error"]["slug"] in ("ecu-unreachable", "ecu-silent")
+    at = ("--root", device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
+    done = ota("update", *at, "--json")
+    assert done.code == 16
+    assert "ECU arm at 127.0.0.1" in done.document["error"]["message"]
+    assert ota("status", "--root", device, "--no-ecus", "--json").result["next"] == "a"
 
 
 def test_the_demo_runs_and_leaves_nothing(tmp_path: Path) -> None:

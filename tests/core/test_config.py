@@ -126,6 +126,29 @@ def test_a_name_that_looks_like_a_number_or_a_date_is_taken_as_written(text: str
     assert ecu(f"ecu_id: {text}").ecu_id == text
 
 
+P1 = "{ecu_id: p1, ip_addr: 10.0.0.2}"
+#: Each would be another word, option, path or host where it is used.
+BAD_SECONDARIES = (
+    "ecu_id: '../p1', ip_addr: 10.0.0.2",
+    "ecu_id: 'p 1', ip_addr: 10.0.0.2",
+    "ecu_id: p%31, ip_addr: 10.0.0.2",
+    "ecu_id: p1, ip_addr: -oProxyCommand=reboot",
+    "ecu_id: p1, ip_addr: root@10.0.0.2",
+    "ecu_id: p1, ip_addr: 'fe80::1%eth0;reboot'",
+    "ecu_id: p1, ip_addr: 10.0.0.2 reboot",
+    "ecu_id: p1, ip_addr: 10.0.0.2, ssh_user: -l",
+    "ecu_id: p1, ip_addr: 10.0.0.2, ssh_user: 'a b'",
+    "ecu_id: p1, ip_addr: 10.0.0.2, identity_file: key",
+    "ecu_id: p1, ip_addr: 10.0.0.2, ssh_usr: root",
+)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.2", "fe80::1%eth0", "fd00::2", "p1.local", "p1"])
+def test_a_secondary_is_found_by_address_or_name(address: str) -> None:
+    info = ecu(f"ecu_id: main\nsecondaries: [{{ecu_id: p1, ip_addr: '{address}', x: y}}]")
+    assert info.secondaries == (Secondary("p1", address),)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -145,6 +168,9 @@ def test_a_name_that_looks_like_a_number_or_a_date_is_taken_as_written(text: str
         "ecu_id: main\nsecondaries: [{ecu_id: p1}]",
         "ecu_id: main\nsecondaries: [{ecu_id: p1, ip_addr: 10.0.0.2, ssh_port: 70000}]",
         "ecu_id: main\nsecondaries: [{ecu_id: p1, ip_addr: 10.0.0.2, ssh_port: '²²'}]",
+        *(f"ecu_id: main\nsecondaries: [{{{keys}}}]" for keys in BAD_SECONDARIES),
+        f"ecu_id: main\nsecondaries: [{P1}, {P1}]",
+        f"ecu_id: p1\nsecondaries: [{P1}]",
         "ecu_id: main\nslots: {a: {device: /dev/sda2}}",
         "ecu_id: main\nslots: {a: {device: sda2}, b: {device: /dev/sda3}}",
         "ecu_id: main\nslots: {a: {device: /dev/sda2}, b: {device: /dev/sda2}}",

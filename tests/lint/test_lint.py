@@ -27,7 +27,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("fit", "setup"),
     ("trial", "provision", "image", "status"),
     ("update",),
-    ("proxy",),
+    ("proxy", "fleet"),
     ("demo",),
     ("render",),
     ("cli",),

@@ -34,7 +34,7 @@ http {{
     uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
     default_type application/octet-stream;
     server {{
-        listen 127.0.0.1:{port} ssl{listen};
+        listen {address}:{port} ssl{listen};
         ssl_certificate {base}/cert.pem;
         ssl_certificate_key {base}/key.pem;
         root {root};
@@ -47,17 +47,19 @@ http {{
 class Nginx:
     """Serves `directory` while its `with` block runs; `url` and `cacert` as for clients.
 
-    `host`: the address clients know it by; it always listens on loopback. `unsent_bytes`: how
-    much of a body may wait in the kernel, where it counts as sent; None: as much as that likes.
-    `ciphers`: of TLS 1.3, the only ones it agrees to; empty: all.
+    `host`: the address clients know it by; it listens on loopback, or at `host` within a network
+    `namespace`. `unsent_bytes`: how much of a body may wait in the kernel, where it counts as
+    sent; None: as much as that likes. `ciphers`: of TLS 1.3, the only ones it agrees to.
     """
 
     def __init__(
-        self, directory: Path, host: str = "127.0.0.1", *,
-        unsent_bytes: Optional[int] = None, ciphers: str = "",
+        self, directory: Path, host: str = "127.0.0.1", *, unsent_bytes: Optional[int] = None,
+        namespace: Optional[str] = None, ciphers: str = "",
     ) -> None:  # fmt: skip
         self._directory = directory
         self._host = host
+        self._inside = ["ip", "netns", "exec", namespace] if namespace else []
+        self._address = host if namespace else "127.0.0.1"
         self._ciphers = f"ssl_conf_command Ciphersuites {ciphers};" if ciphers else ""
         self._listen = f" sndbuf={unsent_bytes}" if unsent_bytes else ""
 
@@ -72,8 +74,9 @@ class Nginx:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         config = _CONFIG.format(
-            base=base, port=port, root=self._directory, listen=self._listen, ciphers=self._ciphers
-        )
+            base=base, address=self._address, port=port, root=self._directory,
+            listen=self._listen, ciphers=self._ciphers,
+        )  # fmt: skip
         if os.geteuid() == 0:
             config = f"user root;\n{config}"
         (base / "nginx.conf").write_text(config)
@@ -81,11 +84,12 @@ class Nginx:
         self.url = f"https://{self._host}:{port}/"
         self._log = base / "access.log"
         program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin") or "nginx"
+        files = ["-p", str(base), "-c", str(base / "nginx.conf"), "-e", str(base / "e")]
         self._process = subprocess.Popen(
-            [program, "-p", str(base), "-c", str(base / "nginx.conf"), "-e", str(base / "e")],
+            [*self._inside, program, *files],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
-        self._wait(port)
+        self._wait(base / "pid")
         return self
 
     def __exit__(
@@ -117,16 +121,12 @@ class Nginx:
     def _lines(self) -> List[str]:
         return self._log.read_text().splitlines()
 
-    def _wait(self, port: int) -> None:
-        """Until it listens; it has no other way to say so in the foreground."""
+    def _wait(self, pid_file: Path) -> None:
+        """Until it listens: only then it writes its number."""
         deadline = time.monotonic() + 20
-        while True:
+        while not (pid_file.exists() and pid_file.read_text().strip()):
             assert self._process.poll() is None, "nginx ended: " + str(
                 self._process.communicate()[1]
             )
-            with socket.socket() as probe:
-                probe.settimeout(1)
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
             assert time.monotonic() < deadline, "nginx does not listen"
             time.sleep(0.02)

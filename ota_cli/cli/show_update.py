@@ -1,0 +1,101 @@
+"""What an update did, as a document and as lines for people."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, List
+
+from .show import Document, plan_bytes, plan_files, size
+
+if TYPE_CHECKING:
+    from ..fleet.report import EcuUpdated
+    from ..fleet.update import FleetUpdated
+    from ..update import Updated
+
+
+def update_document(done: Updated) -> Document:
+    """The `result` of an update of one ECU."""
+    return {
+        "version": done.version,
+        "image_id": done.image.image_id,
+        "slot": done.slot,
+        "up_to_date": done.up_to_date,
+        "taken_back": done.taken_back,
+        "armed": done.armed,
+        "files": plan_files(done.plan),
+        "bytes": plan_bytes(done.plan, done.downloaded_bytes),
+        "seconds": done.seconds,
+        "carried": done.carried,
+        "owners_applied": os.geteuid() == 0,
+        "verify_local": done.verify_local,
+    }
+
+
+def update_lines(done: Updated, reboot: bool) -> List[str]:
+    """The same for people."""
+    if done.plan is None:
+        if done.taken_back is None:
+            return [f"{done.version} runs already: nothing to do."]
+        return [f"{done.version} runs already; slot {done.taken_back} is not tried any more."]
+    files, counts = plan_files(done.plan), plan_bytes(done.plan, done.downloaded_bytes)
+    lines = [
+        f"{done.version} is {'armed' if done.armed else 'staged'} in slot {done.slot}.",
+        "  files: " + ", ".join(f"{count} {kind}" for kind, count in files.items()),
+        f"  bytes: {size(int(str(counts['downloaded'])))} downloaded, "
+        f"{size(int(str(counts['reused'])))} reused; {done.seconds:.1f} s",
+    ]
+    if done.verify_local == "stat":
+        lines.append("  files that nobody changed were not read again (verify_local: stat)")
+    if os.geteuid() != 0:
+        lines.append("  owners were not applied: not run as root")
+    if not done.armed:
+        lines.append("Run `ota activate` to boot it next.")
+    elif not reboot:
+        lines.append("Reboot to try it; `ota rollback` takes it back until then.")
+    return lines
+
+
+def fleet_document(done: FleetUpdated) -> Document:
+    """The `result` of an update of many ECUs: that of this one, and those below; `fleet.report`
+    reads it. The keys of this one are missing where it was left out."""
+    own = update_document(done.own) if done.own else {"version": None, "slot": None}
+    return {
+        **own, "ecu_ids": list(done.ecu_ids), "ecus": [_below(each) for each in done.below],
+    }  # fmt: skip
+
+
+def fleet_lines(done: FleetUpdated) -> List[str]:
+    """The same for people."""
+    lines = [line for each in done.below for line in _lines_below(each)]
+    lines += update_lines(done.own, reboot=True) if done.own else []
+    if (done.own and done.own.armed) or any(map(_is_any_armed, done.below)):
+        lines.append("Reboot the ECUs to try it; `ota rollback` on each takes it back until then.")
+    return lines
+
+
+def _is_any_armed(ecu: EcuUpdated) -> bool:
+    return ecu.armed or any(map(_is_any_armed, ecu.below))
+
+
+def _below(ecu: EcuUpdated) -> Document:
+    return {
+        "ecu_id": ecu.ecu_id,
+        "version": ecu.version,
+        "slot": ecu.slot,
+        "armed": ecu.armed,
+        "up_to_date": ecu.up_to_date,
+        "bytes": {"downloaded": ecu.downloaded_bytes},
+        "ecu_ids": list(ecu.ecu_ids),
+        "ecus": [_below(each) for each in ecu.below],
+    }
+
+
+def _lines_below(ecu: EcuUpdated) -> List[str]:
+    below = [line for each in ecu.below for line in _lines_below(each)]
+    if ecu.version is None:
+        return below
+    done = f"{'armed' if ecu.armed else 'staged'} in slot {ecu.slot}"
+    if ecu.up_to_date:
+        return [*below, f"{ecu.ecu_id}: {ecu.version} runs already."]
+    size_text = size(ecu.downloaded_bytes)
+    return [*below, f"{ecu.ecu_id}: {ecu.version} is {done}; {size_text} downloaded."]

@@ -1,0 +1,85 @@
+"""`ota ssh-gate`: the one command that an ECU above this one may run here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..core.protocol import SCHEMA
+from ..core.requests import AskDisarm, AskStatus, AskUpdate
+from ..errors import EcusDiffer
+from ..events import Hello, Ready
+from ..fleet.gate import Lifeline, alive, require_gate_command, require_no_circle
+from ..model import Device
+from ..probe import probe
+from .options import Call, Result, command
+from .request import Source, device_net
+from .show_update import fleet_document
+from .status import document
+
+if TYPE_CHECKING:
+    from ..update import Agreement, Updated
+
+
+@command("ssh-gate", output="jsonl")
+def ssh_gate(call: Call) -> Result:
+    """Answer the ECU above, over SSH: a forced command for its key.
+
+    It reads one request, a JSON object, from standard input, and prints JSON lines. It ends when
+    standard input does: the ECU above is gone.
+    """
+    require_gate_command(os.environ.get("SSH_ORIGINAL_COMMAND"))
+    device = probe(call.root)
+    call.emit(Hello(SCHEMA, __version__, device.ecu.ecu_id))
+    lifeline = Lifeline(0)
+    with alive(call.emit):
+        request = lifeline.request()
+        require_no_circle(device.ecu.ecu_id, request)
+        if isinstance(request, AskStatus):
+            return _status(device, request)
+        if isinstance(request, AskUpdate):
+            return _update(call, device, request, lifeline)
+        return _disarm(call, device, request)
+
+
+def _status(device: Device, request: AskStatus) -> Result:
+    from ..fleet.tree import read_tree
+    from ..status import read_status
+
+    ecus = read_tree(device, request.budget_s, request.above)
+    return Result(document=document(read_status(device), ecus), lines=())
+
+
+def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) -> Result:
+    from .. import update as story
+    from ..fleet.update import update_all
+
+    own_request = story.Request(
+        url=request.url.replace("{ecu_id}", device.ecu.ecu_id),
+        net=device_net(Source(proxy=request.proxy), device), name=request.name,
+        stage_only=request.stage_only, allow_downgrade=request.allow_downgrade,
+        retry_failed=request.retry_failed, txn=request.txn,
+    )  # fmt: skip
+
+    def own(agreement: Agreement) -> Updated:
+        return story.update(device, own_request, call.emit, agreement)
+
+    def permission(ready: tuple[str, ...]) -> None:
+        call.emit(Ready(ready))
+        lifeline.await_go(request.txn)
+
+    done = update_all(device, request, own, permission, call.emit)
+    return Result(document=fleet_document(done), lines=())
+
+
+def _disarm(call: Call, device: Device, request: AskDisarm) -> Result:
+    from ..fleet.disarm import disarm_below, disarm_here
+    from ..fleet.link import Links
+
+    disarmed = disarm_here(device, request.txn, call.emit)
+    with Links(device) as links:
+        uncertain = disarm_below(device, links, request.txn, request.above)
+    if uncertain:
+        raise EcusDiffer("; ".join(each.why.message for each in uncertain))
+    return Result(document={"disarmed": disarmed}, lines=())

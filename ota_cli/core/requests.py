@@ -1,0 +1,183 @@
+"""What an ECU may ask of one below it: the whole list (DESIGN section 8). Pure.
+
+A request is one JSON object. It names no paths and lowers no guard; keys that are not known make
+it refused, for what is left out could be what matters.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Callable, Dict, Optional, Set, Tuple, Union
+
+from ..errors import UsageProblem
+from .protocol import (
+    SCHEMA,
+    BadLine,
+    Object,
+    flag,
+    number,
+    optional_text,
+    parse_object,
+    text,
+    texts,
+)
+from .urls import split_url
+
+_COMMON = {"schema", "verb", "above"}
+
+
+@dataclass(frozen=True)
+class AskStatus:
+    """What runs, there and below. `budget_s`: it must answer within so many seconds.
+
+    `above`: the ECUs this came through, the first one first.
+    """
+
+    above: Tuple[str, ...]
+    budget_s: int
+
+    verb = "status"
+
+    def fields(self) -> Object:
+        return {"budget_s": self.budget_s}
+
+
+@dataclass(frozen=True)
+class AskUpdate:
+    """Bring the image into the standby slot; then, unless `stage_only`, wait for `Go` to arm it.
+
+    `url` may hold `{ecu_id}`. `txn`: the transaction, the same on all ECUs. `ecus`: only these;
+    None: all. `proxy`: `http://host:port` to fetch through; None: straight from the server.
+    """
+
+    above: Tuple[str, ...]
+    txn: str
+    url: str
+    name: str = ""
+    ecus: Optional[Tuple[str, ...]] = None
+    stage_only: bool = False
+    allow_downgrade: bool = False
+    retry_failed: bool = False
+    proxy: Optional[str] = None
+
+    verb = "update"
+
+    def fields(self) -> Object:
+        return {
+            "txn": self.txn, "url": self.url, "name": self.name, "proxy": self.proxy,
+            "ecus": None if self.ecus is None else list(self.ecus),
+            "stage_only": self.stage_only, "allow_downgrade": self.allow_downgrade,
+            "retry_failed": self.retry_failed,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AskDisarm:
+    """Do not boot what transaction `txn` armed, there and below."""
+
+    above: Tuple[str, ...]
+    txn: str
+
+    verb = "disarm"
+
+    def fields(self) -> Object:
+        return {"txn": self.txn}
+
+
+@dataclass(frozen=True)
+class Go:
+    """The word to arm what was staged in transaction `txn`."""
+
+    txn: str
+
+
+Request = Union[AskStatus, AskUpdate, AskDisarm]
+
+
+def compose_go(go: Go) -> Object:
+    """The object that is sent in the session of an `AskUpdate`."""
+    return {"go": "arm", "txn": go.txn}
+
+
+def parse_go(line: bytes) -> Go:
+    """The word of the ECU above. Raises UsageProblem for any other."""
+    try:
+        found = parse_object(line)
+        if text(found, "go") != "arm" or set(found) != {"go", "txn"}:
+            raise BadLine("it is not the word to arm")
+        return Go(_txn(found))
+    except BadLine as error:
+        raise UsageProblem(f"the word can not be read: {error}", slug="request") from None
+
+
+def compose_request(request: Request) -> Object:
+    """The object that is sent."""
+    return {
+        "schema": SCHEMA, "verb": request.verb, "above": list(request.above), **request.fields(),
+    }  # fmt: skip
+
+
+def parse_request(line: bytes) -> Request:
+    """What the ECU above asks. Raises UsageProblem for all that is not on the list."""
+    try:
+        found = parse_object(line)
+        verb = text(found, "verb")
+        if number(found, "schema") != SCHEMA or verb not in _VERBS:
+            raise UsageProblem(f"`{verb}` is not what an ECU may ask of this ota", slug="request")
+        read, keys = _VERBS[verb]
+        unknown = set(found) - _COMMON - keys
+        if unknown:
+            raise UsageProblem(f"`{verb}` with {sorted(unknown)[0]!r} is not known", slug="request")
+        return read(found)
+    except BadLine as error:
+        raise UsageProblem(f"the request can not be read: {error}", slug="request") from None
+
+
+def _status(found: Object) -> Request:
+    return AskStatus(tuple(texts(found, "above")), number(found, "budget_s"))
+
+
+def _update(found: Object) -> Request:
+    return AskUpdate(
+        above=tuple(texts(found, "above")), txn=_txn(found), url=_url(found),
+        name=text(found, "name"),
+        ecus=None if found.get("ecus") is None else tuple(texts(found, "ecus")),
+        stage_only=flag(found, "stage_only"), allow_downgrade=flag(found, "allow_downgrade"),
+        retry_failed=flag(found, "retry_failed"), proxy=_proxy(found),
+    )  # fmt: skip
+
+
+def _disarm(found: Object) -> Request:
+    return AskDisarm(tuple(texts(found, "above")), _txn(found))
+
+
+def _txn(found: Object) -> str:
+    """It becomes a word of the kernel's command line."""
+    txn = text(found, "txn")
+    if not re.fullmatch(r"[0-9a-f]{12}", txn):
+        raise BadLine("txn is not a transaction")
+    return txn
+
+
+def _url(found: Object) -> str:
+    """A whole one: a bare name would mean the server of whoever reads it."""
+    url = text(found, "url")
+    if split_url(url.replace("{ecu_id}", "x")) is None:
+        raise BadLine("url is not a usable URL")
+    return url
+
+
+def _proxy(found: Object) -> Optional[str]:
+    proxy = optional_text(found, "proxy")
+    parts = split_url(proxy) if proxy else None
+    if proxy and (parts is None or parts.scheme != "http"):
+        raise BadLine("proxy is not http://host:port")
+    return proxy
+
+
+_VERBS: Dict[str, Tuple[Callable[[Object], Request], Set[str]]] = {
+    AskStatus.verb: (_status, {"budget_s"}),
+    AskUpdate.verb: (_update, set(AskUpdate((), "", "").fields())),
+    AskDisarm.verb: (_disarm, {"txn"}),
+}

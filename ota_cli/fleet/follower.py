@@ -1,0 +1,125 @@
+"""One ECU below on its way through an update: staged, then armed or let go.
+
+    staging ──> ready ──(arm)──> armed
+       │          └─(let go)──> staged only
+       └──> failed
+
+Its session stays open all the time: should this ECU die, so does the work there.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from typing import Tuple, Union
+
+from ..core.protocol import Answer, BadLine
+from ..core.requests import AskUpdate, Go, compose_go, compose_request
+from ..errors import OtaError
+from ..events import Emit, Note, OfEcu, Ready, Warned
+from ..model import Secondary
+from . import failures
+from .link import Link, Links, Session
+from .report import EcuUpdated, parse_updated
+
+#: How long an `ota` that is still ending there, after a broken connection, is waited for.
+_BUSY_S = 60.0
+_BUSY_PAUSE_S = 2.0
+
+
+class Follower:
+    """Follows `secondary` from the thread that calls `follow`; the rest is for other threads.
+
+    `ready`: the ECUs that wait for the word, or why not. `switched`: what came of one that was
+    told to arm, or that was only to stage; or why that is not known.
+    """
+
+    def __init__(self, links: Links, secondary: Secondary, request: AskUpdate, emit: Emit) -> None:
+        self.secondary = secondary
+        self.ready: Future[Tuple[str, ...]] = Future()
+        self.switched: Future[EcuUpdated] = Future()
+        self._links = links
+        self._request = request
+        self._emit = emit
+        self._word: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._was_let_go = threading.Event()
+
+    def tell_to_arm(self) -> None:
+        """The word, for one that is ready."""
+        self._word.put(True)
+
+    def let_go(self) -> None:
+        """No word will come: what is staged stays so."""
+        self._was_let_go.set()
+        self._word.put(False)
+
+    def follow(self) -> None:
+        """Returns when all is known of this ECU; failures are in the futures."""
+        try:
+            self._follow(self._links.to(self.secondary))
+        except OtaError as error:
+            self._warn(error)
+            self._settle(error)
+        finally:
+            self._settle(failures.lost(self.secondary, 0, ""))
+
+    def _warn(self, error: OtaError) -> None:
+        """Others may stage for long still: whoever waits may want to mend this one at once."""
+        if not self.ready.done() and not self._was_let_go.is_set():
+            warning = Warned(f"no ECU will be switched: {error.message}")
+            self._emit(OfEcu(self.secondary.ecu_id, warning))
+
+    def _settle(self, error: OtaError) -> None:
+        for future in (self.ready, self.switched):
+            if not future.done():
+                future.set_exception(error)
+
+    def _follow(self, link: Link) -> None:
+        give_up = time.monotonic() + _BUSY_S
+        while True:
+            with link.session(compose_request(self._request), math.inf) as session:
+                said = self._until_ready(session)
+                if isinstance(said, Ready):
+                    self.ready.set_result(said.ecus)
+                    self._emit(OfEcu(self.secondary.ecu_id, Note("ready to be switched")))
+                    if self._word.get():
+                        self._arm(session)
+                    return
+            if not _is_locked(said) or time.monotonic() > give_up:
+                self._take_answer(said)
+                return
+            if self._was_let_go.wait(_BUSY_PAUSE_S):
+                return
+
+    def _until_ready(self, session: Session) -> Union[Ready, Answer]:
+        while True:
+            said = session.next()
+            if isinstance(said, (Ready, Answer)):
+                return said
+            self._emit(said if isinstance(said, OfEcu) else OfEcu(self.secondary.ecu_id, said))
+
+    def _arm(self, session: Session) -> None:
+        session.say(compose_go(Go(self._request.txn)))
+        while True:
+            said = session.next()
+            if isinstance(said, Answer):
+                self._take_answer(said)
+                return
+
+    def _take_answer(self, answer: Answer) -> None:
+        if answer.error is not None:
+            raise failures.told(self.secondary, answer)
+        try:
+            found = parse_updated(answer.result, self.secondary.ecu_id)
+        except BadLine as error:
+            raise failures.nonsense(self.secondary, str(error)) from None
+        if not self.ready.done():
+            self.ready.set_result(found.ecu_ids)
+        self.switched.set_result(found)
+
+
+def _is_locked(said: Union[Ready, Answer]) -> bool:
+    return isinstance(said, Answer) and said.error is not None and said.error.slug == "locked"

@@ -1,0 +1,153 @@
+"""The documents of another ECU's `ota status` and `ota update`, read back into values. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple
+
+from ..core.outcome import Verdict
+from ..core.protocol import (
+    BadLine,
+    Complaint,
+    Object,
+    flag,
+    mapping,
+    number,
+    objects,
+    optional_text,
+    text,
+    texts,
+)
+from ..core.record import Transaction
+from ..core.text import printable
+from ..model import SLOT_NAMES, SlotName
+from ..status import SlotStatus, Status
+
+_MAX_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Ecu:
+    """An ECU below this one. `status` None: it gave no answer, and `trouble` says why.
+
+    `ip_addr`: empty where only its name is known. `unreachable_since`: when that was first seen.
+    """
+
+    ecu_id: str
+    ip_addr: str
+    status: Optional[Status]
+    below: Tuple[Ecu, ...] = ()
+    trouble: Optional[Complaint] = None
+    unreachable_since: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class EcuUpdated:
+    """What an update did on an ECU below. `version` None: it was left out, some below were not.
+
+    `ecu_ids`: it, if it took part, and all below it that did.
+    """
+
+    ecu_id: str
+    version: Optional[str]
+    slot: Optional[SlotName]
+    armed: bool
+    up_to_date: bool
+    downloaded_bytes: int
+    ecu_ids: Tuple[str, ...]
+    below: Tuple[EcuUpdated, ...]
+
+
+def parse_updated(found: Object, ecu_id: str, depth: int = 0) -> EcuUpdated:
+    """What the `result` of an update on `ecu_id` says. Raises BadLine."""
+    _require_depth(depth)
+    took_part = optional_text(found, "version") is not None
+    return EcuUpdated(
+        ecu_id=ecu_id,
+        version=optional_text(found, "version"),
+        slot=_slot_name(found, "slot"),
+        armed=flag(found, "armed"),
+        up_to_date=flag(found, "up_to_date"),
+        downloaded_bytes=number(mapping(found, "bytes"), "downloaded") if took_part else 0,
+        ecu_ids=tuple(map(printable, texts(found, "ecu_ids"))),
+        below=tuple(
+            parse_updated(each, text(each, "ecu_id"), depth + 1) for each in objects(found, "ecus")
+        ),
+    )
+
+
+def parse_status(found: Object) -> Status:
+    """The status in a `result`. Raises BadLine."""
+    verdict = mapping(found, "verdict")
+    slots = mapping(found, "slots")
+    return Status(
+        ecu_id=text(found, "ecu_id"),
+        running=_slot_name(found, "running"),
+        next=_slot_name(found, "next"),
+        slots={name: _slot(mapping(slots, name)) for name in SLOT_NAMES if name in slots},
+        verdict=Verdict(text(verdict, "code"), text(verdict, "text"), text(verdict, "hint")),
+        last_update=_transaction(mapping(found, "last_update")),
+        boot_problem=text(found, "boot_problem"),
+        warnings=tuple(text({"warning": each}, "warning") for each in texts(found, "warnings")),
+    )
+
+
+def parse_ecus(found: Object, depth: int = 0) -> Tuple[Ecu, ...]:
+    """The ECUs below the one whose document this is. Raises BadLine."""
+    _require_depth(depth)
+    return tuple(_ecu(each, depth) for each in objects(found, "ecus"))
+
+
+def _require_depth(depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise BadLine(f"its ECUs are nested more than {_MAX_DEPTH} deep")
+
+
+def _ecu(found: Object, depth: int) -> Ecu:
+    error = mapping(found, "error")
+    complaint = Complaint(text(error, "slug"), text(error, "message"), text(error, "hint"))
+    return Ecu(
+        ecu_id=text(found, "ecu_id"),
+        ip_addr=text(found, "ip_addr"),
+        status=None if error else parse_status(found),
+        below=parse_ecus(found, depth + 1),
+        trouble=complaint if error else None,
+        unreachable_since=optional_text(found, "unreachable_since"),
+    )
+
+
+def _slot_name(found: Object, key: str) -> Optional[SlotName]:
+    name = optional_text(found, key)
+    if name is not None and name not in SLOT_NAMES:
+        raise BadLine(f"{key} names no slot")
+    return name
+
+
+def _slot(found: Object) -> SlotStatus:
+    return SlotStatus(
+        optional_text(found, "version"), text(found, "state"), text(found, "device"),
+        optional_text(found, "since"),
+    )  # fmt: skip
+
+
+def _transaction(found: Object) -> Optional[Transaction]:
+    if not found:
+        return None
+    to_slot = _slot_name(found, "to")
+    if to_slot is None:
+        raise BadLine("its last update was to no slot")
+    return Transaction(
+        txn=text(found, "txn"), kind=text(found, "kind"), phase=text(found, "outcome"),
+        from_slot=_slot_name(found, "from"), to_slot=to_slot, image_id=None,
+        version=optional_text(found, "version"), started=text(found, "started"),
+        ended=optional_text(found, "ended"), reason=text(found, "reason"),
+        output=text(found, "output"),
+    )  # fmt: skip
+
+
+def ids_of(ecus: Tuple[Ecu, ...]) -> Dict[str, Ecu]:
+    """All ECUs of a tree by name."""
+    found: Dict[str, Ecu] = {}
+    for each in ecus:
+        found.update({each.ecu_id: each, **ids_of(each.below)})
+    return found

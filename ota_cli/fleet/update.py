@@ -1,0 +1,196 @@
+"""The update of many ECUs: all of them are switched, or none.
+
+    stage      every ECU below, in parallel with this one                        standby slots
+    require    all are ready; one that is not ends it here, and none is switched
+    permit     the ECU above gives the word; the main ECU gives it to itself
+    arm below  each secondary arms what is below it, then itself                 boot orders there
+    arm        this ECU, last                                                    boot order here
+
+Anything that fails from `arm below` on takes back what was armed, also on an ECU of which it is
+not known whether it was: it is asked again and again, and named if that stays uncertain.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Type
+
+from ..core.requests import AskUpdate
+from ..errors import EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
+from ..events import Emit
+from ..model import Device, Secondary
+from ..update import Agreement, Updated
+from .disarm import Uncertain, disarm_below
+from .follower import Follower
+from .link import Links
+from .report import EcuUpdated
+
+#: Asks whoever is above for the word to arm; is told which ECUs are ready. Raises to refuse.
+Permission = Callable[[Tuple[str, ...]], None]
+
+
+@dataclass(frozen=True)
+class FleetUpdated:
+    """What came of it. `own` None: this ECU was left out. `ecu_ids`: all that took part."""
+
+    own: Optional[Updated]
+    below: Tuple[EcuUpdated, ...]
+    ecu_ids: Tuple[str, ...]
+
+
+def update_all(
+    device: Device,
+    order: AskUpdate,
+    own: Callable[[Agreement], Updated],
+    permission: Permission,
+    emit: Emit,
+) -> FleetUpdated:
+    """Updates this ECU by `own` and those below as `order` says.
+
+    Raises EcuFailed, naming each ECU that failed, when none was switched; EcusDiffer where that
+    is not certain; and what `own` raises.
+    """
+    takes_part = order.ecus is None or device.ecu.ecu_id in order.ecus
+    request = replace(order, above=(*order.above, device.ecu.ecu_id))
+    with Links(device) as links, Crew(device, links, request, emit) as crew:
+        mine = (device.ecu.ecu_id,) if takes_part else ()
+
+        @contextmanager
+        def agreement() -> Iterator[None]:
+            ready = (*mine, *crew.ready())
+            _require_named(order, ready, device)
+            permission(ready)
+            with crew.armed():
+                yield
+
+        updated = None
+        if takes_part:
+            updated = own(agreement)
+        elif not order.stage_only:
+            with agreement():
+                pass
+        ecu_ids = (*mine, *crew.ready())
+        _require_named(order, ecu_ids, device)
+        return FleetUpdated(updated, crew.switched(), ecu_ids)
+
+
+class Crew:
+    """The followers of all secondaries that may take part, while the block runs.
+
+    One that fails does not stop the others from staging: what they fetched is kept for the next
+    run. The end of the block lets go those that were not told to arm.
+    """
+
+    def __init__(self, device: Device, links: Links, request: AskUpdate, emit: Emit) -> None:
+        self._device = device
+        self._links = links
+        self._request = request
+        self._followers = [Follower(links, each, request, emit) for each in _asked(device, request)]
+        self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._followers)))
+
+    def __enter__(self) -> Crew:
+        self._threads = [self._pool.submit(each.follow) for each in self._followers]
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        for each in self._followers:
+            each.let_go()
+        if kind is not None:
+            self._links.abandon()
+        self._pool.shutdown(wait=True)
+        for thread in self._threads:
+            thread.result()  # a bug in a follower is one of ours
+
+    def ready(self) -> Tuple[str, ...]:
+        """The ECUs that are ready, once all are. Raises EcuFailed."""
+        failed = [e for e in (each.ready.exception() for each in self._followers) if e is not None]
+        if failed:
+            raise _none_switched(failed)
+        return tuple(name for each in self._followers for name in each.ready.result())
+
+    def switched(self) -> Tuple[EcuUpdated, ...]:
+        """What came of each. Raises EcuFailed."""
+        failed = [e for e in (each.switched.exception() for each in self._followers) if e]
+        if failed:
+            raise _none_switched(failed)
+        return tuple(each.switched.result() for each in self._followers)
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """All are armed while the block arms this ECU; if it fails, or one of them does, none is.
+
+        Raises EcuFailed, and EcusDiffer where it is not certain that none is.
+        """
+        for each in self._followers:
+            each.tell_to_arm()
+        is_done = False
+        try:
+            self.switched()
+            yield
+            is_done = True
+        finally:
+            if not is_done:
+                self._take_back(sys.exc_info()[1])
+
+    def _take_back(self, cause: Optional[BaseException]) -> None:
+        """Disarms all that were told to arm, because of `cause`."""
+        secondaries = [each.secondary for each in self._followers]
+        uncertain = disarm_below(
+            self._device, self._links, self._request.txn, self._request.above[:-1], secondaries
+        )
+        if uncertain:
+            raise _differ(uncertain, cause)
+
+
+def _asked(device: Device, request: AskUpdate) -> Sequence[Secondary]:
+    """The secondaries that are named, and, where a name is not among ours, those that may know
+    it."""
+    ours = {device.ecu.ecu_id, *(each.ecu_id for each in device.ecu.secondaries)}
+    if request.ecus is None or set(request.ecus) - ours:
+        return device.ecu.secondaries
+    return [each for each in device.ecu.secondaries if each.ecu_id in request.ecus]
+
+
+def _require_named(order: AskUpdate, found: Sequence[str], device: Device) -> None:
+    """On the main ECU: every ECU that was named, or is known to be there, is among `found`."""
+    if order.above:
+        return
+    wanted = device.ecu.available_ecu_ids if order.ecus is None else order.ecus
+    missing = [each for each in wanted if each not in found]
+    if not missing:
+        return
+    if order.ecus is not None:
+        raise UsageProblem(f"no ECU is called {missing[0]}", hint="`ota status` shows them all")
+    raise EcuFailed(
+        f"ECU {missing[0]} is in `available_ecu_ids`, but no ECU lists it: none was switched",
+        hint="correct ecu_info.yml here, or `secondaries` of the ECU above it",
+    )
+
+
+def _none_switched(failed: Sequence[BaseException]) -> EcuFailed:
+    told = [each for each in failed if isinstance(each, OtaError)]
+    assert len(told) == len(failed)
+    return EcuFailed(
+        f"no ECU was switched: {'; '.join(each.message for each in told)}", hint=told[0].hint
+    )
+
+
+def _differ(uncertain: Sequence[Uncertain], cause: Optional[BaseException]) -> EcusDiffer:
+    names = ", ".join(each.ecu_id for each in uncertain)
+    reasons: List[str] = [each.why.message for each in uncertain]
+    why = cause.message if isinstance(cause, OtaError) else "interrupted"
+    error = EcusDiffer(
+        f"{why}; and it is not known whether {names} would boot the new system, all other ECUs "
+        f"stay with the old one: {'; '.join(reasons)}"
+    )
+    error.footprint = Footprint.BOOT
+    return error

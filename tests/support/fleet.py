@@ -1,0 +1,165 @@
+"""A vehicle: ECUs in network namespaces, each a device with a real sshd, and an image server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
+
+from tests.conftest import copy_tree
+from tests.support.bench import BASE, DIRECTORY_SLOTS, Ran, environment
+from tests.support.network import Network, network
+from tests.support.sshd import Sshd, make_key
+
+#: Who is below whom; `main` is above all.
+BELOW: Mapping[str, Sequence[str]] = {"main": ("p1", "p2", "p3"), "p1": ("p1x",)}
+
+
+@dataclass(frozen=True)
+class Running:
+    """An `ota` under way, with its events."""
+
+    process: subprocess.Popen[bytes]
+
+    def until(self, ecu_id: str, **wanted: object) -> Dict[str, Any]:
+        """The next event of `ecu_id`, empty for the ECU it runs on, that has these values."""
+        for event in self._objects():
+            if event.get("ecu_id", "") == ecu_id and wanted.items() <= event.items():
+                return event
+        raise AssertionError(f"it ended without {wanted} of {ecu_id}")
+
+    def until_ready(self, *ecu_ids: str) -> None:
+        """Until each of them waits for the word."""
+        left = set(ecu_ids)
+        for event in self._objects():
+            if event.get("text") == "ready to be switched":
+                left.discard(event["ecu_id"])
+            if not left:
+                return
+        raise AssertionError(f"it ended, and {left} were not ready")
+
+    def document(self) -> Dict[str, Any]:
+        """What it said last, at its end."""
+        *_, last = self._objects()
+        self.process.wait(timeout=20)
+        return last
+
+    def _objects(self) -> Iterator[Dict[str, Any]]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            yield json.loads(line)
+
+
+@dataclass(frozen=True)
+class EcuBench:
+    """One ECU: its device, its namespace, and the sshd it is asked by."""
+
+    name: str
+    root: Path
+    namespace: str
+    sshd: Sshd
+
+    def ota(self, *words: object) -> Ran:
+        """Runs `ota` on this ECU to its end."""
+        done = subprocess.run(
+            self.argv(*words), capture_output=True, env=environment(), check=False, timeout=300
+        )
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def limit_rate(self, rate: str) -> None:
+        """From now on it downloads no faster, so that there is time to break things."""
+        settings = self.root / "etc/ota/ota.yml"
+        settings.write_text(f"{settings.read_text()}limit_rate: {rate}\n")
+
+    def gates(self) -> List[int]:
+        """The processes that answer the ECU above."""
+        found = subprocess.run(
+            ["pgrep", "-f", f"ota_cli ssh-gate --root {self.root}$"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return [int(pid) for pid in found.stdout.split()]
+
+    def kill_gates(self) -> None:
+        for pid in self.gates():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @contextmanager
+    def running(self, *words: object) -> Iterator[Running]:
+        """Runs `ota` on this ECU, to be looked at meanwhile."""
+        process = subprocess.Popen(
+            self.argv(*words, "--output", "jsonl"), stdout=subprocess.PIPE, env=environment()
+        )
+        try:
+            yield Running(process)
+        finally:
+            process.kill()
+            process.communicate()
+
+    def argv(self, *words: object) -> List[str]:
+        verb, *rest = (str(word) for word in words)
+        program = [sys.executable, "-m", "ota_cli", verb, "--root", str(self.root), *rest]
+        return ["ip", "netns", "exec", self.namespace, *program]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All ECUs by name."""
+
+    network: Network
+    ecus: Mapping[str, EcuBench]
+
+    def __getitem__(self, name: str) -> EcuBench:
+        return self.ecus[name]
+
+
+@contextmanager
+def fleet(base: Path, device: Path, below: Mapping[str, Sequence[str]] = BELOW) -> Iterator[Fleet]:
+    """The ECUs of `below`, each a copy of `device`, while the block runs."""
+    names = ["main", *(name for each in below.values() for name in each)]
+    with ExitStack() as stack:
+        net = stack.enter_context(network(*names, "server"))
+        ecus: Dict[str, EcuBench] = {}
+        for above, name in [("", "main"), *((a, n) for a, each in below.items() for n in each)]:
+            ecus[name] = _make(base, device, net, name, ecus[above].root if above else base / "key")
+        for name, ecu in ecus.items():
+            _introduce(ecu, [ecus[each] for each in below.get(name, ())], names)
+            stack.enter_context(ecu.sshd)
+        yield Fleet(net, ecus)
+
+
+def _make(base: Path, device: Path, net: Network, name: str, above: Path) -> EcuBench:
+    """An ECU that obeys the key of the one whose device is at `above`."""
+    home = base / name
+    home.mkdir()
+    root = copy_tree(device, home / "device")
+    key = make_key(root / "etc/ota/key")
+    obeys = above / "etc/ota/key" if above.is_dir() else key
+    program = f"PYTHONPATH={BASE} exec {sys.executable} -m ota_cli ssh-gate --root {root}"
+    sshd = Sshd(
+        home / "sshd", obeys, program, address=net.addresses[name], namespace=net.namespace(name)
+    )
+    return EcuBench(name, root, net.namespace(name), sshd)
+
+
+def _introduce(ecu: EcuBench, below: Sequence[EcuBench], everybody: Sequence[str]) -> None:
+    """Tells an ECU its name, and of those below it."""
+    lines = ["format_version: 1", f"ecu_id: {ecu.name}", "bootloader: directory", "secondaries:"]
+    lines += [
+        f"- {{ecu_id: {each.name}, ip_addr: {each.sshd.address}, identity_file: /etc/ota/key}}"
+        for each in below
+    ]
+    if not below:
+        lines.pop()
+    if ecu.name == "main":
+        lines.append(f"available_ecu_ids: [{', '.join(everybody)}]")
+    info = ecu.root / "boot/ota/ecu_info.yml"
+    info.write_text("\n".join(lines) + "\n" + DIRECTORY_SLOTS)
+    known = "".join(each.sshd.known_hosts_line() for each in below)
+    (ecu.root / "boot/ota/known_hosts").write_text(known)
