@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from tests.conftest import copy_tree
 from tests.support.bench import BASE, DIRECTORY_SLOTS, Ran, environment
-from tests.support.network import Network, network
+from tests.support.network import Network, inside, network
 from tests.support.sshd import Sshd, make_key
 
 #: Who is below whom; `main` is above all.
@@ -105,7 +105,7 @@ class EcuBench:
     def argv(self, *words: object) -> List[str]:
         verb, *rest = (str(word) for word in words)
         program = [sys.executable, "-m", "ota_cli", verb, "--root", str(self.root), *rest]
-        return ["ip", "netns", "exec", self.namespace, *program]
+        return [*inside(self.namespace), *program]
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,25 @@ import os
 import shutil
 import subprocess
 from contextlib import contextmanager
-from typing import Dict, Iterator, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import pytest
 
 needs_namespaces = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None,
-    reason="network namespaces need root and iproute2",
+    os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("nsenter")),
+    reason="network namespaces need root, iproute2 and util-linux",
 )
 
 _PREFIX = "ota-test"
+
+
+def inside(namespace: Optional[str]) -> List[str]:
+    """What runs the words behind it in `namespace`; nothing for None.
+
+    `ip netns exec` would take a copy of all mounts along, and with it what other tests have
+    mounted just then: their devices would stay in use.
+    """
+    return ["nsenter", f"--net=/run/netns/{namespace}", "--"] if namespace else []
 
 
 class Network:
@@ -43,12 +52,12 @@ class Network:
         _ip("-n", bridge, "link", "add", "middle", "type", "bridge")
         _ip("-n", bridge, "link", "set", "middle", "up")
         for name, address in self.addresses.items():
-            inside = self._new(name)
-            pair = ("name", "eth0", "netns", inside, "type", "veth", "peer", "name", name)
+            own = self._new(name)
+            pair = ("name", "eth0", "netns", own, "type", "veth", "peer", "name", name)
             _ip("link", "add", *pair, "netns", bridge)
             _ip("-n", bridge, "link", "set", name, "master", "middle", "up")
-            _ip("-n", inside, "address", "add", f"{address}/24", "dev", "eth0")
-            _ip("-n", inside, "link", "set", "eth0", "up")
+            _ip("-n", own, "address", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", own, "link", "set", "eth0", "up")
 
     def remove(self) -> None:
         """Also what still runs inside."""

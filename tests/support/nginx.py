@@ -15,6 +15,7 @@ from typing import List, Optional, Type
 import pytest
 
 from ota_cli.image.keys import make_server_certificate
+from tests.support.network import inside
 
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin") is None,
@@ -58,7 +59,7 @@ class Nginx:
     ) -> None:  # fmt: skip
         self._directory = directory
         self._host = host
-        self._inside = ["ip", "netns", "exec", namespace] if namespace else []
+        self._inside = inside(namespace)
         self._address = host if namespace else "127.0.0.1"
         self._ciphers = f"ssl_conf_command Ciphersuites {ciphers};" if ciphers else ""
         self._listen = f" sndbuf={unsent_bytes}" if unsent_bytes else ""

@@ -15,6 +15,8 @@ from typing import List, Optional, Type
 
 import pytest
 
+from tests.support.network import inside
+
 _PROGRAM = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
 
 needs_sshd = pytest.mark.skipif(
@@ -71,7 +73,7 @@ class Sshd:
         self.host_key = make_key(base / "host_key")
         self.log = base / "log"
         self._client_key = client_key
-        self._inside = ["ip", "netns", "exec", namespace] if namespace else []
+        self._inside = inside(namespace)
         (base / "sshd_config").write_text(_CONFIG.format(address=address, port=port, base=base))
         self.force(forced)
 
