@@ -148,7 +148,7 @@ class Proxy:
         with ExitStack() as stack:
             response = stack.enter_context(self._upstream.get(wanted, rest=wanted.offset > 0))
             found = ((name, header(response, name.lower().encode())) for name in _PASSED_ON)
-            headers = [(name, value) for name, value in found if value is not None]
+            headers = [(name, value) for name, value in found if value and value.isascii()]
             pieces = self._fetched(response)
             return Answer(
                 response.status, [*headers, ("X-Cache", "none")],
