@@ -325,3 +325,19 @@ def test_a_slot_that_was_filled_and_not_armed_is_not_called_untouched(
     in_the_way.rmdir()
     done(ota("activate", "--root", grub_device))
     assert reboot(grub_device) == "b"
+
+
+@pytest.mark.parametrize("verb", ["update", "activate", "switch-slot"])
+def test_an_unconfirmed_trial_is_confirmed_or_rejected_before_anything_else(
+    verb: str, on_trial: Path, server: Server
+) -> None:
+    before = touched(on_trial), boot_bytes(on_trial)
+    ran = (
+        update(on_trial, server, "v1")
+        if verb == "update"
+        else ota(verb, "--root", on_trial, "--json")
+    )
+    assert (ran.code, ran.document["error"]["slug"]) == (75, "unconfirmed-trial")
+    assert (touched(on_trial), boot_bytes(on_trial)) == before
+    done(ota("commit", "--root", on_trial))
+    done(update(on_trial, server, "v1"))
