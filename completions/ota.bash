@@ -28,7 +28,7 @@ _ota() {
         "ota switch-slot") word="a b --root --output --json -v --verbose -q --quiet --color --trust-record -h --help" ;;
         "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout -h --help" ;;
         "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --refresh -h --help" ;;
-        "ota proxy") word="--root --output --json -v --verbose -q --quiet --color --upstream --address --port --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
+        "ota proxy") word="--root --output --json -v --verbose -q --quiet --color --upstream --address --port --until-eof --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
         "ota ssh-gate") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota image build") word="--output --json -v --verbose -q --quiet --color --version --compatible --expires --persist --ignore --all-kernels -h --help" ;;

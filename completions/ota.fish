@@ -130,6 +130,7 @@ complete -c ota -n '__fish_seen_subcommand_from proxy' -l color -x -a 'auto alwa
 complete -c ota -n '__fish_seen_subcommand_from proxy' -l upstream -x -d 'A server whose files may be asked for; default: `server` of ota.yml.'
 complete -c ota -n '__fish_seen_subcommand_from proxy' -l address -x -d 'Address to listen on; default: as configured.'
 complete -c ota -n '__fish_seen_subcommand_from proxy' -l port -x -d 'Port; default: as configured.'
+complete -c ota -n '__fish_seen_subcommand_from proxy' -l until-eof -d 'End when standard input does, too.'
 complete -c ota -n '__fish_seen_subcommand_from proxy' -l cacert -r -d 'Trust the server by these certificates only.'
 complete -c ota -n '__fish_seen_subcommand_from proxy' -l cert -r -d 'Client certificate (mutual TLS).'
 complete -c ota -n '__fish_seen_subcommand_from proxy' -l key -r -d 'Key of the client certificate.'

@@ -17,7 +17,7 @@ from .errors import UsageProblem
 from .events import Emit, Phase, PhaseStarted
 from .fill import Fetch
 from .host.net import Blob, Fetcher, compressed_location, plain_location
-from .model import Image, Settings
+from .model import EcuInfo, Image, Settings
 
 MAX_JWT_BYTES = 256 * 1024
 MAX_CERTIFICATE_BYTES = 64 * 1024
@@ -42,6 +42,13 @@ def url_template(version: str, settings: Settings) -> str:
             hint="give a URL, or set `server:` in /etc/ota/ota.yml",
         )
     return f"{settings.server.rstrip('/')}/{version}/"
+
+
+def urls_for(template: str, ecu: EcuInfo) -> List[str]:
+    """What `template` means for `ecu` and all ECUs below it that it knows of."""
+    below = (each.ecu_id for each in ecu.secondaries)
+    names = dict.fromkeys((ecu.ecu_id, *below, *ecu.available_ecu_ids))
+    return list(dict.fromkeys(template.replace("{ecu_id}", name) for name in names))
 
 
 def version_name(image: Image, given: str, url: str) -> str:

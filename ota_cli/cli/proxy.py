@@ -7,8 +7,9 @@ from typing import Dict, Iterable, Optional, Tuple
 import click
 
 from ..core.urls import base_url, without_secrets
-from ..errors import ConfigError, UsageProblem
-from ..model import EcuInfo, ProxyInfo, Settings
+from ..errors import UsageProblem
+from ..host.interrupts import end_with_stdin
+from ..model import ProxyInfo, Settings
 from ..probe import probe
 from .options import Call, Result, command
 from .request import Source, device_net, source_options
@@ -24,16 +25,20 @@ _CACHE = "var/cache/ota"
 )  # fmt: skip
 @click.option("--address", help="Address to listen on; default: as configured.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; default: as configured.")
+@click.option("--until-eof", is_flag=True, help="End when standard input does, too.")
 @source_options
 def proxy(
     call: Call, upstream: Tuple[str, ...], address: Optional[str], port: Optional[int],
-    source: Source,
+    until_eof: bool, source: Source,
 ) -> Result:  # fmt: skip
     """Let the ECUs of ecu_info.yml download through this one, until Ctrl-C."""
+    from ..proxy.address import own_address
     from ..proxy.serve import ProxySettings, addresses_of, serve
 
+    if until_eof:
+        end_with_stdin()
     device = probe(call.root)
-    listen = address or device.proxy.local_ota_proxy_listen_addr or _own_address(device.ecu)
+    listen = address or device.proxy.local_ota_proxy_listen_addr or own_address(device.ecu)
     hosts = [each.ip_addr for each in device.ecu.secondaries]
     counts = serve(
         ProxySettings(
@@ -53,17 +58,6 @@ def proxy(
             f"{size(counts.saved_bytes)} saved.",
         ),
     )
-
-
-def _own_address(ecu: EcuInfo) -> str:
-    """Where the ECUs below can reach this one. Raises ConfigError where they could not."""
-    if ecu.ip_addr == "localhost" and ecu.secondaries:
-        raise ConfigError(
-            "the secondaries can not reach a proxy on localhost",
-            hint="give this ECU's ip_addr in ecu_info.yml",
-            slug="proxy-on-localhost",
-        )
-    return ecu.ip_addr
 
 
 def _configured(settings: Settings) -> Tuple[str, ...]:

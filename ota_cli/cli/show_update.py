@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, List
 
+from ..core.protocol import Object, mapping, number
 from .show import Document, plan_bytes, plan_files, size
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def fleet_document(done: FleetUpdated) -> Document:
     own = update_document(done.own) if done.own else {"version": None, "slot": None}
     return {
         **own, "ecu_ids": list(done.ecu_ids), "ecus": [_below(each) for each in done.below],
+        "proxy": done.proxy,
     }  # fmt: skip
 
 
@@ -68,9 +70,18 @@ def fleet_lines(done: FleetUpdated) -> List[str]:
     """The same for people."""
     lines = [line for each in done.below for line in _lines_below(each)]
     lines += update_lines(done.own, reboot=True) if done.own else []
+    lines += [_proxy_line(done.proxy)] if done.proxy else []
     if (done.own and done.own.armed) or any(map(_is_any_armed, done.below)):
         lines.append("Reboot the ECUs to try it; `ota rollback` on each takes it back until then.")
     return lines
+
+
+def _proxy_line(report: Object) -> str:
+    counts = mapping(report, "bytes")
+    return (
+        f"All ECUs together: {size(number(counts, 'fetched'))} from the server, "
+        f"{size(number(counts, 'saved'))} saved by the proxy."
+    )
 
 
 def _is_any_armed(ecu: EcuUpdated) -> bool:

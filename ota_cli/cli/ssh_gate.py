@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -53,23 +54,29 @@ def _status(device: Device, request: AskStatus) -> Result:
 
 def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) -> Result:
     from .. import update as story
+    from ..fleet.ownproxy import own_proxy
     from ..fleet.update import update_all
-
-    own_request = story.Request(
-        url=request.url.replace("{ecu_id}", device.ecu.ecu_id),
-        net=device_net(Source(proxy=request.proxy), device), name=request.name,
-        stage_only=request.stage_only, allow_downgrade=request.allow_downgrade,
-        retry_failed=request.retry_failed, txn=request.txn,
-    )  # fmt: skip
-
-    def own(agreement: Agreement) -> Updated:
-        return story.update(device, own_request, call.emit, agreement)
+    from ..source import urls_for
 
     def permission(ready: tuple[str, ...]) -> None:
         call.emit(Ready(ready))
         lifeline.await_go(request.txn)
 
-    done = update_all(device, request, own, permission, call.emit)
+    net = device_net(Source(proxy=request.proxy), device)
+    with own_proxy(device, urls_for(request.url, device.ecu), net, call.emit) as proxy:
+        own_request = story.Request(
+            url=request.url.replace("{ecu_id}", device.ecu.ecu_id),
+            net=replace(net, proxy=proxy.url) if proxy else net, name=request.name,
+            stage_only=request.stage_only, allow_downgrade=request.allow_downgrade,
+            retry_failed=request.retry_failed, txn=request.txn,
+        )  # fmt: skip
+
+        def own(agreement: Agreement) -> Updated:
+            return story.update(device, own_request, call.emit, agreement)
+
+        handed_down = replace(request, proxy=proxy.url if proxy else None)
+        done = update_all(device, handed_down, own, permission, call.emit)
+    done = replace(done, proxy=proxy.report if proxy else None)
     return Result(document=fleet_document(done), lines=())
 
 

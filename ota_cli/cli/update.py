@@ -83,23 +83,26 @@ def _update_all(
 ) -> Result:
     from .. import update as story
     from ..core.requests import AskUpdate
+    from ..fleet.ownproxy import own_proxy
     from ..fleet.update import update_all
-    from ..source import url_template
+    from ..source import url_template, urls_for
 
-    if request.net.cookies:
-        call.emit(Warned("cookies stay here: the ECUs below ask the server without them"))
-    txn = uuid.uuid4().hex[:12]
-    order = AskUpdate(
-        above=(), txn=txn, url=url_template(source.version or "", device.settings),
-        name=request.name, ecus=ecus or None, stage_only=request.stage_only,
-        allow_downgrade=request.allow_downgrade, retry_failed=request.retry_failed,
-        proxy=None,  # the address of this ECU's own proxy, once it has one
-    )  # fmt: skip
+    txn, template = uuid.uuid4().hex[:12], url_template(source.version or "", device.settings)
+    with own_proxy(device, urls_for(template, device.ecu), request.net, call.emit) as proxy:
+        if request.net.cookies and proxy is None:
+            call.emit(Warned("cookies stay here: the ECUs below ask the server without them"))
+        order = AskUpdate(
+            above=(), txn=txn, url=template, name=request.name, ecus=ecus or None,
+            stage_only=request.stage_only, allow_downgrade=request.allow_downgrade,
+            retry_failed=request.retry_failed, proxy=proxy.url if proxy else None,
+        )  # fmt: skip
+        net = replace(request.net, proxy=proxy.url) if proxy else request.net
 
-    def own(agreement: Agreement) -> Updated:
-        return story.update(device, replace(request, txn=txn), call.emit, agreement)
+        def own(agreement: Agreement) -> Updated:
+            return story.update(device, replace(request, txn=txn, net=net), call.emit, agreement)
 
-    done = update_all(device, order, own, lambda ready: None, call.emit)
+        done = update_all(device, order, own, lambda ready: None, call.emit)
+    done = replace(done, proxy=proxy.report if proxy else None)
     return Result(document=fleet_document(done), lines=tuple(fleet_lines(done)))
 
 

@@ -91,7 +91,8 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
 _ECU_INFO = (
     ("format_version", "`1`."),
     ("ecu_id", "The name of this ECU; required. Without a file it is `autoware`."),
-    ("ip_addr", "Address that local servers bind to; default `localhost`."),
+    ("ip_addr", "Address that local servers bind to; default `localhost`, where ECUs below can not "
+     "reach the proxy of this one."),
     ("secondaries", "List of the ECUs below, each with `ecu_id`, `ip_addr` (an address or a host "
      "name) and optionally `ssh_user`, `ssh_port` and `identity_file` (our key, an absolute path). "
      "`ota status` asks them and `ota update` updates them; they may have their own. Their host "
@@ -107,8 +108,8 @@ _ECU_INFO = (
 
 _PROXY_INFO = (
     ("upper_ota_proxy", "`http://HOST:PORT` of the proxy to fetch through."),
-    ("enable_local_ota_proxy", "Start the local proxy for an update; this version does not, run "
-     "`ota proxy` instead."),
+    ("enable_local_ota_proxy", "Start the local proxy for an update of ECUs below this one; "
+     "default true without a file, false with one."),
     ("gateway", "Whether the local proxy asks servers with https."),
     ("enable_local_ota_proxy_cache", "Whether the local proxy keeps what it fetched, in "
      "`/var/cache/ota`."),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Type
 
+from ..core.protocol import Object
 from ..core.requests import AskUpdate
 from ..errors import EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
 from ..events import Emit
@@ -35,11 +36,15 @@ Permission = Callable[[Tuple[str, ...]], None]
 
 @dataclass(frozen=True)
 class FleetUpdated:
-    """What came of it. `own` None: this ECU was left out. `ecu_ids`: all that took part."""
+    """What came of it. `own` None: this ECU was left out. `ecu_ids`: all that took part.
+
+    `proxy`: what this ECU's own proxy has done; None without one.
+    """
 
     own: Optional[Updated]
     below: Tuple[EcuUpdated, ...]
     ecu_ids: Tuple[str, ...]
+    proxy: Optional[Object] = None
 
 
 def update_all(

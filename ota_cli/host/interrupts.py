@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from contextlib import contextmanager
 from types import FrameType
 from typing import Iterator, NoReturn, Optional
@@ -32,6 +34,17 @@ def ignore_interrupts() -> None:
     """From here to the end of the program: how it ends is decided, and is told whole."""
     for number in _INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_stdin() -> None:
+    """Ends the program as SIGTERM does once its standard input ends: whoever began it is gone."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

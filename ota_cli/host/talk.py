@@ -37,11 +37,13 @@ class Overlong(OtaError):
 class Conversation:
     """`argv` runs while the `with` block does, in a session of its own: a Ctrl-C is ours alone.
 
-    One thread reads; any thread may `say`, `hang_up` or `kill`.
+    `descriptors`: what it gets of ours. One thread reads; any thread may `say`, `hang_up` or
+    `kill`.
     """
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], descriptors: Sequence[int] = ()) -> None:
         self._argv = list(argv)
+        self._descriptors = tuple(descriptors)
         self._lines: Deque[bytes] = deque()
         self._rest = bytearray()
         self._stderr = bytearray()
@@ -52,6 +54,7 @@ class Conversation:
             self._process = subprocess.Popen(
                 self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 env=clean_environment(), cwd="/", start_new_session=True, bufsize=0,
+                pass_fds=self._descriptors,
             )  # fmt: skip
         except FileNotFoundError:
             raise CommandFailed(self._argv, "is not installed") from None

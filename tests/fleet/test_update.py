@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from typing import Any, Dict
 
 import pytest
@@ -360,3 +361,75 @@ def read_or_end(descriptor: int) -> bytes:
         return os.read(descriptor, 65536)
     except OSError:
         return b""
+
+
+# --- the proxy of the main ECU -------------------------------------------------------------------
+
+
+def addresses(vehicle: Vehicle) -> set[str]:
+    """Who has asked the image server."""
+    return {line.split()[0] for line in vehicle.server.lines()}
+
+
+def content_asked_for(vehicle: Vehicle) -> Counter[str]:
+    metadata = (".jwt", ".txt", ".pem", ".crt", ".txt.zst")
+    return Counter(path for path in vehicle.server.paths() if not path.endswith(metadata))
+
+
+def test_the_server_is_asked_once_for_each_object_and_by_the_main_ecu_only(
+    vehicle: Vehicle,
+) -> None:
+    done = vehicle.fleet["main"].ota("update", "--version", "v2", "--json")
+    assert done.code == 0, done.out
+    assert vehicle.versions() == everywhere("v2")
+    assert addresses(vehicle) == {vehicle.fleet["main"].sshd.address}
+    asked = content_asked_for(vehicle)
+    assert asked and set(asked.values()) == {1}
+    report = done.result["proxy"]
+    assert report["hits"] >= 3 * len(asked)
+    assert report["bytes"]["saved"] > 2 * report["bytes"]["fetched"]
+
+
+def test_a_proxy_that_is_killed_in_the_middle_is_started_again(vehicle: Vehicle) -> None:
+    main = vehicle.fleet["main"]
+    main.limit_rate("60K")
+    with main.running("update", "--version", "v2") as update:
+        update.until("p2", event="phase", phase="download")
+        [proxy] = main.proxies()
+        os.kill(proxy, signal.SIGKILL)
+        update.until("", event="warning")
+        assert main.proxies() != [proxy]
+        document = update.document()
+    assert document["exit_code"] == 0, document
+    assert vehicle.versions() == everywhere("v2")
+    assert main.proxies() == []
+
+
+def test_no_proxy_outlives_a_killed_update(vehicle: Vehicle) -> None:
+    main = vehicle.fleet["main"]
+    main.limit_rate("20K")
+    with main.running("update", "--version", "v2") as update:
+        update.until("p2", event="phase", phase="download")
+        assert len(main.proxies()) == 1
+        update.process.kill()
+    deadline = time.monotonic() + 20
+    while main.proxies():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_without_a_proxy_each_asks_the_server(vehicle: Vehicle) -> None:
+    for ecu in vehicle.fleet.ecus.values():
+        (ecu.root / "boot/ota/proxy_info.yml").write_text("enable_local_ota_proxy: false\n")
+    done = vehicle.fleet["main"].ota("update", "--version", "v2", "--json")
+    assert (done.code, done.result["proxy"]) == (0, None)
+    assert addresses(vehicle) == {ecu.sshd.address for ecu in vehicle.fleet.ecus.values()}
+
+
+def test_an_ecu_on_localhost_can_be_no_proxy(vehicle: Vehicle) -> None:
+    main = vehicle.fleet["main"]
+    info = main.root / "boot/ota/ecu_info.yml"
+    info.write_text(info.read_text().replace(f"ip_addr: {main.sshd.address}\n", "", 1))
+    done = main.ota("update", "--version", "v2", "--json")
+    assert (done.code, done.document["error"]["slug"]) == (78, "proxy-on-localhost")
+    assert vehicle.versions() == everywhere("v1")

@@ -79,11 +79,11 @@ class EcuBench:
 
     def gates(self) -> List[int]:
         """The processes that answer the ECU above."""
-        found = subprocess.run(
-            ["pgrep", "-f", f"ota_cli ssh-gate --root {self.root}$"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return [int(pid) for pid in found.stdout.split()]
+        return _processes(f"ota_cli ssh-gate --root {self.root}$")
+
+    def proxies(self) -> List[int]:
+        """The processes that serve the ECUs below."""
+        return _processes(f"ota_cli proxy --root {self.root} ")
 
     def kill_gates(self) -> None:
         for pid in self.gates():
@@ -106,6 +106,11 @@ class EcuBench:
         verb, *rest = (str(word) for word in words)
         program = [sys.executable, "-m", "ota_cli", verb, "--root", str(self.root), *rest]
         return [*inside(self.namespace), *program]
+
+
+def _processes(pattern: str) -> List[int]:
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,8 @@ def _make(base: Path, device: Path, net: Network, name: str, above: Path) -> Ecu
 
 def _introduce(ecu: EcuBench, below: Sequence[EcuBench], everybody: Sequence[str]) -> None:
     """Tells an ECU its name, and of those below it."""
-    lines = ["format_version: 1", f"ecu_id: {ecu.name}", "bootloader: directory", "secondaries:"]
+    lines = ["format_version: 1", f"ecu_id: {ecu.name}", f"ip_addr: {ecu.sshd.address}"]
+    lines += ["bootloader: directory", "secondaries:"]
     lines += [
         f"- {{ecu_id: {each.name}, ip_addr: {each.sshd.address}, identity_file: /etc/ota/key}}"
         for each in below

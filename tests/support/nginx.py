@@ -105,21 +105,22 @@ class Nginx:
 
     def requests(self) -> int:
         """How many requests were answered so far."""
-        return len(self._lines())
+        return len(self.lines())
 
     def sent_bytes(self) -> int:
         """How many bytes of bodies were sent so far."""
-        return sum(int(line.split('" ')[1].split()[1]) for line in self._lines())
+        return sum(int(line.split('" ')[1].split()[1]) for line in self.lines())
 
     def last_answer(self) -> float:
         """The time of day at which the last request was answered, in seconds."""
-        return float(self._lines()[-1].split()[-1])
+        return float(self.lines()[-1].split()[-1])
 
     def paths(self) -> List[str]:
         """What was asked for, percent-encoded and without the leading slash, in order."""
-        return [line.split('"')[1].split()[1].lstrip("/") for line in self._lines()]
+        return [line.split('"')[1].split()[1].lstrip("/") for line in self.lines()]
 
-    def _lines(self) -> List[str]:
+    def lines(self) -> List[str]:
+        """What was logged of each request: the client's address first."""
         return self._log.read_text().splitlines()
 
     def _wait(self, pid_file: Path) -> None:
