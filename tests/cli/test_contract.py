@@ -153,6 +153,7 @@ def test_secondaries_are_shown_and_never_silently_left_out(device: Path, server:
     info = device / "boot/ota/ecu_info.yml"
     nobody = "{ecu_id: arm, ip_addr: 127.0.0.1, ssh_port: 1}"
     info.write_text(f"{info.read_text()}secondaries: [{nobody}]\n")
+    (device / "boot/ota/proxy_info.yml").write_text("enable_local_ota_proxy: false\n")
     status = ota("status", "--root", device, "--json")
     [arm] = status.result["ecus"]
     assert (arm["ecu_id"], arm["reachable"]) == ("arm", False)
