@@ -12,13 +12,13 @@ import selectors
 import signal
 import threading
 import time
-from contextlib import contextmanager, suppress
-from typing import Iterator, Optional
+from contextlib import suppress
+from typing import ContextManager, Optional
 
 from ..core.requests import Request, parse_go, parse_request
 from ..errors import ConfigError, UsageProblem
 from ..events import Alive, Emit
-from .link import BEAT_S, SILENCE_S
+from .beat import SILENCE_S, beating
 from .ssh import GATE_COMMAND
 
 _REQUEST_WITHIN_S = 10.0
@@ -87,22 +87,9 @@ class Lifeline:
                     self._lines.put_nowait(line)
 
 
-@contextmanager
-def alive(emit: Emit) -> Iterator[None]:
-    """Tells every `BEAT_S` seconds that the work of the block goes on."""
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(BEAT_S):
-            emit(Alive())
-
-    beater = threading.Thread(target=beat, daemon=True)
-    beater.start()
-    try:
-        yield
-    finally:
-        done.set()
-        beater.join()
+def alive(emit: Emit) -> ContextManager[None]:
+    """Tells again and again that the work of the block goes on."""
+    return beating(lambda: emit(Alive()))
 
 
 def require_no_circle(ecu_id: str, request: Request) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Iterator, Optional, Set, Type, Union
+from typing import ContextManager, Iterator, Optional, Set, Type, Union
 
 from ..core.protocol import SCHEMA, Answer, BadLine, Object, parse_line
 from ..errors import ConfigError
@@ -19,6 +19,7 @@ from ..host.run import CommandFailed, run
 from ..host.talk import Conversation, Overlong, Silent
 from ..model import Device, Secondary
 from . import failures
+from .beat import SILENCE_S, beating
 from .ssh import (
     CONNECT_TIMEOUT_S,
     SshFiles,
@@ -27,11 +28,6 @@ from .ssh import (
     make_directory,
     remove_directory,
 )
-
-#: The gate says at least `alive` every `BEAT_S` seconds; so do we, for it ends where nobody
-#: listens any more. Either side takes `SILENCE_S` seconds without a word for the end.
-BEAT_S = 5.0
-SILENCE_S = 30.0
 
 
 class Links:
@@ -126,7 +122,9 @@ class Link:
         """
         connect_s = min(CONNECT_TIMEOUT_S, until - time.monotonic())
         argv = gate_argv(self.secondary, self.files, connect_s)
-        with Conversation(argv) as talk, self.under_way.noted(talk), _beating(talk):
+        with Conversation(argv) as talk, self.under_way.noted(talk), beating(
+            lambda: talk.say(b"\n")
+        ):
             session = Session(self, talk, until)
             session.say(request)
             session.greet()
@@ -229,19 +227,6 @@ class Session:
             raise failures.nonsense(self._link.secondary, str(error)) from None
 
 
-@contextmanager
-def _beating(talk: Conversation) -> Iterator[None]:
-    """Says an empty line every `BEAT_S` seconds while the block runs."""
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(BEAT_S):
-            talk.say(b"\n")
-
-    beater = threading.Thread(target=beat, daemon=True)
-    beater.start()
-    try:
-        yield
-    finally:
-        done.set()
-        beater.join()
+def _beating(talk: Conversation) -> ContextManager[None]:
+    """Says an empty line again and again while the block runs."""
+    return beating(lambda: talk.say(b"\n"))
