@@ -11,7 +11,7 @@ import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Set, Tuple
+from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
 
 from .core import delta
 from .core.local import Content, Known, LocalFiles, LocalTree, Origins
@@ -126,18 +126,12 @@ def _search(running: Path, files: PackedFiles, missing: Sequence[int], emit: Emi
         _search_same_places(running, files, missing, known, origins, emit)
         missing = [row for row in missing if row not in origins]
     if missing:
-        found = scan_files(running, emit, _sizes(files, missing))
+        found = scan_files(running, emit, delta.wanted_sizes(files, missing))
         known = remembered(running / METADATA, found)
         _search_same_places(running, files, missing, known, origins, emit)
         missing = [row for row in missing if row not in origins]
         _search_elsewhere(running, files, missing, known, origins, emit)
     return origins
-
-
-def _sizes(files: PackedFiles, rows: Iterable[int]) -> Optional[Set[int]]:
-    """The sizes of `rows`, the only ones that can hold their content; None if one is unknown."""
-    found = {files.size(row) for row in rows}
-    return None if None in found else {size for size in found if size}
 
 
 def _cheapest(directory: Path, files: LocalFiles) -> Known:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -20,6 +19,8 @@ from .show_update import fleet_document
 from .status import document
 
 if TYPE_CHECKING:
+    from ..fleet.update import FleetUpdated
+    from ..host.net import NetSettings
     from ..update import Agreement, Updated
 
 
@@ -54,29 +55,27 @@ def _status(device: Device, request: AskStatus) -> Result:
 
 def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) -> Result:
     from .. import update as story
-    from ..fleet.ownproxy import own_proxy
+    from ..fleet.ownproxy import through_own_proxy
     from ..fleet.update import update_all
-    from ..source import urls_for
 
     def permission(ready: tuple[str, ...]) -> None:
         call.emit(Ready(ready))
         lifeline.await_go(request.txn)
 
-    net = device_net(Source(proxy=request.proxy), device)
-    with own_proxy(device, urls_for(request.url, device.ecu), net, call.emit) as proxy:
+    def work(order: AskUpdate, net: NetSettings) -> FleetUpdated:
         own_request = story.Request(
-            url=request.url.replace("{ecu_id}", device.ecu.ecu_id),
-            net=replace(net, proxy=proxy.url) if proxy else net, name=request.name,
-            stage_only=request.stage_only, allow_downgrade=request.allow_downgrade,
-            retry_failed=request.retry_failed, txn=request.txn,
+            url=order.url.replace("{ecu_id}", device.ecu.ecu_id), net=net, name=order.name,
+            stage_only=order.stage_only, allow_downgrade=order.allow_downgrade,
+            retry_failed=order.retry_failed, txn=order.txn,
         )  # fmt: skip
 
         def own(agreement: Agreement) -> Updated:
             return story.update(device, own_request, call.emit, agreement)
 
-        handed_down = replace(request, proxy=proxy.url if proxy else None)
-        done = update_all(device, handed_down, own, permission, call.emit)
-    done = replace(done, proxy=proxy.report if proxy else None)
+        return update_all(device, order, own, permission, call.emit)
+
+    net = device_net(Source(proxy=request.proxy), device)
+    done = through_own_proxy(device, request, net, call.emit, work)
     return Result(document=fleet_document(done), lines=())
 
 

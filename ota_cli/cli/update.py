@@ -18,6 +18,8 @@ from .request import Source, device_net, version_options
 from .show_update import fleet_document, fleet_lines, update_document, update_lines
 
 if TYPE_CHECKING:
+    from ..fleet.update import FleetUpdated
+    from ..host.net import NetSettings
     from ..update import Agreement, Request, Updated
 
 
@@ -83,26 +85,28 @@ def _update_all(
 ) -> Result:
     from .. import update as story
     from ..core.requests import AskUpdate
-    from ..fleet.ownproxy import own_proxy
+    from ..fleet.ownproxy import through_own_proxy
     from ..fleet.update import update_all
-    from ..source import url_template, urls_for
+    from ..source import url_template
 
-    txn, template = uuid.uuid4().hex[:12], url_template(source.version or "", device.settings)
-    with own_proxy(device, urls_for(template, device.ecu), request.net, call.emit) as proxy:
-        if request.net.cookies and proxy is None:
+    order = AskUpdate(
+        above=(), txn=uuid.uuid4().hex[:12],
+        url=url_template(source.version or "", device.settings), name=request.name,
+        ecus=ecus or None, stage_only=request.stage_only,
+        allow_downgrade=request.allow_downgrade, retry_failed=request.retry_failed,
+    )  # fmt: skip
+
+    def work(order: AskUpdate, net: NetSettings) -> FleetUpdated:
+        if net.cookies and order.proxy is None:
             call.emit(Warned("cookies stay here: the ECUs below ask the server without them"))
-        order = AskUpdate(
-            above=(), txn=txn, url=template, name=request.name, ecus=ecus or None,
-            stage_only=request.stage_only, allow_downgrade=request.allow_downgrade,
-            retry_failed=request.retry_failed, proxy=proxy.url if proxy else None,
-        )  # fmt: skip
-        net = replace(request.net, proxy=proxy.url) if proxy else request.net
+        own_request = replace(request, txn=order.txn, net=net)
 
         def own(agreement: Agreement) -> Updated:
-            return story.update(device, replace(request, txn=txn, net=net), call.emit, agreement)
+            return story.update(device, own_request, call.emit, agreement)
 
-        done = update_all(device, order, own, lambda ready: None, call.emit)
-    done = replace(done, proxy=proxy.report if proxy else None)
+        return update_all(device, order, own, lambda ready: None, call.emit)
+
+    done = through_own_proxy(device, order, request.net, call.emit, work)
     return Result(document=fleet_document(done), lines=tuple(fleet_lines(done)))
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from typing import Dict, Iterable, Iterator, List, Mapping, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from ..entries import EMPTY_DIGEST, Digest, DirEntry, LinkEntry, NodeEntry
 from ..model import Tables
@@ -90,6 +90,12 @@ def _first_rows(
     return found
 
 
+def wanted_sizes(files: PackedFiles, rows: Iterable[int]) -> Optional[Set[int]]:
+    """The sizes of `rows`, the only ones that can hold their content; None if one is unknown."""
+    found = {files.size(row) for row in rows}
+    return None if None in found else {size for size in found if size}
+
+
 def size_candidates(
     files: PackedFiles, missing: Iterable[int], local: LocalFiles, known: Known
 ) -> Iterator[int]:
@@ -97,13 +103,12 @@ def size_candidates(
 
     A missing file of unknown size makes every file a candidate.
     """
-    sizes = {files.size(row) for row in missing}
-    if not sizes:
+    sizes = wanted_sizes(files, missing)
+    if sizes is not None and not sizes:
         return
-    everything = None in sizes
     several, seen = set(local.linked()), set()
     for row, size in enumerate(local.sizes()):
-        if not size or not (everything or size in sizes) or known.digest(row) is not None:
+        if not size or not (sizes is None or size in sizes) or known.digest(row) is not None:
             continue
         if row in several:
             if local[row].inode in seen:

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Union
 
-from ..errors import EXIT_CODES
+from ..errors import EXIT_CODES, OtaError
 from ..events import (
     Alive,
     Event,
@@ -55,6 +55,13 @@ class Answer:
     exit_code: int
     error: Optional[Complaint]
     result: Object
+
+    def failure(self, who: str) -> OtaError:
+        """What `who` told, with its own exit code. Only where there is an `error`."""
+        assert self.error is not None
+        told = OtaError(f"{who}{self.error.message}", hint=self.error.hint, slug=self.error.slug)
+        told.exit_code = self.exit_code
+        return told
 
 
 Line = Union[Event, Answer]

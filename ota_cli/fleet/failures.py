@@ -108,13 +108,7 @@ def lost(secondary: Secondary, status: int, said: str) -> OtaError:
 
 def told(secondary: Secondary, answer: Answer) -> OtaError:
     """The failure that `secondary` itself told, with its own exit code."""
-    complaint = answer.error
-    assert complaint is not None
-    error = OtaError(
-        f"ECU {secondary.ecu_id}: {complaint.message}", hint=complaint.hint, slug=complaint.slug
-    )
-    error.exit_code = answer.exit_code
-    return error
+    return answer.failure(f"ECU {secondary.ecu_id}: ")
 
 
 def other_schema(secondary: Secondary, hello: Hello) -> OtaError:

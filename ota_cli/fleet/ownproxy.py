@@ -11,45 +11,51 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
-from typing import Iterator, List, Optional, Sequence, Type
+from typing import Callable, List, Optional, Sequence, Type
 
 from ..core.protocol import Answer, BadLine, Object, parse_line
+from ..core.requests import AskUpdate
 from ..errors import OtaError
 from ..events import Emit, Note, Warned
 from ..host.net import NetSettings
 from ..host.talk import Conversation, Overlong, Silent
 from ..model import Device
-from ..proxy.address import proxy_url
+from ..proxy.address import LISTENS, proxy_url
+from ..source import urls_for
+from .update import FleetUpdated
 
-#: How the proxy says where it listens; the rest of the line is HOST:PORT.
-LISTENS = "proxy listens on "
 _START_S = 30.0
 #: Longer than any update; poll(2) takes no more than 24 days.
 _UPDATE_S = 7 * 24 * 3600.0
 _RESTARTS = 5
 
 
-@contextmanager
-def own_proxy(
-    device: Device, urls: Sequence[str], net: NetSettings, emit: Emit
-) -> Iterator[Optional[OwnProxy]]:
-    """The proxy for the ECUs below `device` while the block runs; None where there is to be none.
+def through_own_proxy(
+    device: Device,
+    order: AskUpdate,
+    net: NetSettings,
+    emit: Emit,
+    work: Callable[[AskUpdate, NetSettings], FleetUpdated],
+) -> FleetUpdated:
+    """What `work` makes of `order` and `net` while this ECU is the proxy of those below it.
 
-    `urls`: of the servers whose files may be asked for. Raises what `OwnProxy` raises.
+    Both then name it; where there is to be none, `order` names none. Raises what `work` and
+    `OwnProxy` raise.
     """
     if not (device.proxy.enable_local_ota_proxy and device.ecu.secondaries):
-        yield None
-        return
-    with OwnProxy(device, urls, net, emit) as proxy:
-        yield proxy
+        return work(replace(order, proxy=None), net)
+    with OwnProxy(device, urls_for(order.url, device.ecu), net, emit) as proxy:
+        done = work(replace(order, proxy=proxy.url), replace(net, proxy=proxy.url))
+    return replace(done, proxy=proxy.report)
 
 
 class OwnProxy:
     """Keeps `ota proxy` running while its `with` block does; `report` is there afterwards.
 
-    `url`: how clients name it. Raises the OtaError with which it did not start.
+    `urls`: of the servers whose files may be asked for. `url`: how clients name it. Raises the
+    OtaError with which it did not start.
     """
 
     def __init__(self, device: Device, urls: Sequence[str], net: NetSettings, emit: Emit) -> None:
@@ -145,8 +151,8 @@ def _place(talk: Conversation) -> str:
     while (said := _said(talk, until)) is not None:
         if isinstance(said, Note) and said.text.startswith(LISTENS):
             return said.text[len(LISTENS) :]
-        if isinstance(said, Answer):
-            raise _failure(said)
+        if isinstance(said, Answer) and said.error is not None:
+            raise said.failure("")
     raise OtaError(f"the proxy ended: {talk.last_words()}", slug="proxy")
 
 
@@ -156,12 +162,3 @@ def _said(talk: Conversation, until: float) -> object:
         return None if line is None else parse_line(line) or Note("")
     except (Silent, Overlong, BadLine) as error:
         raise OtaError(f"the proxy says nothing of use: {error}", slug="proxy") from None
-
-
-def _failure(said: Answer) -> OtaError:
-    complaint = said.error
-    if complaint is None:
-        return OtaError("the proxy has ended", slug="proxy")
-    error = OtaError(complaint.message, hint=complaint.hint, slug=complaint.slug)
-    error.exit_code = said.exit_code
-    return error

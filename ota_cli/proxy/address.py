@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..errors import ConfigError
 from ..model import EcuInfo
 
+#: How a proxy says where it listens; the rest of the line is HOST:PORT.
+LISTENS = "proxy listens on "
 #: A proxy that listens there is reached at any address of its ECU (RFC 1122, RFC 4291).
 _ANY = ("0.0.0.0", "::")  # noqa: S104 (compared with, not listened on)
 

@@ -21,6 +21,7 @@ from typing import (
     NamedTuple,
     Optional,
     Tuple,
+    Union,
 )
 
 import httpcore
@@ -29,15 +30,14 @@ from ..host.net_link import header
 from ..host.net_range import length_of, strong_etag
 from .cache import Cache
 from .counts import Counts
-from .flight import Flight, Flights, Head
-from .stored import Stored
+from .flight import Flight, Flights, Follower
+from .stored import Head, Stored
 from .upstream import Upstream
 from .wanted import Refused, Wanted, understand
 
 StartResponse = Callable[[str, List[Tuple[str, str]]], object]
 #: Runs what it is given, in another thread.
 Start = Callable[[Callable[[], None]], object]
-_PIECE_BYTES = 256 * 1024
 _PASSED_ON = ("Content-Length", "Content-Range", "ETag")
 
 
@@ -111,27 +111,21 @@ class Proxy:
             self._cache.drop(wanted.key)
         stored = self._cache.find(wanted.key)
         if stored is not None:
-            return self._stored(wanted, stored)
+            return self._given(wanted, stored, "hit")
         return self._followed(wanted, wanted.key, self._flights)
-
-    def _stored(self, wanted: Wanted, stored: Stored) -> Answer:
-        self._counts.add(hits=1)
-        with ExitStack() as stack:
-            stack.callback(stored.stream.close)
-            status, offset, headers = _head(wanted, Head(stored.size, stored.etag), "hit")
-            pieces = _pieces(stored, offset)
-            return Answer(status, headers, Body(pieces, stack.pop_all(), self._counts))
 
     def _followed(self, wanted: Wanted, key: str, flights: Flights) -> Answer:
         follower, was_under_way = flights.join(key, lambda flight: self._bring(wanted, flight))
         if follower is None:
             return self._passed_on(wanted)
-        self._counts.add(hits=1 if was_under_way else 0)
+        return self._given(wanted, follower, "hit" if was_under_way else "miss")
+
+    def _given(self, wanted: Wanted, source: Union[Stored, Follower], outcome: str) -> Answer:
+        self._counts.add(hits=1 if outcome == "hit" else 0)
         with ExitStack() as stack:
-            stack.callback(follower.close)
-            outcome = "hit" if was_under_way else "miss"
-            status, offset, headers = _head(wanted, follower.head(), outcome)
-            pieces = follower.pieces(offset)
+            stack.callback(source.close)
+            status, offset, headers = _head(wanted, source.head(), outcome)
+            pieces = source.pieces(offset)
             return Answer(status, headers, Body(pieces, stack.pop_all(), self._counts))
 
     def _bring(self, wanted: Wanted, flight: Flight) -> None:
@@ -139,8 +133,7 @@ class Proxy:
         with self._upstream.get(wanted) as response:
             etag = strong_etag(response) or ""
             flight.begin(Head(length_of(response), etag))
-            for chunk in self._upstream.chunks(response):
-                self._counts.add(fetched=len(chunk))
+            for chunk in self._fetched(response):
                 flight.add(chunk)
             flight.draft.finish(etag)
 
@@ -173,14 +166,6 @@ def _head(wanted: Wanted, head: Head, outcome: str) -> Tuple[int, int, List[Tupl
         raise Refused(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, f"it ends at byte {length}")
     span = ("Content-Range", f"bytes {offset}-{length - 1}/{length}")
     return 206, offset, [*headers, span, ("Content-Length", str(length - offset))]
-
-
-def _pieces(stored: Stored, offset: int) -> Iterator[bytes]:
-    stored.stream.seek(offset)
-    left = stored.size - offset
-    while left and (piece := stored.stream.read(min(left, _PIECE_BYTES))):
-        left -= len(piece)
-        yield piece
 
 
 def _headers(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 from .cache import Cache, Draft
+from .stored import Head
 from .wanted import Refused
 
 _PIECE_BYTES = 256 * 1024
@@ -14,13 +15,6 @@ _PIECE_BYTES = 256 * 1024
 
 class CutShort(Exception):
     """The rest of an object will not come, and its beginning was sent already."""
-
-
-class Head(NamedTuple):
-    """How an answer begins. `length`: of the whole body, None if the server does not say."""
-
-    length: Optional[int]
-    etag: str
 
 
 class Flight:

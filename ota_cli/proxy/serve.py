@@ -13,6 +13,7 @@ from ..core.text import printable
 from ..errors import ConfigError
 from ..events import Emit, Note, Warned
 from ..host.net import NetSettings
+from .address import LISTENS
 from .app import Allowed, Proxy
 from .cache import Cache, open_cache
 from .counts import Counts
@@ -79,7 +80,7 @@ def serve(settings: ProxySettings, emit: Emit) -> Counts:
             asyncore_use_poll=True, clear_untrusted_proxy_headers=True,
         )  # fmt: skip
         host, port = listening.getsockname()[:2]
-        emit(Note(f"proxy listens on {host}:{port}"))
+        emit(Note(f"{LISTENS}{host}:{port}"))
         server.run()
     return counts
 

@@ -12,7 +12,7 @@ import io
 import os
 import struct
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Iterator, NamedTuple, Optional
 
 _END = struct.Struct("<QQH4s")
 _MAGIC = b"ota1"
@@ -23,12 +23,32 @@ _MAX_ETAG_BYTES = 1024
 OVERHEAD_BYTES = _MAX_ETAG_BYTES + _END.size
 
 
+class Head(NamedTuple):
+    """How an answer begins. `length`: of the whole body, None if the server does not say."""
+
+    length: Optional[int]
+    etag: str
+
+
 class Stored(NamedTuple):
     """An object: the first `size` bytes of `stream`, which is at its start; to be closed."""
 
     stream: io.FileIO
     size: int
     etag: str
+
+    def head(self) -> Head:
+        """How an answer with it begins."""
+        return Head(self.size, self.etag)
+
+    def pieces(self, offset: int) -> Iterator[bytes]:
+        """Its bytes from `offset` on."""
+        self.stream.seek(offset)
+        yield from _pieces(self.stream, self.size - offset)
+
+    def close(self) -> None:
+        """Ends reading."""
+        self.stream.close()
 
 
 def open_stored(path: Path, *, check: bool) -> Optional[Stored]:
@@ -65,10 +85,16 @@ def _sum(stream: io.FileIO, count: int) -> int:
     import xxhash
 
     hasher = xxhash.xxh3_64()
-    while count and (piece := stream.read(min(count, _PIECE_BYTES))):
+    for piece in _pieces(stream, count):
         hasher.update(piece)
-        count -= len(piece)
     return hasher.intdigest()
+
+
+def _pieces(stream: io.FileIO, count: int) -> Iterator[bytes]:
+    """The next `count` bytes, or those there are."""
+    while count and (piece := stream.read(min(count, _PIECE_BYTES))):
+        count -= len(piece)
+        yield piece
 
 
 class StoredWriter:

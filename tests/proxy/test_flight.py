@@ -9,7 +9,8 @@ from typing import Callable, List, Optional
 import pytest
 
 from ota_cli.proxy.cache import Cache, Limits
-from ota_cli.proxy.flight import CutShort, Flight, Flights, Follower, Head
+from ota_cli.proxy.flight import CutShort, Flight, Flights, Follower
+from ota_cli.proxy.stored import Head
 from ota_cli.proxy.wanted import Refused
 
 KEY = "ab" * 32
