@@ -115,10 +115,10 @@ class Proxy:
         return self._followed(wanted, wanted.key, self._flights)
 
     def _followed(self, wanted: Wanted, key: str, flights: Flights) -> Answer:
-        follower, was_under_way = flights.join(key, lambda flight: self._bring(wanted, flight))
-        if follower is None:
+        source, was_begun = flights.join(key, lambda flight: self._bring(wanted, flight))
+        if source is None:
             return self._passed_on(wanted)
-        return self._given(wanted, follower, "hit" if was_under_way else "miss")
+        return self._given(wanted, source, "hit" if was_begun else "miss")
 
     def _given(self, wanted: Wanted, source: Union[Stored, Follower], outcome: str) -> Answer:
         self._counts.add(hits=1 if outcome == "hit" else 0)

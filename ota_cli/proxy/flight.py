@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Callable, Dict, Iterator, Optional, Tuple
+from typing import Callable, Dict, Iterator, Optional, Tuple, Union
 
 from .cache import Cache, Draft
-from .stored import Head
+from .stored import Head, Stored
 from .wanted import Refused
 
 _PIECE_BYTES = 256 * 1024
@@ -111,16 +111,21 @@ class Flights:
         self._lock = threading.Lock()
         self._flights: Dict[str, Flight] = {}
 
-    def join(self, key: str, bring: Callable[[Flight], None]) -> Tuple[Optional[Follower], bool]:
+    def join(
+        self, key: str, bring: Callable[[Flight], None]
+    ) -> Tuple[Union[Follower, Stored, None], bool]:
         """Follows the flight of `key`, which begins if there is none, and whether there was one.
 
-        `bring(flight)` is run by another thread: it fetches the object and ends the flight. None:
-        there is no room for the object.
+        `bring(flight)` is run by another thread: it fetches the object and ends the flight. One
+        that has just ended has left the object in the cache. None: there is no room for it.
         """
         with self._lock:
             under_way = self._flights.get(key)
             if under_way is not None:
                 return Follower(under_way), True
+            stored = self._cache.find(key)
+            if stored is not None:
+                return stored, True
             draft = self._cache.begin(key)
             if draft is None:
                 return None, False

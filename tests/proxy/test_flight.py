@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, List, Union
 
 import pytest
 
 from ota_cli.proxy.cache import Cache, Limits
 from ota_cli.proxy.flight import CutShort, Flight, Flights, Follower
-from ota_cli.proxy.stored import Head
+from ota_cli.proxy.stored import Head, Stored
 from ota_cli.proxy.wanted import Refused
 
 KEY = "ab" * 32
@@ -27,7 +27,7 @@ def flights(tmp_path: Path) -> Flights:
 
 
 def test_who_joins_just_when_the_object_has_become_whole_gets_all_of_it(flights: Flights) -> None:
-    late: List[Optional[Follower]] = []
+    late: List[Union[Follower, Stored, None]] = []
 
     def bring(flight: Flight) -> None:
         flight.begin(Head(7, ""))
@@ -43,6 +43,25 @@ def test_who_joins_just_when_the_object_has_become_whole_gets_all_of_it(flights:
         follower.close()
 
 
+def test_who_missed_it_in_the_cache_just_before_it_landed_does_not_fetch_it_again(
+    flights: Flights,
+) -> None:
+    fetched: List[str] = []
+
+    def bring(flight: Flight) -> None:
+        fetched.append(KEY)
+        flight.begin(Head(7, ""))
+        flight.add(b"content")
+        flight.draft.finish("")
+
+    for expected in (False, True):
+        source, was_begun = flights.join(KEY, bring)
+        assert source is not None and was_begun == expected
+        assert b"".join(source.pieces(0)) == b"content"
+        source.close()
+    assert fetched == [KEY]
+
+
 def test_a_failure_reaches_everybody_and_the_next_one_tries_anew(flights: Flights) -> None:
     def fail(flight: Flight) -> None:
         raise Refused(404, "not there")
@@ -53,7 +72,7 @@ def test_a_failure_reaches_everybody_and_the_next_one_tries_anew(flights: Flight
         raise Refused(502, "broke off")
 
     follower, _ = flights.join(KEY, fail)
-    assert follower is not None
+    assert isinstance(follower, Follower)
     with pytest.raises(Refused, match="not there"):
         follower.head()
     follower.close()
