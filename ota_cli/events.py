@@ -72,9 +72,13 @@ class Alive:
 
 @dataclass(frozen=True)
 class Ready:
-    """All of `ecus`, an ECU and those below it, could be switched now; the word is awaited."""
+    """All of `ecus`, an ECU and those below it, could be switched now; the word is awaited.
+
+    `trying`: those among them whose next boot would be a trial; the others run the image already.
+    """
 
     ecus: Tuple[str, ...]
+    trying: Tuple[str, ...]
 
 
 Plain = Union[PhaseStarted, Progress, Note, Warned, Hello, Alive, Ready]

@@ -186,6 +186,8 @@ class ProxyInfo:
 
 #: Seconds given to a trial boot to confirm itself (FORMATS section 7, `commit_deadline`).
 DEFAULT_DEADLINE_S = 600
+#: The same for one that is healthy and waits for other ECUs (`fleet_deadline`).
+DEFAULT_FLEET_DEADLINE_S = 1800
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ class Settings:
     health_timeout_s: float = 60.0
     commit_deadline_s: int = DEFAULT_DEADLINE_S
     verify_local: VerifyLocal = "full"
+    fleet_deadline_s: int = DEFAULT_FLEET_DEADLINE_S
+    require_all: bool = True
 
 
 @dataclass(frozen=True)

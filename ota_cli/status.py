@@ -115,7 +115,8 @@ def _with_time_left(device: Device, found: Verdict) -> Verdict:
     if found.code != "trial" or not uptime.is_file():
         return found
     up_s = int(float(uptime.read_text("ascii").split()[0]))
-    left_s = max(0, parse_cmdline(device.cmdline).deadline_s - up_s)
+    limit_s = parse_cmdline(device.cmdline).deadline_s + store.load_extension_s(device)
+    left_s = max(0, limit_s - up_s)
     return replace(found, text=f"{found.text} It has about {left_s} s left for that.")
 
 

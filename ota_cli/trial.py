@@ -1,8 +1,8 @@
-"""After staging: arm, activate, commit, rollback, switch-slot. One rule for all of them:
+"""After staging: arm, activate, rollback, switch-slot. One rule for all of them:
 
 A slot is armed only as a `Bootable`: checked in this very run, or known good from an earlier
-commit or adoption. Arming is one write; only `commit`, from inside the trial boot and after its
-health checks, makes a slot the default.
+commit or adoption. Arming is one write; only `confirm.commit`, from inside the trial boot and
+after its health checks, makes a slot the default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .boot.base import Backend, backend_for
 from .core import record as phases
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import given_up, on_trial, settle
-from .core.record import Record, Transaction
+from .core.record import JointCommit, Record, Transaction
 from .errors import (
     BootRefused,
     Busy,
@@ -24,11 +24,9 @@ from .errors import (
     Footprint,
     NoSpace,
     SlotUnusable,
-    TrialFailed,
     leaving,
 )
 from .events import Emit, Warned
-from .health import HealthReport, run_checks
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, other_slot
@@ -45,16 +43,6 @@ class Armed:
 
     slot: SlotName
     version: Optional[str]
-
-
-@dataclass(frozen=True)
-class Committed:
-    """The running slot is the default. `was_trial`: it was on trial until now."""
-
-    slot: SlotName
-    version: Optional[str]
-    was_trial: bool
-    health: HealthReport
 
 
 @dataclass(frozen=True)
@@ -113,11 +101,11 @@ def open_session(device: Device, emit: Emit) -> Session:
     session = view_session(device)
     if session.record != store.load_record(device):
         store.save_record(device, session.record)
-        _remember_end(device, session.record, emit)
+        remember_end(device, session.record, emit)
     return session
 
 
-def _remember_end(device: Device, record: Record, emit: Emit) -> None:
+def remember_end(device: Device, record: Record, emit: Emit) -> None:
     """One line of history, if the transaction of `record` has ended.
 
     A history that can not be written is only warned of: what it tells of is done.
@@ -136,10 +124,13 @@ def _remember_end(device: Device, record: Record, emit: Emit) -> None:
         emit(Warned(f"this is missing from the history: {error.message}"))
 
 
-def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
+def arm(
+    device: Device, backend: Backend, bootable: Bootable, joint: Optional[JointCommit] = None
+) -> None:
     """The switch: records the intent, then one atomic write by the boot back-end.
 
-    Raises BootRefused; then nothing is armed, unless not even that can be written.
+    `joint`: how it is confirmed together with other ECUs. Raises BootRefused; then nothing is
+    armed, unless not even that can be written.
     """
     record, boot = store.load_record(device), backend.read(device)
     last = record.transaction
@@ -147,9 +138,11 @@ def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
     switch = backend.arm(device, boot, bootable)
     if boot.trial is None and boot.txn == bootable.txn:  # what an earlier trial of it left
         ops.apply(backend.revert(device, boot))
-    ops.apply([ops.Remove(store.given_up_mark(device))])
+    marks = (store.given_up_mark(device), store.decided_mark(device))
+    ops.apply([ops.Remove(mark) for mark in marks])
     intended = record.with_state(bootable.slot, "armed")
-    store.save_record(device, replace(intended, transaction=replace(last, phase=phases.ARMED)))
+    armed = replace(last, phase=phases.ARMED)
+    store.save_record(device, replace(intended, transaction=armed, joint=joint))
     with leaving(Footprint.BOOT):
         try:
             ops.apply(switch)
@@ -157,6 +150,17 @@ def arm(device: Device, backend: Backend, bootable: Bootable) -> None:
             with suppress(BootRefused):
                 ops.apply(backend.revert(device, boot))
             raise
+
+
+def note_joint(device: Device, joint: Optional[JointCommit]) -> None:
+    """Other ECUs try a new system, this one does not; `joint`: it decides for them. Under the lock.
+
+    What was decided for an earlier transaction is over.
+    """
+    record = store.load_record(device)
+    if record.joint != joint:
+        store.save_record(device, replace(record, joint=joint))
+        ops.apply([ops.Remove(store.decided_mark(device))])
 
 
 def activate(device: Device, emit: Emit) -> Armed:
@@ -178,62 +182,6 @@ def activate(device: Device, emit: Emit) -> Armed:
             _begin(session, "update", slot, known.txn)
         arm(device, session.backend, checked)
     return Armed(slot, known.version)
-
-
-def commit(device: Device, emit: Emit) -> Committed:
-    """Confirms the running trial boot after its health checks.
-
-    Raises TrialFailed when a check fails (nothing is confirmed) or when the last trial already
-    fell back. A confirmed system stays confirmed: then there is nothing to do.
-    """
-    with store.exclusive(device):
-        session = open_session(device, emit)
-        record, slot = session.record, session.running
-        last = record.transaction
-        if session.boot.default == slot and not session.on_trial:
-            if last is not None and last.phase == phases.FELL_BACK:
-                raise TrialFailed(
-                    f"{last.version or 'the update'} fell back: {last.reason}",
-                    hint="`ota status` tells more",
-                    slug="fell-back",
-                )
-            if session.boot.trial is None:
-                _finish_commit(session)
-            return Committed(slot, record.slots[slot].version, False, HealthReport(()))
-        require_intact(session, slot)
-        record = _trial_reached(session)
-        health = run_checks(device, emit)
-        if health.failed:
-            _remember_failure(device, record, health)
-            raise TrialFailed(
-                health.failed[0].reason,
-                hint="a reboot returns to the old system",
-                slug="health-check",
-            )
-        with leaving(Footprint.BOOT):
-            ops.apply(session.backend.commit(device, session.boot, slot))
-            ended = _ended(record, slot)
-            store.save_record(device, ended)
-        _remember_end(device, ended, emit)
-        _bring_rule(session, emit)
-    return Committed(slot, record.slots[slot].version, True, health)
-
-
-def _bring_rule(session: Session, emit: Emit) -> None:
-    """The rule of this `ota` replaces an older one, now that it is what stays.
-
-    The commit is done; a rule that can not be written is only warned of.
-    """
-    try:
-        ops.apply(session.backend.integrate(session.device))
-    except (BootRefused, NoSpace) as error:
-        emit(Warned(f"the boot loader keeps its older rule: {error.message}"))
-
-
-def _finish_commit(session: Session) -> None:
-    """What a commit that was cut off may have left: the boot loader's twin and marks."""
-    with leaving(Footprint.BOOT):
-        ops.apply(session.backend.commit(session.device, session.boot, session.running))
 
 
 def rollback(device: Device, emit: Emit) -> Switched:
@@ -352,7 +300,7 @@ def _begin(session: Session, kind: str, slot: SlotName, txn: str) -> None:
     store.save_record(session.device, replace(session.record, transaction=transaction))
 
 
-def _trial_reached(session: Session) -> Record:
+def trial_reached(session: Session) -> Record:
     """The record with the fact, made durable, that the trial boot reached user space."""
     record, last = session.record, session.record.transaction
     if last is None or last.to_slot != session.running or last.phase != phases.ARMED:
@@ -367,27 +315,12 @@ def _trial_reached(session: Session) -> Record:
 
 def _reject(session: Session) -> None:
     """Records that the running trial is not wanted: settled as fallen back after a reboot."""
-    record = _trial_reached(session)
+    record = trial_reached(session)
     last = record.transaction
-    if last is not None and last.to_slot == session.running and last.phase == phases.TRIAL:
-        rejected = replace(last, reason="`ota rollback` rejected it")
+    reached = (phases.TRIAL, phases.HEALTHY)
+    if last is not None and last.to_slot == session.running and last.phase in reached:
+        rejected = replace(last, phase=phases.TRIAL, reason="`ota rollback` rejected it")
         store.save_record(session.device, replace(record, transaction=rejected))
-
-
-def _remember_failure(device: Device, record: Record, health: HealthReport) -> None:
-    last = record.transaction
-    if last is not None:
-        failed = replace(last, reason=health.failed[0].reason, output=health.failed_output)
-        store.save_record(device, replace(record, transaction=failed))
-
-
-def _ended(record: Record, slot: SlotName) -> Record:
-    good = record.with_slot(slot, state="good", since=store.now())
-    last = record.transaction
-    if last is None or last.to_slot != slot:
-        return good
-    ended = replace(last, phase=phases.COMMITTED, ended=store.now(), reason="")
-    return replace(good.without_failed(last.image_id), transaction=ended)
 
 
 def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> None:
@@ -396,4 +329,4 @@ def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> No
     if last is not None:
         back = replace(back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now()))
     store.save_record(device, back)
-    _remember_end(device, back, emit)
+    remember_end(device, back, emit)

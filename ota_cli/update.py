@@ -25,7 +25,7 @@ from .confirmable import require_confirmable
 from .core import record as phases
 from .core.delta import make_plan
 from .core.plan import Plan
-from .core.record import Record, SlotRecord, Transaction
+from .core.record import JointCommit, Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
 from .events import Emit, Phase, PhaseStarted
 from .fill import fill, slot_errors
@@ -127,13 +127,17 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     )  # fmt: skip
 
 
-#: Surrounds the switch of this ECU; other ECUs may have a say in whether it happens.
-Agreement = Callable[[], ContextManager[None]]
+#: Surrounds the switch of this ECU; other ECUs may have a say in whether it happens, and in when
+#: it is confirmed. It is told whether there is one: none where the image runs already.
+Agreement = Callable[[bool], ContextManager[Optional[JointCommit]]]
 
 
-def update(
-    device: Device, request: Request, emit: Emit, agreement: Agreement = nullcontext
-) -> Updated:
+def alone(is_trial: bool) -> ContextManager[Optional[JointCommit]]:
+    """The agreement of one ECU with nobody."""
+    return nullcontext()
+
+
+def update(device: Device, request: Request, emit: Emit, agreement: Agreement = alone) -> Updated:
     """Brings the image at the URL into the standby slot and, unless `stage_only`, arms it.
 
     All that changes the boot order is done inside `agreement`. Raises OtaError with the
@@ -148,7 +152,7 @@ def update(
         version = version_name(image, request.name, request.url)
         if _is_running(device, session.record, image):
             taken_back = session.boot.trial
-            with nullcontext() if request.stage_only else agreement():
+            with nullcontext() if request.stage_only else agreement(False):
                 stay(session, emit)
             return Updated(
                 version, session.running, image, None, 0, _since(started), False, [], "full",
@@ -159,9 +163,9 @@ def update(
         staging = _Staging(session, request, image, version, txn)
         staged = staging.stage(fetcher, emit)
         if not request.stage_only:
-            with leaving(Footprint.STANDBY), agreement():
+            with leaving(Footprint.STANDBY), agreement(True) as joint:
                 emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
-                arm(device, session.backend, staged.checked)
+                arm(device, session.backend, staged.checked, joint)
     return Updated(
         version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
         _since(started), not request.stage_only, staged.carried, staged.verify_local,

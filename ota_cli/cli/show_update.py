@@ -62,7 +62,7 @@ def fleet_document(done: FleetUpdated) -> Document:
     own = update_document(done.own) if done.own else {"version": None, "slot": None}
     return {
         **own, "ecu_ids": list(done.ecu_ids), "ecus": [_below(each) for each in done.below],
-        "proxy": done.proxy,
+        "jointly": done.jointly, "proxy": done.proxy,
     }  # fmt: skip
 
 
@@ -73,6 +73,9 @@ def fleet_lines(done: FleetUpdated) -> List[str]:
     lines += [_proxy_line(done.proxy)] if done.proxy else []
     if (done.own and done.own.armed) or any(map(_is_any_armed, done.below)):
         lines.append("Reboot the ECUs to try it; `ota rollback` on each takes it back until then.")
+    if done.jointly:
+        who = "once all are healthy" if done.own and done.own.armed else "by `ota commit` here"
+        lines.append(f"They are confirmed together, {who}; if one is not healthy, all return.")
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..core.protocol import SCHEMA
-from ..core.requests import AskDisarm, AskStatus, AskUpdate
+from ..core.requests import AskCommit, AskDisarm, AskStatus, AskUpdate
 from ..errors import EcusDiffer
 from ..events import Hello, Ready
 from ..fleet.gate import Lifeline, alive, require_gate_command, require_no_circle
@@ -42,6 +42,8 @@ def ssh_gate(call: Call) -> Result:
             return _status(device, request)
         if isinstance(request, AskUpdate):
             return _update(call, device, request, lifeline)
+        if isinstance(request, AskCommit):
+            return _commit(call, device, request)
         return _disarm(call, device, request)
 
 
@@ -58,9 +60,9 @@ def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) 
     from ..fleet.ownproxy import through_own_proxy
     from ..fleet.update import update_all
 
-    def permission(ready: tuple[str, ...]) -> None:
-        call.emit(Ready(ready))
-        lifeline.await_go(request.txn)
+    def permission(ready: Ready) -> bool:
+        call.emit(ready)
+        return lifeline.await_go(request.txn).jointly
 
     def work(order: AskUpdate, net: NetSettings) -> FleetUpdated:
         own_request = story.Request(
@@ -77,6 +79,13 @@ def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) 
     net = device_net(Source(proxy=request.proxy), device)
     done = through_own_proxy(device, request, net, call.emit, work)
     return Result(document=fleet_document(done), lines=())
+
+
+def _commit(call: Call, device: Device, request: AskCommit) -> Result:
+    from ..fleet.decision import commit_below
+
+    confirmed = commit_below(device, request, call.emit)
+    return Result(document={"confirmed": list(confirmed)}, lines=())
 
 
 def _disarm(call: Call, device: Device, request: AskDisarm) -> Result:

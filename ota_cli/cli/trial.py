@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional, cast
+from typing import TYPE_CHECKING, Optional, Sequence, Union, cast
 
 import click
 
@@ -12,6 +12,7 @@ from ..probe import probe
 from .options import Call, Result, command
 
 if TYPE_CHECKING:
+    from ..confirm import Committed, Healthy
     from ..trial import Switched
 
 
@@ -29,22 +30,45 @@ def activate(call: Call) -> Result:
 
 @command("commit")
 def commit(call: Call) -> Result:
-    """Confirm the running trial boot, after the health checks in /etc/ota/health.d."""
-    from ..trial import commit as story
+    """Confirm the running trial boot, after the health checks in /etc/ota/health.d.
 
-    done = story(probe(call.root), call.emit)
+    An update of several ECUs is confirmed on all of them or on none: on the ECU it was begun on,
+    this waits until all are healthy; on the others it only notes that this one is.
+    """
+    from ..confirm import commit as story
+    from ..confirm import pending
+    from ..host.store import load_record
+
+    device = probe(call.root)
+    done = story(device, call.emit)
+    joint = pending(load_record(device))
+    if joint is not None:
+        from ..fleet.decision import decide_jointly
+
+        decide_jointly(device, joint, call.emit)
+    return _commit_result(done, joint.ecu_ids if joint else ())
+
+
+def _commit_result(done: Union[Committed, Healthy], others: Sequence[str]) -> Result:
+    """`others`: ECUs that were confirmed with this one."""
     checks = [
         {"name": check.name, "passed": not check.why, "why": check.why, "output": check.output}
         for check in done.health.checks
     ]
     with_checks = f" after {len(checks)} health checks" if checks else " without health checks"
-    text = f"{_named(done.version)} in slot {done.slot} is confirmed"
+    what = f"{_named(done.version)} in slot {done.slot}"
+    line = f"{what} is confirmed{with_checks}."
+    if not done.was_trial:
+        line = f"{what} is confirmed already{'.' if others else ': nothing to do.'}"
+    is_confirmed = bool(others) or done.is_default
+    if not is_confirmed:
+        line = f"{what} is healthy{with_checks}; the ECU above confirms it when all are."
     return Result(
         document={
             "slot": done.slot, "version": done.version, "was_trial": done.was_trial,
-            "health": checks,
+            "health": checks, "confirmed": is_confirmed, "ecu_ids": list(others),
         },
-        lines=(f"{text}{with_checks}." if done.was_trial else f"{text} already: nothing to do.",),
+        lines=(line, *([f"Confirmed with it: {', '.join(others)}."] if others else ())),
     )  # fmt: skip
 
 

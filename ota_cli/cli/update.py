@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Tuple
 import click
 
 from ..errors import UsageProblem
-from ..events import Note, Warned
+from ..events import Note, Ready, Warned
 from ..model import Device
 from ..probe import probe
 from .check import preview_document, preview_lines
@@ -104,7 +104,10 @@ def _update_all(
         def own(agreement: Agreement) -> Updated:
             return story.update(device, own_request, call.emit, agreement)
 
-        return update_all(device, order, own, lambda ready: None, call.emit)
+        def is_joint(ready: Ready) -> bool:
+            return device.settings.require_all and len(ready.trying) > 1
+
+        return update_all(device, order, own, is_joint, call.emit)
 
     done = through_own_proxy(device, order, request.net, call.emit, work)
     return Result(document=fleet_document(done), lines=tuple(fleet_lines(done)))

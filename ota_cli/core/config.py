@@ -13,6 +13,7 @@ from typing import Dict, List, Mapping, Optional, Tuple, cast, get_args
 
 from ..model import (
     DEFAULT_DEADLINE_S,
+    DEFAULT_FLEET_DEADLINE_S,
     DEFAULT_PERSIST,
     SLOT_NAMES,
     DeviceSlot,
@@ -132,20 +133,14 @@ def _proxy_url(item: Item) -> Optional[str]:
 
 # --- ota.yml -----------------------------------------------------------------------------------
 
-#: Documented for later; a key that is read and then ignored would be a lie.
-_NOT_YET = ("fleet_deadline", "require_all")
-
 
 def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Settings:
     """Our own settings; `OTA_<KEY>` in `environment` wins over the file. Raises ConfigError."""
     keys = parse_mapping(text, name)
-    for key in _NOT_YET:
-        if key in keys:
-            raise keys[key].wrong(f"{key} is not supported by this version of ota")
     known = (
         "server", "cacert", "cert", "key", "limit_rate", "connections", "no_progress_timeout",
         "persist", "allowed_signers", "health_timeout", "commit_deadline",
-        "verify_local",
+        "verify_local", "fleet_deadline", "require_all",
     )  # fmt: skip
     refuse_unknown(keys, known)
     for key in known:
@@ -165,6 +160,8 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Sett
         health_timeout_s=float(optional(keys, "health_timeout", _seconds, 60)),
         commit_deadline_s=optional(keys, "commit_deadline", _seconds, DEFAULT_DEADLINE_S),
         verify_local=optional(keys, "verify_local", _verify_local, "full"),
+        fleet_deadline_s=optional(keys, "fleet_deadline", _seconds, DEFAULT_FLEET_DEADLINE_S),
+        require_all=optional(keys, "require_all", Item.boolean, True),
     )
 
 

@@ -16,6 +16,13 @@ from .record import Record, Transaction
 #: A trial that never reached user space is re-armed so often, then the slot is `bad`.
 MAX_LOST_TRIALS = 3
 
+_WHY_IT_FELL_BACK = {
+    phases.ARMED: "the trial never reached user space",
+    phases.TRIAL: "the trial boot was not confirmed",
+    phases.HEALTHY: "it was healthy, but not all ECUs of its update were",
+}
+_UNDER_WAY = tuple(_WHY_IT_FELL_BACK)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -37,15 +44,15 @@ def settle(
     """The record with the end of an armed transaction that the boot loader already decided.
 
     A trial that reached user space and yet is not running has failed: its image is remembered.
-    One that never did may have been a power cut: the slot stays staged, up to three times. A
-    slot that was known to be good stays so. Where the boot loader was never told, cut off
-    before that, nothing was tried.
+    One that never did may have been a power cut: the slot stays staged, up to three times. One
+    that was healthy stays staged: it is other ECUs that were not. A slot that was known to be
+    good stays so. Where the boot loader was never told, cut off before that, nothing was tried.
     """
     last = record.transaction
-    if last is None or last.phase not in (phases.ARMED, phases.TRIAL):
+    if last is None or last.phase not in _UNDER_WAY:
         return record
     if running == last.to_slot and boot.default == last.to_slot:
-        return _committed(record, last, now)
+        return committed(record, last, now)
     if on_trial(running, trial, boot) or boot.trial == last.to_slot or running is None:
         return record
     if last.phase == phases.ARMED and boot.txn != last.txn:
@@ -56,7 +63,8 @@ def settle(
 def given_up(record: Record, txn: str) -> Record:
     """The record of a device whose deadline unit ended the trial of `txn`, `""` if it never did.
 
-    Such a trial reached user space, whatever was recorded before.
+    Such a trial reached user space, whatever was recorded before. One that was healthy was only
+    not confirmed together with others.
     """
     last = record.transaction
     if not txn or last is None or last.txn != txn:
@@ -67,10 +75,15 @@ def given_up(record: Record, txn: str) -> Record:
     return replace(record, transaction=replace(last, phase=phases.TRIAL, reason=reason))
 
 
-def _committed(record: Record, last: Transaction, now: str) -> Record:
+def committed(record: Record, last: Transaction, now: str) -> Record:
+    """The record once `last` is confirmed; where it decides for other ECUs, that is decided."""
     ended = replace(last, phase=phases.COMMITTED, ended=now, reason="")
     good = record.with_slot(last.to_slot, state="good", since=now)
-    return replace(good.without_failed(last.image_id), transaction=ended)
+    confirmed = replace(good.without_failed(last.image_id), transaction=ended)
+    joint = record.joint
+    if joint is None or not record.is_joint or not joint.decides or joint.decided:
+        return confirmed
+    return replace(confirmed, joint=replace(joint, decided=now, untold=joint.ecu_ids))
 
 
 def _never_armed(record: Record, last: Transaction, now: str) -> Record:
@@ -84,12 +97,10 @@ def _never_armed(record: Record, last: Transaction, now: str) -> Record:
 
 
 def _fell_back(record: Record, last: Transaction, now: str) -> Record:
-    seen = last.phase == phases.TRIAL
-    attempts = last.attempts + 1
+    seen, was_healthy = last.phase == phases.TRIAL, last.phase == phases.HEALTHY
+    attempts = last.attempts + (0 if was_healthy else 1)
     bad = seen or attempts >= MAX_LOST_TRIALS
-    reason = last.reason or (
-        "the trial boot was not confirmed" if seen else "the trial never reached user space"
-    )
+    reason = last.reason or _WHY_IT_FELL_BACK[last.phase]
     ended = replace(last, phase=phases.FELL_BACK, ended=now, reason=reason, attempts=attempts)
     settled = replace(record, transaction=ended)
     if record.slots[last.to_slot].is_good:
@@ -108,6 +119,12 @@ def verdict(
             "run `ota setup` on a new device, `ota setup --repair` on this one otherwise",
         )  # fmt: skip
     last = record.transaction
+    if on_trial(running, trial, boot) and last is not None and last.phase == phases.HEALTHY:
+        return Verdict(
+            "trial", f"{_named(last)} runs on trial in slot {running}, is healthy and waits for "
+            "the other ECUs of its update.",
+            "`ota commit` on the main ECU confirms all of them; a reboot returns to the old system",
+        )  # fmt: skip
     if on_trial(running, trial, boot):
         return Verdict(
             "trial", f"{_named(last)} runs on trial in slot {running} and is not confirmed.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Union
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from ..errors import EXIT_CODES, OtaError
 from ..events import (
@@ -166,6 +166,10 @@ def _phase(found: Object) -> Phase:
         return Phase.OTHER
 
 
+def _names(found: Object, key: str) -> Tuple[str, ...]:
+    return tuple(map(printable, texts(found, key)))
+
+
 def _progress(found: Object) -> Plain:
     total = number(found, "total_bytes")
     return Progress(_phase(found), min(number(found, "done_bytes"), total), total)
@@ -174,7 +178,7 @@ def _progress(found: Object) -> Plain:
 _EVENTS: Dict[str, Callable[[Object], Plain]] = {
     "hello": _hello,
     "alive": lambda found: Alive(),
-    "ready": lambda found: Ready(tuple(map(printable, texts(found, "ecus")))),
+    "ready": lambda found: Ready(_names(found, "ecus"), _names(found, "trying")),
     "phase": lambda found: PhaseStarted(_phase(found), text(found, "text")),
     "progress": _progress,
     "note": lambda found: Note(text(found, "text")),

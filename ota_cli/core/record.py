@@ -4,7 +4,7 @@ The record says what was intended; what boots next is what the boot loader says
 (`core.verdict` compares the two). One JSON object:
 
     {"schema": 1, "checksum": xxh3-64 hex of the rest, "slots": {"a": {...}, "b": {...}},
-     "transaction": {...} | null, "failed": [image id, ...]}
+     "transaction": {...} | null, "failed": [image id, ...], "joint": {...} | null}
 
 The checksum is over the canonical JSON (sorted keys, no spaces) of the object without it.
 Unknown keys are kept: two versions of `ota` share this file.
@@ -23,8 +23,9 @@ SCHEMA = 1
 #: A failed image is remembered this often; older ones are forgotten.
 MAX_FAILED = 32
 
-#: Phases of a transaction, in their order. `trial`: the trial boot has reached user space.
-STAGING, STAGED, ARMED, TRIAL = "staging", "staged", "armed", "trial"
+#: Phases of a transaction, in their order. `trial`: the trial boot has reached user space;
+#: `healthy`: its health checks passed, and it waits for those of other ECUs.
+STAGING, STAGED, ARMED, TRIAL, HEALTHY = "staging", "staged", "armed", "trial", "healthy"
 #: How a transaction ends.
 COMMITTED, FELL_BACK, WITHDRAWN = "committed", "fell_back", "withdrawn"
 
@@ -76,6 +77,23 @@ class Transaction:
 
 
 @dataclass(frozen=True)
+class JointCommit:
+    """That transaction `txn` is confirmed on all ECUs that tried it, or on none.
+
+    `decides`: this ECU says so to all; else one above it does. For the one that decides:
+    `ecu_ids`: the ECUs below it that try the new system; `decided`: when they were all found
+    healthy; `untold`: those that have not acknowledged that.
+    """
+
+    txn: str
+    decides: bool
+    ecu_ids: Tuple[str, ...] = ()
+    decided: Optional[str] = None
+    untold: Tuple[str, ...] = ()
+    unknown: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Record:
     """All of the state file. `unknown`, at each level: keys of a newer schema, kept as they
     are for as long as what they are about stays."""
@@ -85,9 +103,16 @@ class Record:
     )
     transaction: Optional[Transaction] = None
     failed: Tuple[str, ...] = ()
+    joint: Optional[JointCommit] = None
     schema: int = SCHEMA
     more_slots: Mapping[str, object] = field(default_factory=dict)
     unknown: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether what was updated here is confirmed together with other ECUs."""
+        last, joint = self.transaction, self.joint
+        return last is not None and joint is not None and last.txn == joint.txn
 
     def with_slot(self, slot: SlotName, **changes: Any) -> Record:
         """A record in which `changes` were made to `slot`."""
@@ -121,6 +146,7 @@ def format_record(record: Record) -> bytes:
         "slots": slots,
         "transaction": _as_written(record.transaction) if record.transaction else None,
         "failed": list(record.failed),
+        "joint": _as_written(record.joint) if record.joint else None,
     }
     document["checksum"] = checksum(document)
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
@@ -160,8 +186,16 @@ def _record(document: Dict[str, Any]) -> Record:
         slots={name: _known(SlotRecord, slots.get(name, {})) for name in SLOT_NAMES},
         transaction=_known(Transaction, transaction) if transaction else None,
         failed=failed,
+        joint=_joint(document.pop("joint", None)),
         unknown=document,
     )
+
+
+def _joint(values: Optional[Mapping[str, Any]]) -> Optional[JointCommit]:
+    if not values:
+        return None
+    found = _known(JointCommit, values)
+    return replace(found, ecu_ids=tuple(found.ecu_ids), untold=tuple(found.untold))
 
 
 Value = TypeVar("Value")
@@ -175,7 +209,7 @@ def _known(kind: Type[Value], values: Mapping[str, Any]) -> Value:
     return kind(**{**known, "unknown": unknown})
 
 
-def _as_written(value: Union[SlotRecord, Transaction]) -> Dict[str, object]:
+def _as_written(value: Union[SlotRecord, Transaction, JointCommit]) -> Dict[str, object]:
     known = asdict(value)
     unknown: Dict[str, object] = known.pop("unknown")
     return {**unknown, **known}

@@ -86,27 +86,45 @@ class AskDisarm:
 
 
 @dataclass(frozen=True)
+class AskCommit:
+    """Confirm what waits for that in transaction `txn`, on the ECUs named, there and below."""
+
+    above: Tuple[str, ...]
+    txn: str
+    ecus: Tuple[str, ...]
+
+    verb = "commit"
+
+    def fields(self) -> Object:
+        return {"txn": self.txn, "ecus": list(self.ecus)}
+
+
+@dataclass(frozen=True)
 class Go:
-    """The word to arm what was staged in transaction `txn`."""
+    """The word to arm what was staged in transaction `txn`.
+
+    `jointly`: it is not to confirm itself, but to wait for an `AskCommit`.
+    """
 
     txn: str
+    jointly: bool
 
 
-Request = Union[AskStatus, AskUpdate, AskDisarm]
+Request = Union[AskStatus, AskUpdate, AskDisarm, AskCommit]
 
 
 def compose_go(go: Go) -> Object:
     """The object that is sent in the session of an `AskUpdate`."""
-    return {"go": "arm", "txn": go.txn}
+    return {"go": "arm", "txn": go.txn, "jointly": go.jointly}
 
 
 def parse_go(line: bytes) -> Go:
     """The word of the ECU above. Raises UsageProblem for any other."""
     try:
         found = parse_object(line)
-        if text(found, "go") != "arm" or set(found) != {"go", "txn"}:
+        if text(found, "go") != "arm" or set(found) != {"go", "txn", "jointly"}:
             raise BadLine("it is not the word to arm")
-        return Go(_txn(found))
+        return Go(_txn(found), flag(found, "jointly"))
     except BadLine as error:
         raise UsageProblem(f"the word can not be read: {error}", slug="request") from None
 
@@ -152,6 +170,10 @@ def _disarm(found: Object) -> Request:
     return AskDisarm(tuple(texts(found, "above")), _txn(found))
 
 
+def _commit(found: Object) -> Request:
+    return AskCommit(tuple(texts(found, "above")), _txn(found), tuple(texts(found, "ecus")))
+
+
 def _txn(found: Object) -> str:
     """It becomes a word of the kernel's command line."""
     txn = text(found, "txn")
@@ -180,4 +202,5 @@ _VERBS: Dict[str, Tuple[Callable[[Object], Request], Set[str]]] = {
     AskStatus.verb: (_status, {"budget_s"}),
     AskUpdate.verb: (_update, set(AskUpdate((), "", "").fields())),
     AskDisarm.verb: (_disarm, {"txn"}),
+    AskCommit.verb: (_commit, {"txn", "ecus"}),
 }

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
-from ..model import Secondary
+from ..model import EcuInfo, Secondary
 from .urls import is_host_name
 from .yamlfile import Item, optional
 
@@ -32,6 +32,14 @@ def read_secondaries(item: Item, own_id: str) -> Tuple[Secondary, ...]:
             raise each.wrong(f"{whose} is called {secondary.ecu_id} already")
         seen.add(secondary.ecu_id)
     return found
+
+
+def on_the_way(ecu: EcuInfo, ecu_ids: Sequence[str]) -> Sequence[Secondary]:
+    """The secondaries that are named; all, where a name is not among ours: they may know it."""
+    ours = {ecu.ecu_id, *(each.ecu_id for each in ecu.secondaries)}
+    if set(ecu_ids) - ours:
+        return ecu.secondaries
+    return [each for each in ecu.secondaries if each.ecu_id in ecu_ids]
 
 
 def _secondary(item: Item) -> Secondary:

@@ -1,7 +1,8 @@
 """The systemd units that end a trial boot: one confirms it, one gives up on it.
 
 Both act only when the kernel command line says `ota.trial` (systemd.unit(5),
-ConditionKernelCommandLine=), so an ordinary boot is never touched by them.
+ConditionKernelCommandLine=), so an ordinary boot is never touched by them; but one in which other
+ECUs are still to be told of a decision (`joint-decided`) goes on with that.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ from ..model import DEFAULT_DEADLINE_S
 COMMIT_UNIT = "ota-commit.service"
 DEADLINE_UNIT = "ota-deadline.service"
 
-# Failed health checks (18) end the trial at once; what may pass, like another `ota` at work, is
-# tried again until the deadline.
+# Failed health checks (18) end the trial at once, and only a trial; what may pass, like another
+# `ota` at work or an ECU that does not answer, is tried again until the deadline. It may wait for
+# other ECUs; a oneshot has all the time it wants (systemd.service(5), TimeoutStartSec=).
 _COMMIT = """\
 [Unit]
 Description=Confirm the updated system after its health checks
 Documentation=man:ota-commit(1)
-ConditionKernelCommandLine=ota.trial
+ConditionKernelCommandLine=|ota.trial
+ConditionPathExists=|/boot/ota/joint-decided
 Wants=network-online.target
 After=multi-user.target network-online.target
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'ota commit; code=$$?; [ $$code != 18 ] || systemctl reboot; exit $$code'
+ExecStart=/bin/sh -c 'ota commit; code=$$?; \
+  if [ $$code = 18 ] && grep -qw ota.trial /proc/cmdline; then systemctl reboot; fi; \
+  exit $$code'
 Restart=on-failure
 RestartSec=5
 RestartPreventExitStatus=18
@@ -38,7 +43,8 @@ WantedBy=multi-user.target
 # interpreter must not keep this from running. `-ff` asks the kernel, not PID 1. What comes
 # after `sleep` runs however it ended. Confirmed is what the boot loader would boot again; a
 # boot partition that is missing or hangs confirms nothing. `given-up` tells the old system which
-# transaction ended this way. (`$$` is systemd's `$`.)
+# transaction ended this way. A healthy system that waits for other ECUs has said in
+# `/run/ota-healthy` how many seconds more it may take. (`$$` is systemd's `$`.)
 _DEADLINE = r"""[Unit]
 Description=Return to the previous system when this one is not confirmed in time
 Documentation=man:ota-commit(1)
@@ -59,6 +65,8 @@ ExecStart=/bin/sh -c 'deadline={deadline_s}; \
     esac; \
   done; \
   sleep $$deadline; \
+  more=$$(cat /run/ota-healthy 2>/dev/null); \
+  case $$more in ""|*[!0-9]*) ;; *) sleep $$more;; esac; \
   timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv && exit 0; \
   timeout 10 sh -c "echo $$txn >/boot/ota/given-up && sync /boot/ota/given-up"; \
   exec systemctl reboot -ff'

@@ -27,6 +27,8 @@ FILES = (
     ("/boot/ota/state.json", "What the device remembers of its slots and the last update."),
     ("/var/cache/ota/", "Objects that `ota proxy` keeps; may be removed when it does not run."),
     ("/boot/ota/known_hosts", "Host keys of the ECUs below."),
+    ("/boot/ota/joint-decided", "There until all ECUs know that their update is confirmed."),
+    ("/run/ota-healthy", "How many seconds more a healthy trial boot has to wait for others."),
     ("/run/ota-ecus.json", "Since when ECUs below do not answer."),
     ("/run/ota.lock", "Held by the one `ota` that changes the device."),
 )
@@ -42,8 +44,10 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "armed, this ECU last. When one fails, what was armed is taken back and the exit code is "
         "16; one of which that is not certain is named, with exit code 17. The ECUs below fetch "
         "from the server themselves, with `cacert` and `limit_rate` of their own `ota.yml`, and "
-        "without cookies. `--dry-run`, `activate`, `rollback`, `switch-slot` and `commit` are "
-        "about this ECU only.",
+        "without cookies. `--dry-run`, `activate`, `rollback` and `switch-slot` are about this ECU "
+        "only.",
+        "Where more than one ECU tries the new system they are confirmed together; see "
+        "`ota-commit`(1).",
     ),
     "check": (
         "The bytes to download are exact for images of this program; images of other writers do "
@@ -53,6 +57,14 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
     "commit": (
         "Run by `ota-commit.service` at boot. Exit 18 when a health check fails, or when the last "
         "update fell back.",
+        "Of an update of several ECUs each that passed its health checks is `healthy` and waits. "
+        "The ECU that the update was begun on asks the others every few seconds; when all are "
+        "healthy it confirms itself, which is the decision, and then tells the others to. One that "
+        "can not be told is named, exit 17, and told by the next `ota commit`, which a boot with "
+        "`/boot/ota/joint-decided` runs by itself. When one falls back, or not all are healthy "
+        "within `fleet_deadline` of `ota.yml`, nothing is confirmed and all return by a reboot: "
+        "exit 18; what was healthy stays staged. Where the ECU that the update was begun on did "
+        "not need it itself, run this there when the others have rebooted.",
     ),
     "rollback": (
         "Running an unconfirmed trial: reboots into the old slot. Armed but not booted: disarms. "
@@ -130,6 +142,8 @@ _OTA_YML = (
     ("health_timeout", "Seconds for each health check; default 60."),
     ("commit_deadline", "Seconds in which a trial boot must confirm itself; default 600. It "
      "counts from when the update is armed on, not for a slot that is armed already."),
+    ("fleet_deadline", "The same for one that is healthy and waits for other ECUs; default 1800."),
+    ("require_all", "Of an update begun on this ECU, confirm all ECUs together; default true."),
     ("verify_local", "`full` (default) reads and hashes all local content. `stat` takes files of "
      "the standby slot whose size, times and inode are those of its index as they are, but for "
      "those in `/boot`. It is used only while nobody but `ota` had the slot since it was filled: "

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from concurrent.futures import Future
-from typing import Tuple, Union
+from typing import Optional, Union
 
 from ..core.protocol import Answer, BadLine
 from ..core.requests import AskUpdate, Go, compose_go, compose_request
@@ -33,28 +33,28 @@ _BUSY_PAUSE_S = 2.0
 class Follower:
     """Follows `secondary` from the thread that calls `follow`; the rest is for other threads.
 
-    `ready`: the ECUs that wait for the word, or why not. `switched`: what came of one that was
+    `ready`: which ECUs wait for the word, or why not. `switched`: what came of one that was
     told to arm, or that was only to stage; or why that is not known.
     """
 
     def __init__(self, links: Links, secondary: Secondary, request: AskUpdate, emit: Emit) -> None:
         self.secondary = secondary
-        self.ready: Future[Tuple[str, ...]] = Future()
+        self.ready: Future[Ready] = Future()
         self.switched: Future[EcuUpdated] = Future()
         self._links = links
         self._request = request
         self._emit = emit
-        self._word: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._word: queue.SimpleQueue[Optional[Go]] = queue.SimpleQueue()
         self._was_let_go = threading.Event()
 
-    def tell_to_arm(self) -> None:
+    def tell_to_arm(self, jointly: bool) -> None:
         """The word, for one that is ready."""
-        self._word.put(True)
+        self._word.put(Go(self._request.txn, jointly))
 
     def let_go(self) -> None:
         """No word will come: what is staged stays so."""
         self._was_let_go.set()
-        self._word.put(False)
+        self._word.put(None)
 
     def follow(self) -> None:
         """Returns when all is known of this ECU; failures are in the futures."""
@@ -83,10 +83,11 @@ class Follower:
             with link.session(compose_request(self._request), math.inf) as session:
                 said = self._until_ready(session)
                 if isinstance(said, Ready):
-                    self.ready.set_result(said.ecus)
+                    self.ready.set_result(said)
                     self._emit(OfEcu(self.secondary.ecu_id, Note("ready to be switched")))
-                    if self._word.get():
-                        self._arm(session)
+                    go = self._word.get()
+                    if go is not None:
+                        self._arm(session, go)
                     return
             if not _is_locked(said) or time.monotonic() > give_up:
                 self._take_answer(said)
@@ -101,8 +102,8 @@ class Follower:
                 return said
             self._emit(said if isinstance(said, OfEcu) else OfEcu(self.secondary.ecu_id, said))
 
-    def _arm(self, session: Session) -> None:
-        session.say(compose_go(Go(self._request.txn)))
+    def _arm(self, session: Session, go: Go) -> None:
+        session.say(compose_go(go))
         while True:
             said = session.next()
             if isinstance(said, Answer):
@@ -117,7 +118,7 @@ class Follower:
         except BadLine as error:
             raise failures.nonsense(self.secondary, str(error)) from None
         if not self.ready.done():
-            self.ready.set_result(found.ecu_ids)
+            self.ready.set_result(Ready(found.ecu_ids, ()))
         self.switched.set_result(found)
 
 

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import ContextManager, Optional
 
-from ..core.requests import Request, parse_go, parse_request
+from ..core.requests import Go, Request, parse_go, parse_request
 from ..errors import ConfigError, UsageProblem
 from ..events import Alive, Emit
 from .beat import SILENCE_S, beating
@@ -64,10 +64,12 @@ class Lifeline:
                 slug="request",
             ) from None
 
-    def await_go(self, txn: str) -> None:
-        """Returns when the word to arm `txn` comes. Raises UsageProblem for any other word."""
-        if parse_go(self._lines.get()).txn != txn:
+    def await_go(self, txn: str) -> Go:
+        """The word to arm `txn`, when it comes. Raises UsageProblem for any other word."""
+        go = parse_go(self._lines.get())
+        if go.txn != txn:
             raise UsageProblem("the word is for another transaction", slug="request")
+        return go
 
     def _listen(self) -> None:
         with suppress(queue.Full):

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import ContextManager, Iterator, Optional, Set, Type, Union
+from typing import Iterator, Optional, Set, Type, Union
 
 from ..core.protocol import SCHEMA, Answer, BadLine, Object, parse_line
 from ..errors import ConfigError
@@ -225,8 +225,3 @@ class Session:
             return parse_line(data)
         except BadLine as error:
             raise failures.nonsense(self._link.secondary, str(error)) from None
-
-
-def _beating(talk: Conversation) -> ContextManager[None]:
-    """Says an empty line again and again while the block runs."""
-    return beating(lambda: talk.say(b"\n"))

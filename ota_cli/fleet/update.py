@@ -6,6 +6,7 @@
     arm below  each secondary arms what is below it, then itself                 boot orders there
     arm        this ECU, last                                                    boot order here
 
+Where more than one ECU tries the new system, they are also confirmed together (`decision`).
 Anything that fails from `arm below` on takes back what was armed, also on an ECU of which it is
 not known whether it was: it is asked again and again, and named if that stays uncertain.
 """
@@ -14,36 +15,44 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Type
 
 from ..core.protocol import Object
+from ..core.record import JointCommit
 from ..core.requests import AskUpdate
+from ..core.secondaries import on_the_way
 from ..errors import EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
-from ..events import Emit
+from ..events import Emit, Ready
+from ..host import store
 from ..model import Device, Secondary
+from ..trial import note_joint
 from ..update import Agreement, Updated
-from .disarm import Uncertain, disarm_below
+from .disarm import disarm_below
 from .follower import Follower
+from .insist import Uncertain
 from .link import Links
 from .report import EcuUpdated
 
-#: Asks whoever is above for the word to arm; is told which ECUs are ready. Raises to refuse.
-Permission = Callable[[Tuple[str, ...]], None]
+#: Asks whoever is above for the word to arm, and whether what is armed is confirmed jointly; is
+#: told which ECUs are ready. Raises to refuse.
+Permission = Callable[[Ready], bool]
 
 
 @dataclass(frozen=True)
 class FleetUpdated:
     """What came of it. `own` None: this ECU was left out. `ecu_ids`: all that took part.
 
-    `proxy`: what this ECU's own proxy has done; None without one.
+    `jointly`: those that are armed are confirmed together. `proxy`: what this ECU's own proxy has
+    done; None without one.
     """
 
     own: Optional[Updated]
     below: Tuple[EcuUpdated, ...]
     ecu_ids: Tuple[str, ...]
+    jointly: bool = False
     proxy: Optional[Object] = None
 
 
@@ -62,25 +71,53 @@ def update_all(
     takes_part = order.ecus is None or device.ecu.ecu_id in order.ecus
     request = replace(order, above=(*order.above, device.ecu.ecu_id))
     with Links(device) as links, Crew(device, links, request, emit) as crew:
-        mine = (device.ecu.ecu_id,) if takes_part else ()
-
-        @contextmanager
-        def agreement() -> Iterator[None]:
-            ready = (*mine, *crew.ready())
-            _require_named(order, ready, device)
-            permission(ready)
-            with crew.armed():
-                yield
-
+        party = _Party(device, order, crew, (device.ecu.ecu_id,) if takes_part else (), permission)
         updated = None
         if takes_part:
-            updated = own(agreement)
+            updated = own(party.agreement)
         elif not order.stage_only:
-            with agreement():
-                pass
-        ecu_ids = (*mine, *crew.ready())
-        _require_named(order, ecu_ids, device)
-        return FleetUpdated(updated, crew.switched(), ecu_ids)
+            party.arm_others()
+        ecu_ids = party.ready(False).ecus
+        return FleetUpdated(updated, crew.switched(), ecu_ids, party.jointly)
+
+
+@dataclass
+class _Party:
+    """All ECUs that take part, from here on down. `mine`: this one, unless it is left out."""
+
+    device: Device
+    order: AskUpdate
+    crew: Crew
+    mine: Tuple[str, ...]
+    permission: Permission
+    jointly: bool = False
+
+    def ready(self, is_trial: bool) -> Ready:
+        """Who waits for the word; `is_trial`: this ECU, if it takes part, would try it. Raises
+        EcuFailed."""
+        below = self.crew.ready()
+        found = Ready((*self.mine, *below.ecus), (*(self.mine if is_trial else ()), *below.trying))
+        _require_named(self.order, found.ecus, self.device)
+        return found
+
+    @contextmanager
+    def agreement(self, is_trial: bool) -> Iterator[Optional[JointCommit]]:
+        """All others are armed while the block arms this one."""
+        decides = not self.order.above
+        ready = self.ready(is_trial)
+        self.jointly = self.permission(ready)
+        others = tuple(each for each in ready.trying if each not in self.mine)
+        joint = JointCommit(self.order.txn, decides, others if decides else ())
+        with self.crew.armed(self.jointly):
+            if decides and not is_trial:
+                note_joint(self.device, joint if self.jointly else None)
+            yield joint if self.jointly else None
+
+    def arm_others(self) -> None:
+        """For an ECU that is left out."""
+        lock = nullcontext() if self.order.above else store.exclusive(self.device)
+        with lock, self.agreement(False):
+            pass
 
 
 class Crew:
@@ -115,12 +152,16 @@ class Crew:
         for thread in self._threads:
             thread.result()  # a bug in a follower is one of ours
 
-    def ready(self) -> Tuple[str, ...]:
-        """The ECUs that are ready, once all are. Raises EcuFailed."""
+    def ready(self) -> Ready:
+        """Which ECUs are ready, once all are. Raises EcuFailed."""
         failed = [e for e in (each.ready.exception() for each in self._followers) if e is not None]
         if failed:
             raise _none_switched(failed)
-        return tuple(name for each in self._followers for name in each.ready.result())
+        found = [each.ready.result() for each in self._followers]
+        return Ready(
+            tuple(name for each in found for name in each.ecus),
+            tuple(name for each in found for name in each.trying),
+        )
 
     def switched(self) -> Tuple[EcuUpdated, ...]:
         """What came of each. Raises EcuFailed."""
@@ -130,13 +171,14 @@ class Crew:
         return tuple(each.switched.result() for each in self._followers)
 
     @contextmanager
-    def armed(self) -> Iterator[None]:
+    def armed(self, jointly: bool) -> Iterator[None]:
         """All are armed while the block arms this ECU; if it fails, or one of them does, none is.
 
-        Raises EcuFailed, and EcusDiffer where it is not certain that none is.
+        `jointly`: none of them confirms itself. Raises EcuFailed, and EcusDiffer where it is not
+        certain that none is.
         """
         for each in self._followers:
-            each.tell_to_arm()
+            each.tell_to_arm(jointly)
         is_done = False
         try:
             self.switched()
@@ -157,12 +199,9 @@ class Crew:
 
 
 def _asked(device: Device, request: AskUpdate) -> Sequence[Secondary]:
-    """The secondaries that are named, and, where a name is not among ours, those that may know
-    it."""
-    ours = {device.ecu.ecu_id, *(each.ecu_id for each in device.ecu.secondaries)}
-    if request.ecus is None or set(request.ecus) - ours:
+    if request.ecus is None:
         return device.ecu.secondaries
-    return [each for each in device.ecu.secondaries if each.ecu_id in request.ecus]
+    return on_the_way(device.ecu, request.ecus)
 
 
 def _require_named(order: AskUpdate, found: Sequence[str], device: Device) -> None:

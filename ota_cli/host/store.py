@@ -54,6 +54,25 @@ def given_up_mark(device: Device) -> Path:
     return device.state_directory / "given-up"
 
 
+def decided_mark(device: Device) -> Path:
+    """There while other ECUs are still to be told that the update is confirmed on all of them."""
+    return device.state_directory / "joint-decided"
+
+
+def extend_deadline(device: Device, more_s: int) -> None:
+    """The deadline unit of this boot waits `more_s` seconds longer."""
+    _write(device.root / "run" / "ota-healthy", f"{more_s}\n".encode())
+
+
+def load_extension_s(device: Device) -> int:
+    """What `extend_deadline` noted in this boot; 0 where nothing is."""
+    try:
+        data = read_limited(device.root / "run" / "ota-healthy", _MAX_TXN_BYTES)
+    except (OSError, ImageDamaged):
+        return 0
+    return int(data) if data.strip().isdigit() else 0
+
+
 def load_given_up(device: Device) -> str:
     """The transaction whose trial ended at its deadline; empty when none did, or not readable."""
     try:

@@ -34,7 +34,7 @@ def event_object(event: Event) -> Dict[str, object]:
     if isinstance(event, Alive):
         return {"event": "alive"}
     if isinstance(event, Ready):
-        return {"event": "ready", "ecus": list(event.ecus)}
+        return {"event": "ready", "ecus": list(event.ecus), "trying": list(event.trying)}
     return {"event": "warning", "text": event.text}
 
 

@@ -244,11 +244,12 @@ def test_settings_are_read_with_their_units() -> None:
     found = settings(
         "server: https://updates/\nlimit_rate: 2M\nconnections: 8\nno_progress_timeout: 30\n"
         "persist: [/etc/ota, /etc/ssh/ssh_host_*]\ncacert: /etc/ca.pem\nhealth_timeout: 5\n"
-        "commit_deadline: 90\n"
+        "commit_deadline: 90\nfleet_deadline: 240\nrequire_all: false\n"
     )
     assert (found.server, found.limit_rate, found.connections) == ("https://updates/", 2_000_000, 8)
     assert (found.no_progress_timeout_s, found.health_timeout_s) == (30.0, 5.0)
-    assert found.commit_deadline_s == 90
+    assert (found.commit_deadline_s, found.fleet_deadline_s) == (90, 240)
+    assert not found.require_all
     assert found.persist == ("/etc/ota", "/etc/ssh/ssh_host_*")
     assert found.cacert == Path("/etc/ca.pem")
 
@@ -257,6 +258,7 @@ def test_the_environment_wins_over_the_file_and_an_empty_variable_says_nothing()
     assert settings("connections: 8", OTA_CONNECTIONS="4").connections == 4
     assert settings("connections: 8", OTA_CONNECTIONS="").connections == 8
     assert settings("", OTA_PERSIST="/etc/a /etc/b").persist == ("/etc/a", "/etc/b")
+    assert not settings("require_all: true", OTA_REQUIRE_ALL="false").require_all
 
 
 def test_a_wrong_variable_is_named() -> None:
@@ -285,6 +287,8 @@ def test_a_wrong_variable_is_named() -> None:
         "allowed_signers: abc",
         "verify_local: fast",
         "commit_deadline: 0",
+        "fleet_deadline: 0",
+        "require_all: most",
     ],
 )
 def test_refuses_settings_that_would_be_ignored_or_misread(text: str) -> None:

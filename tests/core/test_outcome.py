@@ -9,8 +9,9 @@ from typing import Optional
 import pytest
 
 from ota_cli.core import record as phases
-from ota_cli.core.outcome import settle, verdict
+from ota_cli.core.outcome import given_up, settle, verdict
 from ota_cli.core.record import (
+    JointCommit,
     Record,
     SlotRecord,
     Transaction,
@@ -101,6 +102,35 @@ def test_a_trial_that_reached_user_space_and_is_gone_has_failed() -> None:
     assert settled.failed == ("id2",)
 
 
+def test_one_that_was_healthy_and_fell_back_because_of_others_stays_staged() -> None:
+    record = replace(armed(phases.HEALTHY), joint=JointCommit("t1", decides=False))
+    assert settle(record, boot("a"), "b", True, NOW) == record
+    waiting = verdict(record, boot("a"), "b", True)
+    assert (waiting.code, "waits for the other ECUs" in waiting.text) == ("trial", True)
+
+    for settled in (
+        settle(record, boot("a"), "a", False, NOW),
+        settle(given_up(record, "t1"), boot("a"), "a", False, NOW),
+    ):
+        assert (settled.slots["b"].state, settled.failed) == ("staged", ())
+        assert settled.transaction is not None
+        assert settled.transaction.attempts == 0
+        found = verdict(settled, boot("a"), "a", False)
+        assert (found.code, "not all ECUs" in found.text) == ("fell_back", True)
+        assert "activate" in found.hint
+
+
+def test_one_that_decided_and_was_cut_off_before_it_noted_that_has_decided() -> None:
+    joint = JointCommit("t1", decides=True, ecu_ids=("p1", "p2"))
+    record = replace(armed(phases.HEALTHY), joint=joint)
+    settled = settle(record, boot("b"), "b", True, NOW)
+    assert settled.joint == replace(joint, decided=NOW, untold=("p1", "p2"))
+    assert settle(record, boot("a"), "a", False, NOW).joint == joint
+
+    earlier = replace(record, joint=replace(joint, txn="t0"))
+    assert settle(earlier, boot("b"), "b", True, NOW).joint == earlier.joint
+
+
 def test_a_power_cut_between_commit_and_record_counts_as_committed() -> None:
     settled = settle(armed(phases.TRIAL), boot("b"), "b", True, NOW)
     assert settled.transaction is not None
@@ -125,7 +155,8 @@ def test_an_interrupted_update_is_told() -> None:
 
 
 def test_a_record_survives_the_round_trip_and_keeps_what_it_does_not_know() -> None:
-    record = replace(armed(), unknown={"fleet": {"decided": True}}, failed=("x",))
+    joint = JointCommit("t1", True, ("p1",), NOW, ("p1",), unknown={"why": "new"})
+    record = replace(armed(), unknown={"fleet": {"decided": True}}, failed=("x",), joint=joint)
     assert parse_record(format_record(record), "state.json") == record
 
 

@@ -3,18 +3,23 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional, Sequence
 
 import pytest
 
 from ota_cli.core.grubenv import BootVariables, compose
-from ota_cli.core.systemd import COMMIT_UNIT, DEADLINE_UNIT, units
+from ota_cli.core.systemd import COMMIT_UNIT, DEADLINE_UNIT, Unit, units
 from ota_cli.model import SlotName
 
 
-def test_both_units_act_only_on_trial_boots() -> None:
+def test_both_units_act_only_on_trial_boots_and_one_while_others_are_to_be_told() -> None:
+    commit, deadline = units()
+    assert "\nConditionKernelCommandLine=ota.trial\n" in deadline.text
+    conditions = [line for line in commit.text.splitlines() if line.startswith("Condition")]
+    assert conditions == [
+        "ConditionKernelCommandLine=|ota.trial", "ConditionPathExists=|/boot/ota/joint-decided",
+    ]  # fmt: skip
     for unit in units():
-        assert "\nConditionKernelCommandLine=ota.trial\n" in unit.text
         assert f"\nWantedBy={unit.wanted_by}\n" in unit.text
 
 
@@ -74,14 +79,45 @@ def test_the_command_line_says_how_long_a_trial_may_take(
     assert (tmp_path / "systemctl-called").read_text().strip() == "reboot -ff"
 
 
-@pytest.mark.parametrize(("code", "reboots"), [(0, False), (18, True), (75, False)])
-def test_only_failed_health_checks_reboot_at_once(tmp_path: Path, code: int, reboots: bool) -> None:
+@pytest.mark.parametrize(
+    ("more", "slept"),
+    [("1200", ["77", "1200"]), ("", ["77"]), ("5; reboot", ["77"]), (None, ["77"])],
+)
+def test_a_healthy_system_that_waits_for_others_has_more_time(
+    tmp_path: Path, more: Optional[str], slept: List[str]
+) -> None:
+    for name in ("sleep", "systemctl"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}-called\n')
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "cmdline").write_text("ota.slot=b ota.trial=1")
+    if more is not None:
+        (tmp_path / "ota-healthy").write_text(f"{more}\n")
+    shell = deadline_script(77)
+    for place in ("/proc/", "/run/", "/boot/ota/"):
+        shell = shell.replace(place, f"{tmp_path}/")
+    subprocess.run(["/bin/sh", "-c", shell], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+    assert (tmp_path / "sleep-called").read_text().split() == slept
+    assert (tmp_path / "systemctl-called").read_text().strip() == "reboot -ff"
+
+
+@pytest.mark.parametrize(
+    ("code", "cmdline", "reboots"),
+    [
+        (0, "quiet ota.trial=1", False),
+        (18, "quiet ota.slot=b ota.trial=1", True),
+        (18, "quiet ota.slot=b", False),
+        (75, "quiet ota.trial=1", False),
+    ],
+)
+def test_only_failed_health_checks_of_a_trial_reboot_at_once(
+    tmp_path: Path, code: int, cmdline: str, reboots: bool
+) -> None:
+    (tmp_path / "cmdline").write_text(cmdline)
     (tmp_path / "ota").write_text(f"#!/bin/sh\nexit {code}\n")
     (tmp_path / "systemctl").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
     for name in ("ota", "systemctl"):
         (tmp_path / name).chmod(0o755)
-    text = next(unit.text for unit in units() if unit.name == COMMIT_UNIT)
-    shell = text.split("-c '")[1].split("'\n")[0].replace("$$", "$")
+    shell = script_of(COMMIT_UNIT, units()).replace("/proc/", f"{tmp_path}/")
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     done = subprocess.run(["/bin/sh", "-c", shell], env=environment, check=False)
     assert done.returncode == code
@@ -89,8 +125,12 @@ def test_only_failed_health_checks_reboot_at_once(tmp_path: Path, code: int, reb
 
 
 def deadline_script(deadline_s: int = 0) -> str:
+    return script_of(DEADLINE_UNIT, units(deadline_s))
+
+
+def script_of(name: str, among: Sequence[Unit]) -> str:
     """The shell text as systemd hands it to sh: lines joined, `$$` made `$`."""
-    text = next(unit.text for unit in units(deadline_s) if unit.name == DEADLINE_UNIT)
+    text = next(unit.text for unit in among if unit.name == name)
     script = text.replace("\\\n", " ").split("-c '")[1].split("'\n")[0]
     return script.replace("$$", "$")
 

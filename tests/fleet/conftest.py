@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Any, Dict, Iterator, NamedTuple
 
 import pytest
 
 from tests.conftest import Images
 from tests.support.fleet import Fleet, fleet
 from tests.support.nginx import Nginx
+
+#: The order in which each finds those below it done.
+BELOW_FIRST = ("p1x", "p1", "p2", "p3", "main")
+ALL = set(BELOW_FIRST)
+
+
+def everywhere(version: str) -> Dict[str, str]:
+    return dict.fromkeys(ALL, version)
 
 
 class Vehicle(NamedTuple):
@@ -18,13 +26,27 @@ class Vehicle(NamedTuple):
     fleet: Fleet
     server: Nginx
 
-    def versions(self) -> dict[str, str]:
+    def versions(self) -> Dict[str, str]:
         """What each ECU would boot next."""
+        return self._versions("next")
+
+    def running(self) -> Dict[str, str]:
+        """What each ECU runs."""
+        return self._versions("running")
+
+    def _versions(self, which: str) -> Dict[str, str]:
         found = {}
-        for name, ecu in self.fleet.ecus.items():
-            status = ecu.ota("status", "--no-ecus", "--json").result
-            found[name] = status["slots"][status["next"]]["version"]
+        for name in self.fleet.ecus:
+            status = self.status(name)
+            found[name] = status["slots"][status[which]]["version"]
         return found
+
+    def status(self, name: str) -> Dict[str, Any]:
+        return self.fleet[name].ota("status", "--no-ecus", "--json").result
+
+    def reboot(self, *names: str) -> None:
+        for name in names:
+            self.fleet[name].reboot()
 
 
 @pytest.fixture

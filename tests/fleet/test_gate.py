@@ -13,6 +13,7 @@ import pytest
 
 from ota_cli.boot.simulate import next_boot
 from ota_cli.core.requests import (
+    AskCommit,
     AskDisarm,
     AskStatus,
     AskUpdate,
@@ -35,6 +36,9 @@ UPDATE: Dict[str, Any] = {
     "url": "https://127.0.0.1:1/v2/",
 }  # fmt: skip
 DISARM: Dict[str, Any] = {"schema": 1, "verb": "disarm", "above": ["main"], "txn": "0123456789ab"}
+
+COMMIT: Dict[str, Any] = {**DISARM, "verb": "commit", "ecus": ["bench"]}
+GO: Dict[str, Any] = {"go": "arm", "txn": UPDATE["txn"], "jointly": False}
 
 
 @contextmanager
@@ -103,8 +107,10 @@ def test_no_option_changes_what_it_prints(device: Path) -> None:
         {**UPDATE, "stage_only": 1},
         {**UPDATE, "proxy": "--help"},
         {**DISARM, "txn": "*"},
+        {**COMMIT, "ecus": "bench"},
+        {**COMMIT, "force": True},
     ],
-    ids=range(22),
+    ids=range(24),
 )
 def test_what_is_not_on_the_list_is_refused(device: Path, request_: object) -> None:
     with gate(device) as running:
@@ -119,12 +125,14 @@ def test_a_request_is_read_as_it_was_written() -> None:
     requests: List[Request] = [
         AskStatus(("main", "p1"), 17),
         AskDisarm(("main",), "0123456789ab"),
+        AskCommit(("main",), "0123456789ab", ("p1", "p2")),
         AskUpdate((), "0123456789ab", url),
         AskUpdate((), "0123456789ab", url, "v2", ("p1",), True, True, True, "http://10.0.0.1:80"),
     ]
     for request in requests:
         assert parse_request(json.dumps(compose_request(request)).encode()) == request
-    assert parse_go(json.dumps(compose_go(Go("0123456789ab"))).encode()) == Go("0123456789ab")
+    go = Go("0123456789ab", True)
+    assert parse_go(json.dumps(compose_go(go)).encode()) == go
     with pytest.raises(UsageProblem, match="not JSON"):
         parse_request(b"status")
 
@@ -206,6 +214,46 @@ def test_what_runs_already_can_not_be_disarmed(device: Path, server: Server) -> 
     assert ask(device, {**DISARM, "txn": txn})["exit_code"] == 75
 
 
+def test_only_what_waits_in_that_transaction_is_confirmed(device: Path, server: Server) -> None:
+    settings = device / "etc/ota/ota.yml"
+    settings.write_text(f"{settings.read_text()}cacert: {server.cacert}\n")
+    with gate(device) as running:
+        staged(running, {**UPDATE, "url": f"{server.url}v2/"})
+        lines_of(running, {**GO, "jointly": True})
+    next_boot(probe(device))
+    unproven = ask(device, COMMIT)
+    assert unproven["exit_code"] == 17
+    assert "does not wait to be confirmed" in unproven["error"]["message"]
+
+    assert not ota("commit", "--root", device, "--json").result["confirmed"]
+    other = ask(device, {**COMMIT, "txn": "ffffffffffff"})
+    assert "another update or switch was begun" in other["error"]["message"]
+    assert ask(device, {**COMMIT, "ecus": ["p9"]})["result"] == {"confirmed": []}
+    assert boots_next(device) == "a", "nothing was confirmed yet"
+
+    assert ask(device, COMMIT)["result"] == {"confirmed": ["bench"]}
+    assert ask(device, COMMIT)["result"] == {"confirmed": ["bench"]}
+    assert boots_next(device) == "b"
+
+
+def test_rollback_leaves_a_healthy_trial_and_its_image_counts_as_failed(
+    device: Path, server: Server
+) -> None:
+    settings = device / "etc/ota/ota.yml"
+    settings.write_text(f"{settings.read_text()}cacert: {server.cacert}\n")
+    with gate(device) as running:
+        staged(running, {**UPDATE, "url": f"{server.url}v2/"})
+        lines_of(running, {**GO, "jointly": True})
+    next_boot(probe(device))
+    assert ota("commit", "--root", device).code == 0
+    assert ota("rollback", "--root", device).code == 0
+    next_boot(probe(device))
+    status = ota("status", "--root", device, "--json").result
+    assert (status["running"], status["verdict"]["code"]) == ("a", "fell_back")
+    assert status["slots"]["b"]["state"] == "bad"
+    assert ask(device, COMMIT)["exit_code"] == 17
+
+
 def staged(running: subprocess.Popen[bytes], request: object) -> None:
     """Returns when the gate waits for the word."""
     assert running.stdin is not None
@@ -216,20 +264,21 @@ def staged(running: subprocess.Popen[bytes], request: object) -> None:
         said = json.loads(line)
         assert "event" in said, said
         if said["event"] == "ready":
-            assert said["ecus"] == ["bench"]
+            assert (said["ecus"], said["trying"]) == (["bench"], ["bench"])
             return
 
 
 @pytest.mark.parametrize(
     ("word", "code", "slot"),
     [
-        ({"go": "arm", "txn": UPDATE["txn"]}, 0, "b"),
-        ({"go": "arm", "txn": "ffffffffffff"}, 2, "a"),
-        ({"go": "reboot", "txn": UPDATE["txn"]}, 2, "a"),
-        ({"go": "arm", "txn": UPDATE["txn"], "now": True}, 2, "a"),
+        (GO, 0, "b"),
+        ({**GO, "txn": "ffffffffffff"}, 2, "a"),
+        ({**GO, "go": "reboot"}, 2, "a"),
+        ({**GO, "now": True}, 2, "a"),
+        ({**GO, "jointly": 1}, 2, "a"),
         (None, 143, "a"),
     ],
-    ids=["arm", "other-transaction", "other-word", "more", "nobody-there"],
+    ids=["arm", "other-transaction", "other-word", "more", "no-flag", "nobody-there"],
 )
 def test_an_update_waits_for_the_word(
     device: Path, server: Server, word: object, code: int, slot: str

@@ -14,22 +14,14 @@ from typing import Any, Dict
 
 import pytest
 
-from ota_cli.boot.simulate import next_boot
-from ota_cli.probe import probe
 from tests.conftest import Images
-from tests.fleet.conftest import Vehicle
+from tests.fleet.conftest import ALL, BELOW_FIRST, Vehicle, everywhere
 from tests.support.bench import environment
 from tests.support.network import needs_namespaces
 from tests.support.nginx import needs_nginx
 from tests.support.sshd import make_key, needs_sshd
 
 pytestmark = [needs_namespaces, needs_nginx, needs_sshd]
-
-ALL = {"main", "p1", "p1x", "p2", "p3"}
-
-
-def everywhere(version: str) -> Dict[str, str]:
-    return dict.fromkeys(ALL, version)
 
 
 def test_all_ecus_are_armed_by_one_command(vehicle: Vehicle) -> None:
@@ -303,9 +295,9 @@ def test_lines_for_people_name_each_ecu(vehicle: Vehicle) -> None:
 
 def test_all_run_the_new_version_after_their_reboots(vehicle: Vehicle) -> None:
     assert vehicle.fleet["main"].ota("update", "--version", "v2").code == 0
-    for ecu in vehicle.fleet.ecus.values():
-        next_boot(probe(ecu.root))
-        assert ecu.ota("commit").code == 0
+    vehicle.reboot(*ALL)
+    for name in BELOW_FIRST:
+        assert vehicle.fleet[name].ota("commit").code == 0
     found = vehicle.fleet["main"].ota("status", "--json").result
     everyone = [found, *found["ecus"], *found["ecus"][0]["ecus"]]
     assert [each["ecu_id"] for each in everyone] == ["main", "p1", "p2", "p3", "p1x"]

@@ -26,7 +26,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("ownkernel",),
     ("fit", "setup"),
     ("trial", "provision", "image", "status"),
-    ("update",),
+    ("update", "confirm"),
     ("proxy", "fleet"),
     ("demo",),
     ("render",),

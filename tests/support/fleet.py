@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
+from ota_cli.boot.simulate import next_boot
+from ota_cli.probe import probe
 from tests.conftest import copy_tree
 from tests.support.bench import BASE, DIRECTORY_SLOTS, Ran, environment
 from tests.support.network import Network, inside, network
@@ -64,6 +66,27 @@ class EcuBench:
     root: Path
     namespace: str
     sshd: Sshd
+    gate: str
+
+    def reboot(self) -> None:
+        """Simulated: what it would boot next runs."""
+        next_boot(probe(self.root))
+
+    def add_health_check(self, text: str) -> Path:
+        """From now on it is healthy only if the shell script `text` ends well."""
+        check = self.root / "etc/ota/health.d/check"
+        check.parent.mkdir(exist_ok=True)
+        check.write_text(f"#!/bin/sh\n{text}\n")
+        check.chmod(0o755)
+        return check
+
+    def before_request(self, verb: str, command: str) -> None:
+        """From now on the shell runs `command` here before a request for `verb` is answered."""
+        self.sshd.force(
+            f"read -r request\n"
+            f'case $request in *\'"verb": "{verb}"\'*) {command};; esac\n'
+            f"{{ printf '%s\\n' \"$request\"; cat; }} | {{ {self.gate}; }}"
+        )
 
     def ota(self, *words: object) -> Ran:
         """Runs `ota` on this ECU to its end."""
@@ -150,7 +173,7 @@ def _make(base: Path, device: Path, net: Network, name: str, above: Path) -> Ecu
     sshd = Sshd(
         home / "sshd", obeys, program, address=net.addresses[name], namespace=net.namespace(name)
     )
-    return EcuBench(name, root, net.namespace(name), sshd)
+    return EcuBench(name, root, net.namespace(name), sshd, program)
 
 
 def _introduce(ecu: EcuBench, below: Sequence[EcuBench], everybody: Sequence[str]) -> None:

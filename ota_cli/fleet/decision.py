@@ -1,0 +1,161 @@
+"""One decision for all ECUs that try a new system: they keep it, or return.
+
+    wait      until each is healthy: it runs the new system and has passed its checks
+    decide    by confirming this ECU, see `confirm`
+    tell      each to confirm itself, again and again until it has said that it did
+
+One that falls back, or does not become healthy in time, ends it before anybody decides: the
+others return as well, each at its own deadline. This holds for the ECU that the update was begun
+on; those between it and others below pass the word on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from ..confirm import commit_decided, decide, note_told, note_why
+from ..core import record as phases
+from ..core.protocol import BadLine, Object, texts
+from ..core.record import JointCommit
+from ..core.requests import AskCommit
+from ..core.secondaries import on_the_way
+from ..core.text import printable
+from ..errors import EcusDiffer, OtaError, TrialFailed
+from ..events import Emit, Note, OfEcu
+from ..model import Device
+from .insist import insist
+from .link import Links
+from .report import Ecu, ids_of
+from .tree import BUDGET_S, read_tree
+
+_PAUSE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far an ECU is. `code`: `healthy`, `waiting` or `lost`, which can not become healthy."""
+
+    code: str
+    text: str
+
+
+def decide_jointly(device: Device, joint: JointCommit, emit: Emit) -> None:
+    """All ECUs of `joint`, and this one if it takes part, are confirmed when this returns.
+
+    Raises TrialFailed, before anything was decided, where one is lost or they are not all healthy
+    within `fleet_deadline`; EcusDiffer, naming them, where some do not say that they confirmed.
+    """
+    if joint.decided is None:
+        try:
+            _await_healthy(device, joint, emit)
+        except TrialFailed as why:
+            note_why(device, joint.txn, why)
+            raise
+        emit(Note("all ECUs are healthy: the new system stays"))
+        decide(device, joint, emit)
+        joint = replace(joint, untold=joint.ecu_ids)
+    _tell(device, joint, emit)
+
+
+def commit_below(device: Device, request: AskCommit, emit: Emit) -> Tuple[str, ...]:
+    """Confirms this ECU, if it is named, and those below; the ECUs that did.
+
+    Raises EcusDiffer where one that is known here did not.
+    """
+    confirmed, problems = [], []
+    own = device.ecu.ecu_id
+    if own in request.ecus:
+        try:
+            commit_decided(device, request.txn, emit)
+            confirmed.append(own)
+        except OtaError as error:
+            problems.append(error.message)
+    others = tuple(each for each in request.ecus if each != own)
+    below = replace(request, above=(*request.above, own), ecus=others)
+    told, not_told = _insist_on_commit(device, below)
+    if problems or not_told:
+        raise EcusDiffer("; ".join([*problems, *not_told]))
+    return (*confirmed, *told)
+
+
+def _await_healthy(device: Device, joint: JointCommit, emit: Emit) -> None:
+    give_up = time.monotonic() + device.settings.fleet_deadline_s
+    before: Dict[str, Standing] = {}
+    while True:
+        ecus = ids_of(read_tree(device, BUDGET_S))
+        found = {each: standing(ecus.get(each), joint.txn) for each in joint.ecu_ids}
+        for ecu_id, now in found.items():
+            if before.get(ecu_id) != now:
+                emit(OfEcu(ecu_id, Note(now.text)))
+        before = found
+        if all(each.code == "healthy" for each in found.values()):
+            return
+        _require_hope(found, time.monotonic() > give_up)
+        time.sleep(_PAUSE_S)
+
+
+def standing(ecu: Optional[Ecu], txn: str) -> Standing:
+    """What the status of an ECU says about transaction `txn`. Pure."""
+    if ecu is None or ecu.status is None:
+        why = ecu.trouble.message if ecu is not None and ecu.trouble else "no ECU lists it"
+        return Standing("waiting", why)
+    status, last = ecu.status, ecu.status.last_update
+    if last is None or last.txn != txn:
+        return Standing("lost", f"another update or switch was begun: {status.verdict.text}")
+    if last.phase in (phases.HEALTHY, phases.COMMITTED):
+        return Standing("healthy", "healthy")
+    if last.phase == phases.ARMED and status.verdict.code == "armed":
+        return Standing("waiting", "not rebooted yet")
+    if last.phase in (phases.ARMED, phases.TRIAL):
+        return Standing("waiting", "on trial, its health checks have not passed yet")
+    return Standing("lost", status.verdict.text)
+
+
+def _require_hope(found: Mapping[str, Standing], is_over: bool) -> None:
+    blamed = [each for each, now in found.items() if now.code == "lost"]
+    if is_over and not blamed:
+        blamed = [each for each, now in found.items() if now.code == "waiting"]
+    if not blamed:
+        return
+    told = "; ".join(f"ECU {each}: {found[each].text}" for each in blamed)
+    raise TrialFailed(
+        f"not all ECUs are healthy, so that all return to their old systems: {told}",
+        hint="`ota status` shows them all; each returns by a reboot, at its deadline at the latest",
+        slug="not-all-healthy",
+    )
+
+
+def _tell(device: Device, joint: JointCommit, emit: Emit) -> None:
+    request = AskCommit((device.ecu.ecu_id,), joint.txn, joint.untold)
+    told, not_told = _insist_on_commit(device, request)
+    for ecu_id in told:
+        emit(OfEcu(ecu_id, Note("confirmed")))
+    note_told(device, joint.txn, told)
+    missing = [each for each in joint.untold if each not in told]
+    if missing:
+        not_told = not_told or [f"nobody answers for {', '.join(missing)}"]
+        raise EcusDiffer(
+            f"the new system is decided on, but not confirmed on all ECUs: {'; '.join(not_told)}",
+            hint="`ota commit` here tells them again; one that has returned to its old system "
+            "needs the same `ota update` again",
+        )
+
+
+def _insist_on_commit(device: Device, request: AskCommit) -> Tuple[List[str], List[str]]:
+    """The ECUs that are confirmed, and why others are not."""
+    with Links(device) as links:
+        answers, uncertain = insist(links, request, on_the_way(device.ecu, request.ecus))
+    problems = [each.why.message for each in uncertain]
+    told: List[str] = []
+    for answer in answers:
+        try:
+            told += _confirmed(answer.result)
+        except BadLine as error:
+            problems.append(f"an answer can not be read: {error}")
+    return told, problems
+
+
+def _confirmed(result: Object) -> List[str]:
+    return [printable(each) for each in texts(result, "confirmed")]

@@ -1,0 +1,76 @@
+"""Telling the ECUs below something that they must hear: asked again until each has answered."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Callable, List, Sequence, Tuple, Union
+
+from ..core.protocol import Answer
+from ..core.requests import AskCommit, AskDisarm, compose_request
+from ..errors import OtaError, Unreachable
+from ..events import silent
+from ..model import Secondary
+from . import failures
+from .crew import side_by_side
+from .link import Links
+
+#: How long an ECU is asked again: its old session, cut off, takes this long to end.
+_PERSIST_S = 60.0
+#: The ECU above must hear of one that does not answer before it loses its own patience.
+_LEVEL_S = 15.0
+_PAUSE_S = 2.0
+
+Order = Union[AskDisarm, AskCommit]
+
+
+@dataclass(frozen=True)
+class Uncertain:
+    """It is not known whether this ECU has done it: `why` it did not say so."""
+
+    ecu_id: str
+    why: OtaError
+
+
+def insist(
+    links: Links, order: Order, secondaries: Sequence[Secondary]
+) -> Tuple[List[Answer], List[Uncertain]]:
+    """What those answered that have done it; and those that did not within about a minute."""
+    patience_s = max(_LEVEL_S, _PERSIST_S - _LEVEL_S * (len(order.above) - 1))
+    jobs: List[Callable[[], Union[Answer, Uncertain]]] = [
+        _Insisting(links, each, order, time.monotonic() + patience_s).ask for each in secondaries
+    ]
+    found = side_by_side(jobs, links.abandon)
+    done = [each for each in found if isinstance(each, Answer)]
+    return done, [each for each in found if isinstance(each, Uncertain)]
+
+
+@dataclass(frozen=True)
+class _Insisting:
+    """One secondary, to be asked in a thread of its own until `until`, a `time.monotonic()`."""
+
+    links: Links
+    secondary: Secondary
+    order: Order
+    until: float
+
+    def ask(self) -> Union[Answer, Uncertain]:
+        while True:
+            try:
+                return self._ask_once()
+            except OtaError as error:
+                if not _may_pass(error) or time.monotonic() + _PAUSE_S > self.until:
+                    return Uncertain(self.secondary.ecu_id, error)
+            time.sleep(_PAUSE_S)
+
+    def _ask_once(self) -> Answer:
+        link = self.links.to(self.secondary)
+        answer = link.ask(compose_request(self.order), silent, self.until)
+        if answer.error is not None:
+            raise failures.told(self.secondary, answer)
+        return answer
+
+
+def _may_pass(error: OtaError) -> bool:
+    """Whether the same question may be answered a little later."""
+    return error.exit_code == Unreachable.exit_code or error.slug == "locked"

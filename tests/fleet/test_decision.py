@@ -1,0 +1,194 @@
+"""An update of several ECUs is confirmed on all of them, or all return. Reboots are simulated."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import Set
+
+from tests.fleet.conftest import ALL, BELOW_FIRST, Vehicle, everywhere
+from tests.support.bench import BASE, Ran
+from tests.support.network import needs_namespaces
+from tests.support.nginx import needs_nginx
+from tests.support.sshd import needs_sshd
+
+pytestmark = [needs_namespaces, needs_nginx, needs_sshd]
+
+BELOW = BELOW_FIRST[:-1]
+
+
+def update(vehicle: Vehicle, *words: str) -> Ran:
+    return vehicle.fleet["main"].ota("update", "--version", "v2", "--json", *words)
+
+
+def bring_on_trial(vehicle: Vehicle) -> None:
+    """All ECUs run v2 on trial; those below the main ECU are healthy."""
+    done = update(vehicle)
+    assert (done.code, done.result["jointly"]) == (0, True), done.err
+    vehicle.reboot(*ALL)
+    for name in BELOW:
+        assert vehicle.fleet[name].ota("commit").code == 0
+
+
+def confirmed(vehicle: Vehicle) -> Set[str]:
+    return {name for name in ALL if vehicle.status(name)["verdict"]["code"] == "confirmed"}
+
+
+def test_healthy_ecus_wait_for_the_others_and_all_are_confirmed_by_the_main_one(
+    vehicle: Vehicle,
+) -> None:
+    assert update(vehicle).code == 0
+    vehicle.reboot(*ALL)
+    for name in BELOW:
+        done = vehicle.fleet[name].ota("commit", "--json")
+        assert (done.code, done.result["confirmed"]) == (0, False)
+        status = vehicle.status(name)
+        assert (status["verdict"]["code"], status["last_update"]["outcome"]) == ("trial", "healthy")
+        assert "waits for the other ECUs" in status["verdict"]["text"]
+    assert confirmed(vehicle) == set()
+
+    done = vehicle.fleet["main"].ota("commit", "--json")
+    assert done.code == 0, done.out
+    assert set(done.result["ecu_ids"]) == set(BELOW)
+    assert confirmed(vehicle) == ALL
+    vehicle.reboot(*ALL)
+    assert vehicle.running() == everywhere("v2")
+    assert vehicle.fleet["main"].ota("commit").code == 0
+    assert not (vehicle.fleet["main"].root / "boot/ota/joint-decided").exists()
+
+
+def test_one_that_is_not_healthy_makes_all_return(vehicle: Vehicle) -> None:
+    check = vehicle.fleet["p2"].add_health_check("echo no camera; exit 1")
+    assert update(vehicle).code == 0
+    vehicle.reboot(*ALL)
+    for name in ("p1x", "p1", "p3"):
+        assert vehicle.fleet[name].ota("commit").code == 0
+    assert vehicle.fleet["p2"].ota("commit").code == 18
+    vehicle.reboot("p2")
+
+    done = vehicle.fleet["main"].ota("commit", "--json")
+    assert done.code == 18
+    message = done.document["error"]["message"]
+    assert "ECU p2: " in message
+    assert "no camera" in message
+    vehicle.reboot("main", "p1", "p1x", "p3")
+    assert vehicle.running() == everywhere("v1")
+    assert "no camera" in vehicle.status("main")["verdict"]["text"]
+    p1 = vehicle.status("p1")
+    assert (p1["verdict"]["code"], p1["slots"]["b"]["state"]) == ("fell_back", "staged")
+    assert "it was healthy, but not all ECUs" in p1["verdict"]["text"]
+
+    check.unlink()
+    refused = update(vehicle)
+    assert refused.code == 16
+    assert "ECU p2" in refused.document["error"]["message"]
+    again = update(vehicle, "--retry-failed")
+    assert again.code == 0, again.out
+    assert vehicle.versions() == everywhere("v2")
+
+
+def test_the_main_ecu_waits_for_one_that_is_slow(vehicle: Vehicle) -> None:
+    assert update(vehicle).code == 0
+    vehicle.reboot("main", "p1", "p1x", "p2")
+    for name in ("p1x", "p1", "p2"):
+        assert vehicle.fleet[name].ota("commit").code == 0
+    with vehicle.fleet["main"].running("commit") as commit:
+        commit.until("p3", text="not rebooted yet")
+        vehicle.reboot("p3")
+        commit.until("p3", text="on trial, its health checks have not passed yet")
+        assert vehicle.fleet["p3"].ota("commit").code == 0
+        commit.until("", text="all ECUs are healthy: the new system stays")
+        assert commit.document()["ok"]
+    assert confirmed(vehicle) == ALL
+
+
+def test_a_fleet_deadline_ends_the_wait_and_names_who_was_missing(vehicle: Vehicle) -> None:
+    settings = vehicle.fleet["main"].root / "etc/ota/ota.yml"
+    settings.write_text(f"{settings.read_text()}fleet_deadline: 1\n")
+    assert update(vehicle).code == 0
+    vehicle.reboot("main")
+    done = vehicle.fleet["main"].ota("commit", "--json")
+    assert done.code == 18
+    assert "ECU p3: not rebooted yet" in done.document["error"]["message"]
+    assert confirmed(vehicle) == set()
+
+
+def test_the_main_ecu_killed_while_it_tells_its_decision_tells_the_rest_afterwards(
+    vehicle: Vehicle,
+) -> None:
+    bring_on_trial(vehicle)
+    main, p2 = vehicle.fleet["main"], vehicle.fleet["p2"]
+    p2.before_request("commit", "sleep 100")
+    with main.running("commit") as commit:
+        wait_until_confirmed(vehicle, {"main", "p1", "p1x", "p3"})
+        commit.process.send_signal(signal.SIGKILL)
+        commit.process.wait(timeout=20)
+    assert (main.root / "boot/ota/joint-decided").exists()
+    assert vehicle.status("p2")["verdict"]["code"] == "trial"
+    vehicle.reboot("main")
+    assert vehicle.status("main")["running"] == "b"
+
+    p2.sshd.force(p2.gate)
+    done = main.ota("commit", "--json")
+    assert done.code == 0, done.out
+    assert confirmed(vehicle) == ALL
+    assert not (main.root / "boot/ota/joint-decided").exists()
+
+
+def wait_until_confirmed(vehicle: Vehicle, names: Set[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not names <= confirmed(vehicle):
+        assert time.monotonic() < deadline, confirmed(vehicle)
+
+
+def test_one_that_returns_after_the_decision_is_named_and_mended_by_another_update(
+    vehicle: Vehicle,
+) -> None:
+    bring_on_trial(vehicle)
+    p2 = vehicle.fleet["p2"]
+    reboot = (
+        "from ota_cli.boot.simulate import next_boot; from ota_cli.probe import probe; "
+        f"from pathlib import Path; next_boot(probe(Path({str(p2.root)!r})))"
+    )
+    p2.before_request("commit", f'PYTHONPATH={BASE} {sys.executable} -c "{reboot}"')
+    done = vehicle.fleet["main"].ota("commit", "--json")
+    assert done.code == 17, done.out
+    message = done.document["error"]["message"]
+    assert "ECU p2: " in message
+    assert "fell back" in message
+    assert confirmed(vehicle) == ALL - {"p2"}
+
+    p2.sshd.force(p2.gate)
+    again = update(vehicle)
+    assert (again.code, again.result["jointly"]) == (0, False), again.out
+    vehicle.reboot("p2")
+    assert p2.ota("commit", "--json").result["confirmed"]
+    assert vehicle.fleet["main"].ota("commit").code == 0
+    assert vehicle.running() == everywhere("v2")
+
+
+def test_a_main_ecu_that_runs_the_image_already_decides_for_the_others(vehicle: Vehicle) -> None:
+    main = vehicle.fleet["main"]
+    alone = update(vehicle, "--ecu", "main")
+    assert (alone.code, alone.result["jointly"]) == (0, False), alone.out
+    vehicle.reboot("main")
+    assert main.ota("commit", "--json").result["confirmed"]
+
+    assert update(vehicle).result["jointly"]
+    vehicle.reboot(*BELOW)
+    for name in BELOW:
+        assert vehicle.fleet[name].ota("commit").code == 0
+    done = main.ota("commit", "--json")
+    assert done.code == 0, done.out
+    assert confirmed(vehicle) == ALL
+    assert main.ota("commit", "--json").result["ecu_ids"] == []
+
+
+def test_without_require_all_each_confirms_itself(vehicle: Vehicle) -> None:
+    settings = vehicle.fleet["main"].root / "etc/ota/ota.yml"
+    settings.write_text(f"{settings.read_text()}require_all: false\n")
+    assert not update(vehicle).result["jointly"]
+    vehicle.reboot("p2")
+    assert vehicle.fleet["p2"].ota("commit", "--json").result["confirmed"]
+    assert confirmed(vehicle) >= {"p2"}
