@@ -66,7 +66,7 @@ complete -c ota -n '__fish_seen_subcommand_from update' -l limit-rate -x -d 'Byt
 complete -c ota -n '__fish_seen_subcommand_from update' -l proxy -x -d 'Fetch through this OTA proxy (http://HOST:PORT).'
 complete -c ota -n '__fish_seen_subcommand_from update' -l ecu -x -d 'Only this ECU, also one below another; repeatable.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l stage-only -d 'Prepare the slot; `ota activate` arms it later.'
-complete -c ota -n '__fish_seen_subcommand_from update' -l reboot -d 'Reboot into the new system when it is armed.'
+complete -c ota -n '__fish_seen_subcommand_from update' -l reboot -d 'Reboot into the new system when it is armed; ECUs below first.'
 complete -c ota -n '__fish_seen_subcommand_from update' -s n -l dry-run -d 'Show what would be done; change nothing.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l allow-downgrade -d 'Accept an image older than the running one.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l retry-failed -d 'Accept an image that fell back here before.'

@@ -20,7 +20,7 @@ from .core import record as phases
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import committed
 from .core.record import JointCommit, Record
-from .errors import BootRefused, Footprint, NoSpace, OtaError, TrialFailed, leaving
+from .errors import BootRefused, Footprint, NoSpace, TrialFailed, leaving
 from .events import Emit, Warned
 from .health import HealthReport, run_checks
 from .host import ops, store
@@ -103,7 +103,7 @@ def pending(record: Record) -> Optional[JointCommit]:
     Not where its own trial has ended: then all return.
     """
     joint = record.joint
-    if joint is None or not joint.decides:
+    if joint is None or not joint.decides or joint.given_up:
         return None
     if joint.decided is not None:
         return joint if joint.untold else None
@@ -139,14 +139,15 @@ def note_told(device: Device, txn: str, ecu_ids: Sequence[str]) -> None:
             ops.apply([ops.Remove(store.decided_mark(device))])
 
 
-def note_why(device: Device, txn: str, why: OtaError) -> None:
-    """Why the trial of `txn`, which was healthy here, will not be confirmed."""
+def give_up(device: Device, txn: str, why: str) -> bool:
+    """This ECU, which decides, will not confirm `txn`; False where it has, or never was to."""
     with store.exclusive(device):
         record = store.load_record(device)
-        last = record.transaction
-        if last is not None and last.txn == txn and last.phase == phases.HEALTHY:
-            noted = replace(last, reason=why.message)
-            store.save_record(device, replace(record, transaction=noted))
+        joint = record.joint
+        if joint is None or joint.txn != txn or joint.decided:
+            return False
+        store.save_record(device, record.without_decision(why))
+        return True
 
 
 def _require_no_fall_back(record: Record) -> None:
@@ -161,9 +162,10 @@ def _require_no_fall_back(record: Record) -> None:
 
 def _require_waiting(session: Session, txn: str) -> None:
     """Raises TrialFailed unless what `txn` brought here, if anything, waits to be confirmed."""
-    last = session.record.transaction
+    last, joint = session.record.transaction, session.record.joint
+    if joint is not None and joint.txn == txn and joint.given_up:
+        raise TrialFailed(joint.given_up, hint="see `ota status`", slug="given-up")
     if last is None or last.txn != txn:
-        joint = session.record.joint
         if joint is not None and joint.txn == txn and joint.decides:
             return
         raise TrialFailed(
@@ -196,11 +198,18 @@ def _passed(device: Device, record: Record, emit: Emit) -> HealthReport:
 
 
 def _note_healthy(device: Device, record: Record) -> None:
-    """What is healthy is given more time than a trial boot, for the others may be slow."""
-    last = record.transaction
+    """What is healthy is given more time than a trial boot, for the others may be slow.
+
+    Raises TrialFailed where it was given up meanwhile: it has not failed itself, and returns.
+    """
+    last, joint = record.transaction, record.joint
     assert last is not None
-    healthy = replace(last, phase=phases.HEALTHY, reason="")
+    assert joint is not None
+    healthy = replace(last, phase=phases.HEALTHY, reason=joint.given_up)
     store.save_record(device, replace(record, transaction=healthy))
+    if joint.given_up:
+        hint = "a reboot returns to the old system"
+        raise TrialFailed(joint.given_up, hint=hint, slug="given-up")
     own_s = parse_cmdline(device.cmdline).deadline_s
     store.extend_deadline(device, max(0, device.settings.fleet_deadline_s - own_s))
 

@@ -66,15 +66,19 @@ def fleet_document(done: FleetUpdated) -> Document:
     }  # fmt: skip
 
 
-def fleet_lines(done: FleetUpdated) -> List[str]:
+def fleet_lines(done: FleetUpdated, reboot: bool) -> List[str]:
     """The same for people."""
     lines = [line for each in done.below for line in _lines_below(each)]
     lines += update_lines(done.own, reboot=True) if done.own else []
     lines += [_proxy_line(done.proxy)] if done.proxy else []
-    if (done.own and done.own.armed) or any(map(_is_any_armed, done.below)):
+    own_is_armed = done.own is not None and done.own.armed
+    if reboot:
+        rest = " This ECU reboots now; `ota wait` tells how it ends." if own_is_armed else ""
+        return [*lines, *([f"All others run it.{rest}"] if done.armed_below else [])]
+    if done.is_any_armed:
         lines.append("Reboot the ECUs to try it; `ota rollback` on each takes it back until then.")
     if done.jointly:
-        who = "once all are healthy" if done.own and done.own.armed else "by `ota commit` here"
+        who = "once all are healthy" if own_is_armed else "by `ota commit` here"
         lines.append(f"They are confirmed together, {who}; if one is not healthy, all return.")
     return lines
 
@@ -85,10 +89,6 @@ def _proxy_line(report: Object) -> str:
         f"All ECUs together: {size(number(counts, 'fetched'))} from the server, "
         f"{size(number(counts, 'saved'))} saved by the proxy."
     )
-
-
-def _is_any_armed(ecu: EcuUpdated) -> bool:
-    return ecu.armed or any(map(_is_any_armed, ecu.below))
 
 
 def _below(ecu: EcuUpdated) -> Document:

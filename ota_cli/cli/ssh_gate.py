@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..core.protocol import SCHEMA
-from ..core.requests import AskCommit, AskDisarm, AskStatus, AskUpdate
+from ..core.requests import AskCommit, AskDisarm, AskReboot, AskStatus, AskUpdate
 from ..errors import EcusDiffer
-from ..events import Hello, Ready
+from ..events import Hello, Note, Ready
 from ..fleet.gate import Lifeline, alive, require_gate_command, require_no_circle
 from ..model import Device
 from ..probe import probe
@@ -44,6 +44,8 @@ def ssh_gate(call: Call) -> Result:
             return _update(call, device, request, lifeline)
         if isinstance(request, AskCommit):
             return _commit(call, device, request)
+        if isinstance(request, AskReboot):
+            return _reboot(call, device, request)
         return _disarm(call, device, request)
 
 
@@ -88,13 +90,25 @@ def _commit(call: Call, device: Device, request: AskCommit) -> Result:
     return Result(document={"confirmed": list(confirmed)}, lines=())
 
 
+def _reboot(call: Call, device: Device, request: AskReboot) -> Result:
+    from ..fleet.reboot import reboot_named
+
+    goes_down = reboot_named(device, request, call.emit)
+    return Result(document={"rebooting": goes_down}, lines=())
+
+
 def _disarm(call: Call, device: Device, request: AskDisarm) -> Result:
     from ..fleet.disarm import disarm_below, disarm_here
     from ..fleet.link import Links
+    from ..host.reboot import reboot_machine
 
-    disarmed = disarm_here(device, request.txn, call.emit)
+    done = disarm_here(device, request.txn, call.emit)
     with Links(device) as links:
         uncertain = disarm_below(device, links, request.txn, request.above)
     if uncertain:
         raise EcusDiffer("; ".join(each.why.message for each in uncertain))
-    return Result(document={"disarmed": disarmed}, lines=())
+    if done.returns_by_reboot and device.is_this_machine:
+        call.emit(Note("rebooting into the old system"))
+        reboot_machine()
+    document = {"disarmed": done.was_armed, "returns_by_reboot": done.returns_by_reboot}
+    return Result(document=document, lines=())

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     help="Only this ECU, also one below another; repeatable.",
 )
 @click.option("--stage-only", is_flag=True, help="Prepare the slot; `ota activate` arms it later.")
-@click.option("--reboot", is_flag=True, help="Reboot into the new system when it is armed.")
+@click.option(
+    "--reboot", is_flag=True, help="Reboot into the new system when it is armed; ECUs below first."
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept an image older than the running one.")
 @click.option("--retry-failed", is_flag=True, help="Accept an image that fell back here before.")
@@ -57,7 +59,7 @@ def update(
 
     device = probe(call.root)
     with_others = bool(device.ecu.secondaries or ecus)
-    _require_possible(device, reboot, stage_only, with_others)
+    _require_possible(device, reboot, stage_only)
     for warning in device.warnings:
         call.emit(Warned(warning))
     request = story.Request(
@@ -72,7 +74,7 @@ def update(
         found = story.preview(device, request, call.emit)
         return Result(document=preview_document(found), lines=preview_lines(found))
     if with_others:
-        return _update_all(call, device, source, request, ecus)
+        return _update_all(call, device, source, request, ecus, reboot)
     done = story.update(device, request, call.emit)
     if reboot and done.armed:
         call.emit(Note("rebooting into the new system"))
@@ -81,8 +83,9 @@ def update(
 
 
 def _update_all(
-    call: Call, device: Device, source: Source, request: Request, ecus: Tuple[str, ...]
-) -> Result:
+    call: Call, device: Device, source: Source, request: Request, ecus: Tuple[str, ...],
+    reboot: bool,
+) -> Result:  # fmt: skip
     from .. import update as story
     from ..core.requests import AskUpdate
     from ..fleet.ownproxy import through_own_proxy
@@ -110,15 +113,16 @@ def _update_all(
         return update_all(device, order, own, is_joint, call.emit)
 
     done = through_own_proxy(device, order, request.net, call.emit, work)
-    return Result(document=fleet_document(done), lines=tuple(fleet_lines(done)))
+    if reboot and done.is_any_armed:
+        from ..fleet.reboot import reboot_all
+
+        own_is_armed = done.own is not None and done.own.armed
+        reboot_all(device, order.txn, done.armed_below, own_is_armed, call.emit)
+    return Result(document=fleet_document(done), lines=tuple(fleet_lines(done, reboot)))
 
 
-def _require_possible(device: Device, reboot: bool, stage_only: bool, with_others: bool) -> None:
+def _require_possible(device: Device, reboot: bool, stage_only: bool) -> None:
     if reboot and stage_only:
         raise UsageProblem("--reboot and --stage-only exclude each other")
     if reboot and not device.is_this_machine:
         raise UsageProblem("--reboot restarts this machine, not the device below --root")
-    if reboot and with_others:
-        raise UsageProblem(
-            "--reboot restarts this ECU only", hint="reboot the ECUs one by one, this one last"
-        )

@@ -82,7 +82,8 @@ class JointCommit:
 
     `decides`: this ECU says so to all; else one above it does. For the one that decides:
     `ecu_ids`: the ECUs below it that try the new system; `decided`: when they were all found
-    healthy; `untold`: those that have not acknowledged that.
+    healthy; `untold`: those that have not acknowledged that. `given_up`: why that will
+    never be decided, for any ECU.
     """
 
     txn: str
@@ -90,6 +91,7 @@ class JointCommit:
     ecu_ids: Tuple[str, ...] = ()
     decided: Optional[str] = None
     untold: Tuple[str, ...] = ()
+    given_up: str = ""
     unknown: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -113,6 +115,14 @@ class Record:
         """Whether what was updated here is confirmed together with other ECUs."""
         last, joint = self.transaction, self.joint
         return last is not None and joint is not None and last.txn == joint.txn
+
+    def without_decision(self, why: str) -> Record:
+        """A record in which the joint commit will never be decided; only where there is one."""
+        assert self.joint is not None
+        last, joint = self.transaction, replace(self.joint, given_up=why)
+        if last is not None and self.is_joint and last.phase == HEALTHY:
+            last = replace(last, reason=why)
+        return replace(self, joint=joint, transaction=last)
 
     def with_slot(self, slot: SlotName, **changes: Any) -> Record:
         """A record in which `changes` were made to `slot`."""

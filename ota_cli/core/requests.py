@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional, Set, Tuple, Union
+from typing import Callable, Dict, Optional, Set, Tuple, Type, Union
 
 from ..errors import UsageProblem
 from .protocol import (
@@ -100,6 +100,20 @@ class AskCommit:
 
 
 @dataclass(frozen=True)
+class AskReboot:
+    """Boot what transaction `txn` armed, on the ECUs named, there and below, the lowest first."""
+
+    above: Tuple[str, ...]
+    txn: str
+    ecus: Tuple[str, ...]
+
+    verb = "reboot"
+
+    def fields(self) -> Object:
+        return {"txn": self.txn, "ecus": list(self.ecus)}
+
+
+@dataclass(frozen=True)
 class Go:
     """The word to arm what was staged in transaction `txn`.
 
@@ -110,7 +124,7 @@ class Go:
     jointly: bool
 
 
-Request = Union[AskStatus, AskUpdate, AskDisarm, AskCommit]
+Request = Union[AskStatus, AskUpdate, AskDisarm, AskCommit, AskReboot]
 
 
 def compose_go(go: Go) -> Object:
@@ -170,8 +184,10 @@ def _disarm(found: Object) -> Request:
     return AskDisarm(tuple(texts(found, "above")), _txn(found))
 
 
-def _commit(found: Object) -> Request:
-    return AskCommit(tuple(texts(found, "above")), _txn(found), tuple(texts(found, "ecus")))
+def _of_named(kind: Type[Union[AskCommit, AskReboot]]) -> Callable[[Object], Request]:
+    return lambda found: kind(
+        tuple(texts(found, "above")), _txn(found), tuple(texts(found, "ecus"))
+    )
 
 
 def _txn(found: Object) -> str:
@@ -202,5 +218,6 @@ _VERBS: Dict[str, Tuple[Callable[[Object], Request], Set[str]]] = {
     AskStatus.verb: (_status, {"budget_s"}),
     AskUpdate.verb: (_update, set(AskUpdate((), "", "").fields())),
     AskDisarm.verb: (_disarm, {"txn"}),
-    AskCommit.verb: (_commit, {"txn", "ecus"}),
+    AskCommit.verb: (_of_named(AskCommit), {"txn", "ecus"}),
+    AskReboot.verb: (_of_named(AskReboot), {"txn", "ecus"}),
 }

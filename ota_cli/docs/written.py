@@ -48,6 +48,10 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "only.",
         "Where more than one ECU tries the new system they are confirmed together; see "
         "`ota-commit`(1).",
+        "`--reboot` begins with the lowest: each ECU reboots when those below it are back and "
+        "healthy, this one last. When one does not come back healthy within `fleet_deadline` of "
+        "`ota.yml`, what is still armed is taken back, the others return, this ECU does not "
+        "reboot, and the exit code is 16.",
     ),
     "check": (
         "The bytes to download are exact for images of this program; images of other writers do "

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ..confirm import commit_decided, decide, note_told, note_why
+from ..confirm import commit_decided, decide, give_up, note_told
 from ..core import record as phases
 from ..core.protocol import BadLine, Object, texts
 from ..core.record import JointCommit
@@ -23,8 +23,9 @@ from ..core.requests import AskCommit
 from ..core.secondaries import on_the_way
 from ..core.text import printable
 from ..errors import EcusDiffer, OtaError, TrialFailed
-from ..events import Emit, Note, OfEcu
+from ..events import Emit, Note, OfEcu, Warned
 from ..model import Device
+from .disarm import disarm_below
 from .insist import insist
 from .link import Links
 from .report import Ecu, ids_of
@@ -49,9 +50,10 @@ def decide_jointly(device: Device, joint: JointCommit, emit: Emit) -> None:
     """
     if joint.decided is None:
         try:
-            _await_healthy(device, joint, emit)
+            await_healthy(device, joint.txn, joint.ecu_ids, (device.ecu.ecu_id,), emit)
         except TrialFailed as why:
-            note_why(device, joint.txn, why)
+            if give_up(device, joint.txn, why.message):
+                _return_below(device, joint.txn, emit)
             raise
         emit(Note("all ECUs are healthy: the new system stays"))
         decide(device, joint, emit)
@@ -80,19 +82,25 @@ def commit_below(device: Device, request: AskCommit, emit: Emit) -> Tuple[str, .
     return (*confirmed, *told)
 
 
-def _await_healthy(device: Device, joint: JointCommit, emit: Emit) -> None:
-    give_up = time.monotonic() + device.settings.fleet_deadline_s
+def await_healthy(
+    device: Device, txn: str, ecu_ids: Sequence[str], above: Tuple[str, ...], emit: Emit
+) -> None:
+    """Returns when all these ECUs below are healthy, or confirmed. `above` ends with this one.
+
+    Raises TrialFailed, naming them, where one is lost or `fleet_deadline` is over.
+    """
+    over = time.monotonic() + device.settings.fleet_deadline_s
     before: Dict[str, Standing] = {}
     while True:
-        ecus = ids_of(read_tree(device, BUDGET_S))
-        found = {each: standing(ecus.get(each), joint.txn) for each in joint.ecu_ids}
+        ecus = ids_of(read_tree(device, BUDGET_S, above[:-1]))
+        found = {each: standing(ecus.get(each), txn) for each in ecu_ids}
         for ecu_id, now in found.items():
             if before.get(ecu_id) != now:
                 emit(OfEcu(ecu_id, Note(now.text)))
         before = found
         if all(each.code == "healthy" for each in found.values()):
             return
-        _require_hope(found, time.monotonic() > give_up)
+        _require_hope(found, time.monotonic() > over)
         time.sleep(_PAUSE_S)
 
 
@@ -121,10 +129,16 @@ def _require_hope(found: Mapping[str, Standing], is_over: bool) -> None:
         return
     told = "; ".join(f"ECU {each}: {found[each].text}" for each in blamed)
     raise TrialFailed(
-        f"not all ECUs are healthy, so that all return to their old systems: {told}",
+        f"not all ECUs are healthy: {told}",
         hint="`ota status` shows them all; each returns by a reboot, at its deadline at the latest",
         slug="not-all-healthy",
     )
+
+
+def _return_below(device: Device, txn: str, emit: Emit) -> None:
+    with Links(device) as links:
+        for each in disarm_below(device, links, txn, ()):
+            emit(Warned(f"it returns at its deadline only: {each.why.message}"))
 
 
 def _tell(device: Device, joint: JointCommit, emit: Emit) -> None:

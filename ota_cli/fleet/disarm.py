@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
+from ..core import record as phases
 from ..core.requests import AskDisarm
 from ..events import Emit
 from ..host import store
@@ -13,21 +14,35 @@ from .insist import Uncertain, insist
 from .link import Links
 
 
-def disarm_here(device: Device, txn: str, emit: Emit) -> bool:
-    """The next boot does not try what `txn` armed; True where it would have.
+class Disarmed(NamedTuple):
+    """`was_armed`: the next boot would have tried it. `returns_by_reboot`: it runs, healthy, and
+    will never be confirmed."""
+
+    was_armed: bool = False
+    returns_by_reboot: bool = False
+
+
+def disarm_here(device: Device, txn: str, emit: Emit) -> Disarmed:
+    """The next boot does not try what `txn` armed.
 
     Once this returned, under the device's lock, an interrupted arming of `txn` can not happen
-    any more: it would have needed the lock. Raises Busy where the new system runs already.
+    any more: it would have needed the lock. What runs already will get no decision; one that is
+    not healthy yet returns when its checks have told whether it is. Raises Busy where the new
+    system runs already and confirms itself.
     """
     with store.exclusive(device):
         session = open_session(device, emit)
         last = session.record.transaction
         if session.on_trial and last is not None and last.txn == txn:
-            session.require_confirmed()
+            if not session.record.is_joint:
+                session.require_confirmed()
+            given_up = session.record.without_decision("the ECU above took it back")
+            store.save_record(device, given_up)
+            return Disarmed(returns_by_reboot=last.phase == phases.HEALTHY)
         if session.boot.trial is None or session.boot.txn != txn:
-            return False
+            return Disarmed()
         stay(session, emit)
-        return True
+        return Disarmed(was_armed=True)
 
 
 def disarm_below(

@@ -22,7 +22,7 @@ from ..errors import OtaError
 from ..events import Emit, Note, OfEcu, Ready, Warned
 from ..model import Secondary
 from . import failures
-from .link import Link, Links, Session
+from .link import Link, Links, Session, of_ecu
 from .report import EcuUpdated, parse_updated
 
 #: How long an `ota` that is still ending there, after a broken connection, is waited for.
@@ -44,6 +44,7 @@ class Follower:
         self._links = links
         self._request = request
         self._emit = emit
+        self._heard = of_ecu(secondary, emit)
         self._word: queue.SimpleQueue[Optional[Go]] = queue.SimpleQueue()
         self._was_let_go = threading.Event()
 
@@ -100,7 +101,7 @@ class Follower:
             said = session.next()
             if isinstance(said, (Ready, Answer)):
                 return said
-            self._emit(said if isinstance(said, OfEcu) else OfEcu(self.secondary.ecu_id, said))
+            self._heard(said)
 
     def _arm(self, session: Session, go: Go) -> None:
         session.say(compose_go(go))

@@ -14,7 +14,7 @@ from typing import Iterator, Optional, Set, Type, Union
 
 from ..core.protocol import SCHEMA, Answer, BadLine, Object, parse_line
 from ..errors import ConfigError
-from ..events import Alive, Emit, Event, Hello
+from ..events import Alive, Emit, Event, Hello, OfEcu
 from ..host.run import CommandFailed, run
 from ..host.talk import Conversation, Overlong, Silent
 from ..model import Device, Secondary
@@ -129,6 +129,11 @@ class Link:
             session.say(request)
             session.greet()
             yield session
+
+
+def of_ecu(secondary: Secondary, emit: Emit) -> Emit:
+    """A sink for the events of `secondary`; those of ECUs below it have a name already."""
+    return lambda said: emit(said if isinstance(said, OfEcu) else OfEcu(secondary.ecu_id, said))
 
 
 class UnderWay:

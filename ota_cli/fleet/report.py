@@ -57,6 +57,12 @@ class EcuUpdated:
     ecu_ids: Tuple[str, ...]
     below: Tuple[EcuUpdated, ...]
 
+    @property
+    def armed_ids(self) -> Tuple[str, ...]:
+        """All that are armed: it, and those below it."""
+        own = (self.ecu_id,) if self.armed else ()
+        return (*own, *(name for each in self.below for name in each.armed_ids))
+
 
 def parse_updated(found: Object, ecu_id: str, depth: int = 0) -> EcuUpdated:
     """What the `result` of an update on `ecu_id` says. Raises BadLine."""

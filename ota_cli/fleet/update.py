@@ -55,6 +55,14 @@ class FleetUpdated:
     jointly: bool = False
     proxy: Optional[Object] = None
 
+    @property
+    def armed_below(self) -> Tuple[str, ...]:
+        return tuple(name for each in self.below for name in each.armed_ids)
+
+    @property
+    def is_any_armed(self) -> bool:
+        return bool(self.armed_below) or (self.own is not None and self.own.armed)
+
 
 def update_all(
     device: Device,

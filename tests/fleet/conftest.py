@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, NamedTuple
 
@@ -51,12 +52,28 @@ class Vehicle(NamedTuple):
 
 @pytest.fixture
 def vehicle(tmp_path: Path, first_directory_device: Path, images: Images) -> Iterator[Vehicle]:
-    with fleet(tmp_path, first_directory_device) as ecus:
+    with _vehicle(tmp_path, first_directory_device, images) as made:
+        yield made
+
+
+@pytest.fixture
+def machines(tmp_path: Path, first_directory_device: Path, images: Images) -> Iterator[Vehicle]:
+    """A vehicle whose ECUs reboot, in a simulation, when `ota` says so."""
+    with _vehicle(tmp_path, first_directory_device, images, as_machines=True) as made:
+        yield made
+
+
+@contextmanager
+def _vehicle(
+    tmp_path: Path, device: Path, images: Images, *, as_machines: bool = False
+) -> Iterator[Vehicle]:
+    with fleet(tmp_path, device, as_machines=as_machines) as ecus:
         address, inside = ecus.network.addresses["server"], ecus.network.namespace("server")
         with Nginx(images.directory, address, namespace=inside) as server:
             for ecu in ecus.ecus.values():
                 (ecu.root / "etc/ota/server.pem").write_bytes(server.cacert.read_bytes())
                 settings = ecu.root / "etc/ota/ota.yml"
-                pem = ecu.root / "etc/ota/server.pem"
-                settings.write_text(f"{settings.read_text()}server: {server.url}\ncacert: {pem}\n")
+                pem = "/etc/ota/server.pem" if as_machines else ecu.root / "etc/ota/server.pem"
+                more = f"server: {server.url}\ncacert: {pem}\nfleet_deadline: 90\n"
+                settings.write_text(f"{settings.read_text()}{more}")
             yield Vehicle(ecus, server)

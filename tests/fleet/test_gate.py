@@ -15,6 +15,7 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.core.requests import (
     AskCommit,
     AskDisarm,
+    AskReboot,
     AskStatus,
     AskUpdate,
     Go,
@@ -126,6 +127,7 @@ def test_a_request_is_read_as_it_was_written() -> None:
         AskStatus(("main", "p1"), 17),
         AskDisarm(("main",), "0123456789ab"),
         AskCommit(("main",), "0123456789ab", ("p1", "p2")),
+        AskReboot(("main",), "0123456789ab", ("p1", "p2")),
         AskUpdate((), "0123456789ab", url),
         AskUpdate((), "0123456789ab", url, "v2", ("p1",), True, True, True, "http://10.0.0.1:80"),
     ]
@@ -198,11 +200,11 @@ def test_disarming_takes_back_that_transaction_and_no_other(device: Path, server
     at = ("--root", device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
     assert ota("update", *at).code == 0
     txn = ota("status", "--root", device, "--json").result["last_update"]["txn"]
-    assert ask(device, DISARM)["result"] == {"disarmed": False}
+    assert ask(device, DISARM)["result"]["disarmed"] is False
     assert boots_next(device) == "b"
-    assert ask(device, {**DISARM, "txn": txn})["result"] == {"disarmed": True}
+    assert ask(device, {**DISARM, "txn": txn})["result"]["disarmed"] is True
     assert boots_next(device) == "a"
-    assert ask(device, {**DISARM, "txn": txn})["result"] == {"disarmed": False}
+    assert ask(device, {**DISARM, "txn": txn})["result"]["disarmed"] is False
     assert ota("activate", "--root", device).code == 0, "what was staged is there still"
 
 
@@ -214,13 +216,20 @@ def test_what_runs_already_can_not_be_disarmed(device: Path, server: Server) -> 
     assert ask(device, {**DISARM, "txn": txn})["exit_code"] == 75
 
 
-def test_only_what_waits_in_that_transaction_is_confirmed(device: Path, server: Server) -> None:
+@pytest.fixture
+def on_joint_trial(device: Path, server: Server) -> Path:
+    """A device on trial in an update of several ECUs; its checks have not run."""
     settings = device / "etc/ota/ota.yml"
     settings.write_text(f"{settings.read_text()}cacert: {server.cacert}\n")
     with gate(device) as running:
         staged(running, {**UPDATE, "url": f"{server.url}v2/"})
         lines_of(running, {**GO, "jointly": True})
     next_boot(probe(device))
+    return device
+
+
+def test_only_what_waits_in_that_transaction_is_confirmed(on_joint_trial: Path) -> None:
+    device = on_joint_trial
     unproven = ask(device, COMMIT)
     assert unproven["exit_code"] == 17
     assert "does not wait to be confirmed" in unproven["error"]["message"]
@@ -236,15 +245,41 @@ def test_only_what_waits_in_that_transaction_is_confirmed(device: Path, server: 
     assert boots_next(device) == "b"
 
 
-def test_rollback_leaves_a_healthy_trial_and_its_image_counts_as_failed(
-    device: Path, server: Server
+@pytest.mark.parametrize("is_healthy", [True, False])
+def test_what_is_given_up_is_never_confirmed_and_stays_staged(
+    on_joint_trial: Path, is_healthy: bool
 ) -> None:
-    settings = device / "etc/ota/ota.yml"
-    settings.write_text(f"{settings.read_text()}cacert: {server.cacert}\n")
-    with gate(device) as running:
-        staged(running, {**UPDATE, "url": f"{server.url}v2/"})
-        lines_of(running, {**GO, "jointly": True})
+    device = on_joint_trial
+    if is_healthy:
+        assert ota("commit", "--root", device).code == 0
+    assert ask(device, DISARM)["result"]["returns_by_reboot"] is is_healthy
+    assert ota("commit", "--root", device).code == 18, "its unit reboots"
+    assert ask(device, COMMIT)["exit_code"] == 17
     next_boot(probe(device))
+    status = ota("status", "--root", device, "--json").result
+    assert (status["running"], status["slots"]["b"]["state"]) == ("a", "staged")
+    assert "the ECU above took it back" in status["verdict"]["text"]
+    assert ota("activate", "--root", device).code == 0
+
+
+def test_a_failing_check_tells_more_than_that_it_was_given_up(on_joint_trial: Path) -> None:
+    device = on_joint_trial
+    check = device / "etc/ota/health.d/check"
+    check.parent.mkdir()
+    check.write_text("#!/bin/sh\nexit 1\n")
+    check.chmod(0o755)
+    ask(device, DISARM)
+    assert ota("commit", "--root", device).code == 18
+    next_boot(probe(device))
+    status = ota("status", "--root", device, "--json").result
+    assert status["slots"]["b"]["state"] == "bad"
+    assert "health check" in status["verdict"]["text"]
+
+
+def test_rollback_leaves_a_healthy_trial_and_its_image_counts_as_failed(
+    on_joint_trial: Path,
+) -> None:
+    device = on_joint_trial
     assert ota("commit", "--root", device).code == 0
     assert ota("rollback", "--root", device).code == 0
     next_boot(probe(device))
@@ -252,6 +287,21 @@ def test_rollback_leaves_a_healthy_trial_and_its_image_counts_as_failed(
     assert (status["running"], status["verdict"]["code"]) == ("a", "fell_back")
     assert status["slots"]["b"]["state"] == "bad"
     assert ask(device, COMMIT)["exit_code"] == 17
+
+
+def test_what_is_not_armed_or_runs_already_is_not_rebooted_into(
+    device: Path, server: Server
+) -> None:
+    reboot = {**COMMIT, "verb": "reboot"}
+    unarmed = ask(device, reboot)
+    assert (unarmed["exit_code"], unarmed["error"]["slug"]) == (15, "not-armed")
+    at = ("--root", device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
+    assert ota("update", *at).code == 0
+    txn = ota("status", "--root", device, "--json").result["last_update"]["txn"]
+    below_root = ask(device, {**reboot, "txn": txn})
+    assert "only this machine can be rebooted" in below_root["error"]["message"]
+    next_boot(probe(device))
+    assert ask(device, {**reboot, "txn": txn})["result"] == {"rebooting": False}
 
 
 def staged(running: subprocess.Popen[bytes], request: object) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import copy_tree
 from tests.support.bench import BASE, DIRECTORY_SLOTS, Ran, environment
+from tests.support.machine import MACHINE_SLOTS, make_machine
 from tests.support.network import Network, inside, network
 from tests.support.sshd import Sshd, make_key
 
@@ -67,6 +69,7 @@ class EcuBench:
     namespace: str
     sshd: Sshd
     gate: str
+    machine: Optional[Sequence[str]] = None
 
     def reboot(self) -> None:
         """Simulated: what it would boot next runs."""
@@ -127,8 +130,13 @@ class EcuBench:
 
     def argv(self, *words: object) -> List[str]:
         verb, *rest = (str(word) for word in words)
-        program = [sys.executable, "-m", "ota_cli", verb, "--root", str(self.root), *rest]
-        return [*inside(self.namespace), *program]
+        program = [*_program(verb, self.root, self.machine), *rest]
+        return [*inside(self.namespace), *(self.machine or []), *program]
+
+
+def _program(verb: str, root: Path, machine: Optional[Sequence[str]]) -> List[str]:
+    where = [] if machine else ["--root", str(root)]
+    return [sys.executable, "-m", "ota_cli", verb, *where]
 
 
 def _processes(pattern: str) -> List[int]:
@@ -148,32 +156,47 @@ class Fleet:
 
 
 @contextmanager
-def fleet(base: Path, device: Path, below: Mapping[str, Sequence[str]] = BELOW) -> Iterator[Fleet]:
-    """The ECUs of `below`, each a copy of `device`, while the block runs."""
+def fleet(
+    base: Path,
+    device: Path,
+    below: Mapping[str, Sequence[str]] = BELOW,
+    *,
+    as_machines: bool = False,
+) -> Iterator[Fleet]:
+    """The ECUs of `below`, each a copy of `device`, while the block runs.
+
+    `as_machines`: `ota` runs on each as on a machine of its own, without --root, so that it may
+    reboot it; see `machine`.
+    """
     names = ["main", *(name for each in below.values() for name in each)]
     with ExitStack() as stack:
         net = stack.enter_context(network(*names, "server"))
         ecus: Dict[str, EcuBench] = {}
         for above, name in [("", "main"), *((a, n) for a, each in below.items() for n in each)]:
-            ecus[name] = _make(base, device, net, name, ecus[above].root if above else base / "key")
+            obeys = ecus[above].root if above else base / "key"
+            ecus[name] = _make(base, device, net, name, obeys, as_machines)
         for name, ecu in ecus.items():
             _introduce(ecu, [ecus[each] for each in below.get(name, ())], names)
             stack.enter_context(ecu.sshd)
         yield Fleet(net, ecus)
 
 
-def _make(base: Path, device: Path, net: Network, name: str, above: Path) -> EcuBench:
+def _make(
+    base: Path, device: Path, net: Network, name: str, above: Path, as_machine: bool
+) -> EcuBench:
     """An ECU that obeys the key of the one whose device is at `above`."""
     home = base / name
     home.mkdir()
     root = copy_tree(device, home / "device")
     key = make_key(root / "etc/ota/key")
     obeys = above / "etc/ota/key" if above.is_dir() else key
-    program = f"PYTHONPATH={BASE} exec {sys.executable} -m ota_cli ssh-gate --root {root}"
+    machine = make_machine(root) if as_machine else None
+    gate = [*(machine or []), *_program("ssh-gate", root, machine)]
+    program = f"PYTHONPATH={BASE} exec {shlex.join(gate)}"
     sshd = Sshd(
         home / "sshd", obeys, program, address=net.addresses[name], namespace=net.namespace(name)
     )
-    return EcuBench(name, root, net.namespace(name), sshd, program)
+    return EcuBench(name, root, net.namespace(name), sshd, program, machine)
 
 
 def _introduce(ecu: EcuBench, below: Sequence[EcuBench], everybody: Sequence[str]) -> None:
@@ -189,6 +212,7 @@ def _introduce(ecu: EcuBench, below: Sequence[EcuBench], everybody: Sequence[str
     if ecu.name == "main":
         lines.append(f"available_ecu_ids: [{', '.join(everybody)}]")
     info = ecu.root / "boot/ota/ecu_info.yml"
-    info.write_text("\n".join(lines) + "\n" + DIRECTORY_SLOTS)
+    slots = MACHINE_SLOTS if ecu.machine else DIRECTORY_SLOTS
+    info.write_text("\n".join(lines) + "\n" + slots)
     known = "".join(each.sshd.known_hosts_line() for each in below)
     (ecu.root / "boot/ota/known_hosts").write_text(known)
