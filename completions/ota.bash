@@ -22,10 +22,10 @@ _ota() {
         "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code -h --help" ;;
         "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed -h --help" ;;
         "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --ecu --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
-        "ota activate") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
+        "ota activate") word="--root --output --json -v --verbose -q --quiet --color --all --ecu -h --help" ;;
         "ota commit") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
-        "ota rollback") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
-        "ota switch-slot") word="a b --root --output --json -v --verbose -q --quiet --color --trust-record -h --help" ;;
+        "ota rollback") word="--root --output --json -v --verbose -q --quiet --color --all --ecu -h --help" ;;
+        "ota switch-slot") word="a b --root --output --json -v --verbose -q --quiet --color --trust-record --all --ecu -h --help" ;;
         "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout -h --help" ;;
         "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --refresh -h --help" ;;
         "ota proxy") word="--root --output --json -v --verbose -q --quiet --color --upstream --address --port --until-eof --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;

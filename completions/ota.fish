@@ -79,6 +79,8 @@ complete -c ota -n '__fish_seen_subcommand_from activate' -l json -d 'One JSON d
 complete -c ota -n '__fish_seen_subcommand_from activate' -s v -l verbose -d 'Tracebacks of bugs; with --json notes, on stderr.'
 complete -c ota -n '__fish_seen_subcommand_from activate' -s q -l quiet -d 'No progress, no notes.'
 complete -c ota -n '__fish_seen_subcommand_from activate' -l color -x -a 'auto always never' -d 'Colours.'
+complete -c ota -n '__fish_seen_subcommand_from activate' -l all -d 'On this ECU and all below it, or on none.'
+complete -c ota -n '__fish_seen_subcommand_from activate' -l ecu -x -d 'On this ECU only; repeatable.'
 complete -c ota -n '__fish_seen_subcommand_from activate' -s h -l help -d 'Show this message and exit.'
 complete -c ota -n '__fish_seen_subcommand_from commit' -l root -r -d 'Operate on the device whose root is DIR.'
 complete -c ota -n '__fish_seen_subcommand_from commit' -l output -x -a 'auto rich plain json jsonl' -d 'How to show progress and the result (env OTA_OUTPUT).'
@@ -93,6 +95,8 @@ complete -c ota -n '__fish_seen_subcommand_from rollback' -l json -d 'One JSON d
 complete -c ota -n '__fish_seen_subcommand_from rollback' -s v -l verbose -d 'Tracebacks of bugs; with --json notes, on stderr.'
 complete -c ota -n '__fish_seen_subcommand_from rollback' -s q -l quiet -d 'No progress, no notes.'
 complete -c ota -n '__fish_seen_subcommand_from rollback' -l color -x -a 'auto always never' -d 'Colours.'
+complete -c ota -n '__fish_seen_subcommand_from rollback' -l all -d 'On this ECU and all below it, or on none.'
+complete -c ota -n '__fish_seen_subcommand_from rollback' -l ecu -x -d 'On this ECU only; repeatable.'
 complete -c ota -n '__fish_seen_subcommand_from rollback' -s h -l help -d 'Show this message and exit.'
 complete -c ota -f -n '__fish_seen_subcommand_from switch-slot' -a a
 complete -c ota -f -n '__fish_seen_subcommand_from switch-slot' -a b
@@ -103,6 +107,8 @@ complete -c ota -n '__fish_seen_subcommand_from switch-slot' -s v -l verbose -d 
 complete -c ota -n '__fish_seen_subcommand_from switch-slot' -s q -l quiet -d 'No progress, no notes.'
 complete -c ota -n '__fish_seen_subcommand_from switch-slot' -l color -x -a 'auto always never' -d 'Colours.'
 complete -c ota -n '__fish_seen_subcommand_from switch-slot' -l trust-record -d 'Do not hash the slot again first.'
+complete -c ota -n '__fish_seen_subcommand_from switch-slot' -l all -d 'On this ECU and all below it, or on none.'
+complete -c ota -n '__fish_seen_subcommand_from switch-slot' -l ecu -x -d 'On this ECU only; repeatable.'
 complete -c ota -n '__fish_seen_subcommand_from switch-slot' -s h -l help -d 'Show this message and exit.'
 complete -c ota -n '__fish_seen_subcommand_from wait' -l root -r -d 'Operate on the device whose root is DIR.'
 complete -c ota -n '__fish_seen_subcommand_from wait' -l output -x -a 'auto rich plain json jsonl' -d 'How to show progress and the result (env OTA_OUTPUT).'

@@ -8,9 +8,9 @@ after its health checks, makes a slot the default.
 from __future__ import annotations
 
 import uuid
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Dict, Optional
+from typing import Callable, ContextManager, Dict, Optional
 
 from .boot.base import Backend, backend_for
 from .core import record as phases
@@ -38,14 +38,6 @@ from .verify import compare, require_equal, stored_image
 
 
 @dataclass(frozen=True)
-class Armed:
-    """The next boot tries `slot`."""
-
-    slot: SlotName
-    version: Optional[str]
-
-
-@dataclass(frozen=True)
 class Switched:
     """`done`: `disarmed` and `nothing` (the running slot boots next), `armed` (`slot` is tried
     next) or `reboot` (that leaves the trial)."""
@@ -53,6 +45,21 @@ class Switched:
     done: str
     slot: SlotName
     version: Optional[str]
+
+    @property
+    def armed(self) -> bool:
+        """Whether the next boot is a trial."""
+        return self.done == "armed"
+
+
+#: Surrounds the switch of this ECU; other ECUs may have a say in whether it happens, and in when
+#: it is confirmed. It is told whether the next boot will be a trial.
+Agreement = Callable[[bool], ContextManager[Optional[JointCommit]]]
+
+
+def alone(is_trial: bool) -> ContextManager[Optional[JointCommit]]:
+    """The agreement of one ECU with nobody."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -163,45 +170,66 @@ def note_joint(device: Device, joint: Optional[JointCommit]) -> None:
         ops.apply([ops.Remove(store.decided_mark(device))])
 
 
-def activate(device: Device, emit: Emit) -> Armed:
-    """Arms what `--stage-only` prepared, or a trial that was lost, after re-hashing it."""
+def activate(
+    device: Device, emit: Emit, agreement: Agreement = alone, txn: str = "", staged: str = ""
+) -> Switched:
+    """Arms what `--stage-only` prepared, or a trial that was lost, after re-hashing it.
+
+    `txn`: the transaction this is part of; empty for that in which it was staged. `staged`: only
+    what was staged in that transaction; an ECU where that is nothing is left as it is.
+    """
     with store.exclusive(device):
         session = open_session(device, emit)
         session.require_confirmed()
         slot = other_slot(session.running)
         known = session.record.slots[slot]
+        is_other = bool(staged) and known.txn != staged
+        if is_other and known.state in ("staged", "armed"):
+            raise SlotUnusable(
+                f"slot {slot} holds what another update has staged",
+                hint="run the same `ota update` for all ECUs again: what is there is kept",
+                slug="staged-by-another",
+            )
+        if is_other and known.state != "bad":
+            with agreement(False):
+                return stay(session, emit)
         if known.state not in ("staged", "armed"):
             raise SlotUnusable(
                 f"slot {slot} is {known.state}, not staged",
                 hint="`ota update --stage-only` stages an image",
                 slug="not-staged",
             )
-        checked = _checked(session, slot, known.txn, emit)
-        last = session.record.transaction
-        if last is None or last.to_slot != slot or last.phase not in (phases.STAGED, phases.ARMED):
-            _begin(session, "update", slot, known.txn)
-        arm(device, session.backend, checked)
-    return Armed(slot, known.version)
+        checked = _checked(session, slot, txn or known.txn, emit)
+        with agreement(True) as joint:
+            last = session.record.transaction
+            goes_on = last is not None and last.to_slot == slot and last.txn == checked.txn
+            if last is None or not goes_on or last.phase not in (phases.STAGED, phases.ARMED):
+                _begin(session, "update", slot, checked.txn)
+            arm(device, session.backend, checked, joint)
+    return Switched("armed", slot, known.version)
 
 
-def rollback(device: Device, emit: Emit) -> Switched:
+def rollback(device: Device, emit: Emit, agreement: Agreement = alone, txn: str = "") -> Switched:
     """Takes back what is armed, else goes back to the previous good slot.
 
-    A running trial is rejected: after a reboot its image counts as failed. Raises SlotUnusable
-    when there is no good slot to go back to.
+    A running trial is rejected: after a reboot its image counts as failed. `txn`: the transaction
+    this is part of, which rejects no trial. Raises SlotUnusable when there is no good slot to go
+    back to.
     """
     with store.exclusive(device):
         session = open_session(device, emit)
         record, target = session.record, other_slot(session.running)
+        if txn:
+            session.require_confirmed()
         if session.on_trial:
             require_intact(session, target)
             _reject(session)
             return Switched("reboot", target, record.slots[target].version)
         if session.boot.trial is not None:
-            return stay(session, emit)
+            with agreement(False):
+                return stay(session, emit)
         good = known_good(session, target)
-        _begin(session, "rollback", target, good.txn)
-        arm(device, session.backend, good)
+        _try(session, "rollback", replace(good, txn=txn or good.txn), agreement)
     return Switched("armed", target, record.slots[target].version)
 
 
@@ -227,25 +255,37 @@ def stay(session: Session, emit: Emit) -> Switched:
 
 
 def switch_slot(
-    device: Device, slot: Optional[SlotName], trust_record: bool, emit: Emit
+    device: Device,
+    slot: Optional[SlotName],
+    trust_record: bool,
+    emit: Emit,
+    agreement: Agreement = alone,
+    txn: str = "",
 ) -> Switched:
     """Boots `slot` (default: the other one) next.
 
     Unless it is the running one it must hold a known good system, and is re-hashed unless
-    `trust_record`.
+    `trust_record`. `txn`: the transaction this is part of.
     """
     with store.exclusive(device):
         session = open_session(device, emit)
         session.require_confirmed()
         target = slot or other_slot(session.running)
         if target == session.running:
-            return stay(session, emit)
-        bootable: Bootable = known_good(session, target)
+            with agreement(False):
+                return stay(session, emit)
+        good = known_good(session, target)
+        bootable: Bootable = replace(good, txn=txn or good.txn)
         if not trust_record and session.record.slots[target].image_id is not None:
             bootable = _checked(session, target, bootable.txn, emit)
-        _begin(session, "switch-slot", target, bootable.txn)
-        arm(device, session.backend, bootable)
+        _try(session, "switch-slot", bootable, agreement)
     return Switched("armed", target, session.record.slots[target].version)
+
+
+def _try(session: Session, kind: str, bootable: Bootable, agreement: Agreement) -> None:
+    with agreement(True) as joint:
+        _begin(session, kind, bootable.slot, bootable.txn)
+        arm(session.device, session.backend, bootable, joint)
 
 
 def known_good(session: Session, slot: SlotName) -> KnownGood:
@@ -292,7 +332,8 @@ def require_intact(session: Session, slot: SlotName) -> None:
 def _begin(session: Session, kind: str, slot: SlotName, txn: str) -> None:
     known = session.record.slots[slot]
     last = session.record.transaction
-    attempts = last.attempts if last is not None and last.txn == txn else 0
+    is_same = last is not None and (last.to_slot, last.image_id) == (slot, known.image_id)
+    attempts = last.attempts if last is not None and is_same else 0
     transaction = Transaction(
         txn or uuid.uuid4().hex[:12], kind, phases.STAGED, session.running, slot,
         known.image_id, known.version, store.now(), attempts=attempts,

@@ -19,13 +19,13 @@ import uuid
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, ContextManager, Iterator, List, Optional
+from typing import Iterator, List, Optional
 
 from .confirmable import require_confirmable
 from .core import record as phases
 from .core.delta import make_plan
 from .core.plan import Plan
-from .core.record import JointCommit, Record, SlotRecord, Transaction
+from .core.record import Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
 from .events import Emit, Phase, PhaseStarted
 from .fill import fill, slot_errors
@@ -41,7 +41,16 @@ from .seal import seal_of, usable_level
 from .slots import needs_mounts, readable, running_root, standby_root, will_format
 from .source import fetching, obtain, version_name
 from .survey import Survey, survey
-from .trial import Session, arm, open_session, require_intact, stay, view_session
+from .trial import (
+    Agreement,
+    Session,
+    alone,
+    arm,
+    open_session,
+    require_intact,
+    stay,
+    view_session,
+)
 from .verify import write_metadata, write_slot_index
 
 
@@ -125,16 +134,6 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
         image_is_running=runs, armed=session.boot.trial, wire_bytes=wire, wire_is_exact=exact,
         space_bytes=space_bytes(plan), will_format=will_format(device.slots[slot]),
     )  # fmt: skip
-
-
-#: Surrounds the switch of this ECU; other ECUs may have a say in whether it happens, and in when
-#: it is confirmed. It is told whether there is one: none where the image runs already.
-Agreement = Callable[[bool], ContextManager[Optional[JointCommit]]]
-
-
-def alone(is_trial: bool) -> ContextManager[Optional[JointCommit]]:
-    """The agreement of one ECU with nobody."""
-    return nullcontext()
 
 
 def update(device: Device, request: Request, emit: Emit, agreement: Agreement = alone) -> Updated:

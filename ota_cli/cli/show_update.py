@@ -10,7 +10,7 @@ from .show import Document, plan_bytes, plan_files, size
 
 if TYPE_CHECKING:
     from ..fleet.report import EcuUpdated
-    from ..fleet.update import FleetUpdated
+    from ..fleet.together import FleetSwitched, Own
     from ..update import Updated
 
 
@@ -56,17 +56,22 @@ def update_lines(done: Updated, reboot: bool) -> List[str]:
     return lines
 
 
-def fleet_document(done: FleetUpdated) -> Document:
+def fleet_document(done: FleetSwitched[Updated]) -> Document:
     """The `result` of an update of many ECUs: that of this one, and those below; `fleet.report`
     reads it. The keys of this one are missing where it was left out."""
     own = update_document(done.own) if done.own else {"version": None, "slot": None}
+    return {**own, **fleet_keys(done), "proxy": done.proxy}
+
+
+def fleet_keys(done: FleetSwitched[Own]) -> Document:
+    """What the document of every verb for many ECUs says of them."""
     return {
-        **own, "ecu_ids": list(done.ecu_ids), "ecus": [_below(each) for each in done.below],
-        "jointly": done.jointly, "proxy": done.proxy,
+        "ecu_ids": list(done.ecu_ids), "ecus": [_below(each) for each in done.below],
+        "jointly": done.jointly,
     }  # fmt: skip
 
 
-def fleet_lines(done: FleetUpdated, reboot: bool) -> List[str]:
+def fleet_lines(done: FleetSwitched[Updated], reboot: bool) -> List[str]:
     """The same for people."""
     lines = [line for each in done.below for line in _lines_below(each)]
     lines += update_lines(done.own, reboot=True) if done.own else []

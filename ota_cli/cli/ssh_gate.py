@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..core.protocol import SCHEMA
-from ..core.requests import AskCommit, AskDisarm, AskReboot, AskStatus, AskUpdate
+from ..core.requests import AskCommit, AskDisarm, AskReboot, AskStatus, AskSwitch, AskUpdate
 from ..errors import EcusDiffer
 from ..events import Hello, Note, Ready
 from ..fleet.gate import Lifeline, alive, require_gate_command, require_no_circle
@@ -17,11 +17,13 @@ from .options import Call, Result, command
 from .request import Source, device_net
 from .show_update import fleet_document
 from .status import document
+from .switch_all import switched_document
 
 if TYPE_CHECKING:
-    from ..fleet.update import FleetUpdated
+    from ..fleet.together import FleetSwitched, Permission
     from ..host.net import NetSettings
-    from ..update import Agreement, Updated
+    from ..trial import Agreement
+    from ..update import Updated
 
 
 @command("ssh-gate", output="jsonl")
@@ -42,6 +44,8 @@ def ssh_gate(call: Call) -> Result:
             return _status(device, request)
         if isinstance(request, AskUpdate):
             return _update(call, device, request, lifeline)
+        if isinstance(request, AskSwitch):
+            return _switch(call, device, request, lifeline)
         if isinstance(request, AskCommit):
             return _commit(call, device, request)
         if isinstance(request, AskReboot):
@@ -60,13 +64,9 @@ def _status(device: Device, request: AskStatus) -> Result:
 def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) -> Result:
     from .. import update as story
     from ..fleet.ownproxy import through_own_proxy
-    from ..fleet.update import update_all
+    from ..fleet.together import switch_together
 
-    def permission(ready: Ready) -> bool:
-        call.emit(ready)
-        return lifeline.await_go(request.txn).jointly
-
-    def work(order: AskUpdate, net: NetSettings) -> FleetUpdated:
+    def work(order: AskUpdate, net: NetSettings) -> FleetSwitched[Updated]:
         own_request = story.Request(
             url=order.url.replace("{ecu_id}", device.ecu.ecu_id), net=net, name=order.name,
             stage_only=order.stage_only, allow_downgrade=order.allow_downgrade,
@@ -76,11 +76,30 @@ def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) 
         def own(agreement: Agreement) -> Updated:
             return story.update(device, own_request, call.emit, agreement)
 
-        return update_all(device, order, own, permission, call.emit)
+        permission = _from_above(call, lifeline, order.txn)
+        return switch_together(device, order, own, permission, call.emit)
 
     net = device_net(Source(proxy=request.proxy), device)
     done = through_own_proxy(device, request, net, call.emit, work)
     return Result(document=fleet_document(done), lines=())
+
+
+def _switch(call: Call, device: Device, request: AskSwitch, lifeline: Lifeline) -> Result:
+    from ..fleet.switch import own_switch
+    from ..fleet.together import switch_together
+
+    permission = _from_above(call, lifeline, request.txn)
+    own = own_switch(device, request, call.emit)
+    done = switch_together(device, request, own, permission, call.emit)
+    return Result(document=switched_document(done), lines=())
+
+
+def _from_above(call: Call, lifeline: Lifeline, txn: str) -> Permission:
+    def permission(ready: Ready) -> bool:
+        call.emit(ready)
+        return lifeline.await_go(txn).jointly
+
+    return permission
 
 
 def _commit(call: Call, device: Device, request: AskCommit) -> Result:

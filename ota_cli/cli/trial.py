@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional, Sequence, Union, cast
+from typing import TYPE_CHECKING, Optional, Sequence, Tuple, Union
 
 import click
 
 from ..events import Note
-from ..model import SlotName
+from ..model import Device, SlotName
 from ..probe import probe
 from .options import Call, Result, command
+from .switch_all import chosen, ecu_options, switch_all, take_back_all
 
 if TYPE_CHECKING:
     from ..confirm import Committed, Healthy
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 
 
 @command("activate")
-def activate(call: Call) -> Result:
+@ecu_options
+def activate(call: Call, everybody: bool, ecus: Tuple[str, ...]) -> Result:
     """Boot what `ota update --stage-only` prepared; it is hashed once more first."""
     from ..trial import activate as story
 
-    armed = story(probe(call.root), call.emit)
+    device, who = probe(call.root), chosen(everybody, ecus)
+    if who is not None:
+        return switch_all(call, device, "activate", who)
+    armed = story(device, call.emit)
     return Result(
         document={"slot": armed.slot, "version": armed.version},
         lines=(f"{_named(armed.version)} in slot {armed.slot} boots next, on trial.",),
@@ -73,13 +78,29 @@ def _commit_result(done: Union[Committed, Healthy], others: Sequence[str]) -> Re
 
 
 @command("rollback")
-def rollback(call: Call) -> Result:
+@ecu_options
+def rollback(call: Call, everybody: bool, ecus: Tuple[str, ...]) -> Result:
     """Take back what is armed; else go back to the previous good slot."""
-    from ..host.reboot import reboot_machine
     from ..trial import rollback as story
 
-    device = probe(call.root)
-    done = story(device, call.emit)
+    device, who = probe(call.root), chosen(everybody, ecus)
+    if who is None:
+        return _rolled_back(call, device, story(device, call.emit))
+    from ..fleet.switch import begun
+
+    txn = begun(device)
+    if txn is None:
+        return switch_all(call, device, "rollback", who)
+    own = take_back_all(call, device, who, txn)
+    if own is None:
+        lines = ("What was armed or on trial on the ECUs below is taken back.",)
+        return Result(document={"done": "nothing"}, lines=lines)
+    return _rolled_back(call, device, own)
+
+
+def _rolled_back(call: Call, device: Device, done: Switched) -> Result:
+    from ..host.reboot import reboot_machine
+
     what = _named(done.version)
     lines = {
         "armed": f"{what} in slot {done.slot} boots next, on trial. Reboot to go back.",
@@ -97,19 +118,24 @@ def rollback(call: Call) -> Result:
 @command("switch-slot")
 @click.argument("slot", type=click.Choice(["a", "b"]), required=False)
 @click.option("--trust-record", is_flag=True, help="Do not hash the slot again first.")
-def switch_slot(call: Call, slot: Optional[str], trust_record: bool) -> Result:
+@ecu_options
+def switch_slot(
+    call: Call, slot: Optional[SlotName], trust_record: bool, everybody: bool,
+    ecus: Tuple[str, ...],
+) -> Result:  # fmt: skip
     """Boot the other slot (or SLOT) next, if it holds a known good system."""
     from ..trial import switch_slot as story
 
-    device = probe(call.root)
-    done = story(device, cast(Optional[SlotName], slot), trust_record, call.emit)
+    device, who = probe(call.root), chosen(everybody, ecus)
+    if who is not None:
+        return switch_all(call, device, "switch-slot", who, slot, trust_record)
+    done = story(device, slot, trust_record, call.emit)
     trial = f"{_named(done.version)} in slot {done.slot} boots next, on trial."
     return Result(
         document={
-            "done": done.done, "slot": done.slot, "version": done.version,
-            "armed": done.done == "armed",
+            "done": done.done, "slot": done.slot, "version": done.version, "armed": done.armed,
         },
-        lines=(trial if done.done == "armed" else _stayed(done),),
+        lines=(trial if done.armed else _stayed(done),),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Tuple
 import click
 
 from ..errors import UsageProblem
-from ..events import Note, Ready, Warned
+from ..events import Note, Warned
 from ..model import Device
 from ..probe import probe
 from .check import preview_document, preview_lines
@@ -18,9 +18,10 @@ from .request import Source, device_net, version_options
 from .show_update import fleet_document, fleet_lines, update_document, update_lines
 
 if TYPE_CHECKING:
-    from ..fleet.update import FleetUpdated
+    from ..fleet.together import FleetSwitched
     from ..host.net import NetSettings
-    from ..update import Agreement, Request, Updated
+    from ..trial import Agreement
+    from ..update import Request, Updated
 
 
 @command("update")
@@ -89,7 +90,7 @@ def _update_all(
     from .. import update as story
     from ..core.requests import AskUpdate
     from ..fleet.ownproxy import through_own_proxy
-    from ..fleet.update import update_all
+    from ..fleet.together import jointly_if_several, switch_together
     from ..source import url_template
 
     order = AskUpdate(
@@ -99,7 +100,7 @@ def _update_all(
         allow_downgrade=request.allow_downgrade, retry_failed=request.retry_failed,
     )  # fmt: skip
 
-    def work(order: AskUpdate, net: NetSettings) -> FleetUpdated:
+    def work(order: AskUpdate, net: NetSettings) -> FleetSwitched[Updated]:
         if net.cookies and order.proxy is None:
             call.emit(Warned("cookies stay here: the ECUs below ask the server without them"))
         own_request = replace(request, txn=order.txn, net=net)
@@ -107,10 +108,7 @@ def _update_all(
         def own(agreement: Agreement) -> Updated:
             return story.update(device, own_request, call.emit, agreement)
 
-        def is_joint(ready: Ready) -> bool:
-            return device.settings.require_all and len(ready.trying) > 1
-
-        return update_all(device, order, own, is_joint, call.emit)
+        return switch_together(device, order, own, jointly_if_several(device), call.emit)
 
     done = through_own_proxy(device, order, request.net, call.emit, work)
     if reboot and done.is_any_armed:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Set, Tuple, Type, Union
 
 from ..errors import UsageProblem
+from ..model import SLOT_NAMES, SlotName
 from .protocol import (
     SCHEMA,
     BadLine,
@@ -73,6 +74,33 @@ class AskUpdate:
 
 
 @dataclass(frozen=True)
+class AskSwitch:
+    """Boot another system that is there already, like the verb of the name `kind`.
+
+    Each waits for `Go`, as with `AskUpdate`. `staged`: `activate` only what that transaction
+    staged; empty: what is staged. `slot`, `trust_record`: of `switch-slot`.
+    """
+
+    above: Tuple[str, ...]
+    txn: str
+    kind: str
+    ecus: Optional[Tuple[str, ...]] = None
+    staged: str = ""
+    slot: Optional[SlotName] = None
+    trust_record: bool = False
+
+    verb = "switch"
+    stage_only = False
+
+    def fields(self) -> Object:
+        return {
+            "txn": self.txn, "kind": self.kind, "staged": self.staged, "slot": self.slot,
+            "ecus": None if self.ecus is None else list(self.ecus),
+            "trust_record": self.trust_record,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class AskDisarm:
     """Do not boot what transaction `txn` armed, there and below."""
 
@@ -124,7 +152,7 @@ class Go:
     jointly: bool
 
 
-Request = Union[AskStatus, AskUpdate, AskDisarm, AskCommit, AskReboot]
+Request = Union[AskStatus, AskUpdate, AskSwitch, AskDisarm, AskCommit, AskReboot]
 
 
 def compose_go(go: Go) -> Object:
@@ -174,10 +202,27 @@ def _update(found: Object) -> Request:
     return AskUpdate(
         above=tuple(texts(found, "above")), txn=_txn(found), url=_url(found),
         name=text(found, "name"),
-        ecus=None if found.get("ecus") is None else tuple(texts(found, "ecus")),
+        ecus=_ecus(found),
         stage_only=flag(found, "stage_only"), allow_downgrade=flag(found, "allow_downgrade"),
         retry_failed=flag(found, "retry_failed"), proxy=_proxy(found),
     )  # fmt: skip
+
+
+def _switch(found: Object) -> Request:
+    kind, slot = text(found, "kind"), optional_text(found, "slot")
+    if kind not in ("activate", "rollback", "switch-slot"):
+        raise BadLine("kind is not known")
+    if slot is not None and slot not in SLOT_NAMES:
+        raise BadLine("slot names no slot")
+    return AskSwitch(
+        above=tuple(texts(found, "above")), txn=_txn(found), kind=kind, ecus=_ecus(found),
+        staged=_txn(found, "staged") if text(found, "staged") else "", slot=slot,
+        trust_record=flag(found, "trust_record"),
+    )  # fmt: skip
+
+
+def _ecus(found: Object) -> Optional[Tuple[str, ...]]:
+    return None if found.get("ecus") is None else tuple(texts(found, "ecus"))
 
 
 def _disarm(found: Object) -> Request:
@@ -190,11 +235,11 @@ def _of_named(kind: Type[Union[AskCommit, AskReboot]]) -> Callable[[Object], Req
     )
 
 
-def _txn(found: Object) -> str:
+def _txn(found: Object, key: str = "txn") -> str:
     """It becomes a word of the kernel's command line."""
-    txn = text(found, "txn")
+    txn = text(found, key)
     if not re.fullmatch(r"[0-9a-f]{12}", txn):
-        raise BadLine("txn is not a transaction")
+        raise BadLine(f"{key} is not a transaction")
     return txn
 
 
@@ -217,6 +262,7 @@ def _proxy(found: Object) -> Optional[str]:
 _VERBS: Dict[str, Tuple[Callable[[Object], Request], Set[str]]] = {
     AskStatus.verb: (_status, {"budget_s"}),
     AskUpdate.verb: (_update, set(AskUpdate((), "", "").fields())),
+    AskSwitch.verb: (_switch, set(AskSwitch((), "", "").fields())),
     AskDisarm.verb: (_disarm, {"txn"}),
     AskCommit.verb: (_of_named(AskCommit), {"txn", "ecus"}),
     AskReboot.verb: (_of_named(AskReboot), {"txn", "ecus"}),

@@ -44,8 +44,7 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "armed, this ECU last. When one fails, what was armed is taken back and the exit code is "
         "16; one of which that is not certain is named, with exit code 17. The ECUs below fetch "
         "from the server themselves, with `cacert` and `limit_rate` of their own `ota.yml`, and "
-        "without cookies. `--dry-run`, `activate`, `rollback` and `switch-slot` are about this ECU "
-        "only.",
+        "without cookies. `--dry-run` is about this ECU only.",
         "Where more than one ECU tries the new system they are confirmed together; see "
         "`ota-commit`(1).",
         "`--reboot` begins with the lowest: each ECU reboots when those below it are back and "
@@ -70,7 +69,16 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "exit 18; what was healthy stays staged. Where the ECU that the update was begun on did "
         "not need it itself, run this there when the others have rebooted.",
     ),
+    "activate": (
+        "With `--all` or `--ecu` the ECUs boot what one `ota update --stage-only` staged on them, "
+        "or none does; one that runs its image already stays as it is.",
+    ),
+    "switch-slot": (
+        "With `--all` or `--ecu` the ECUs switch together, or none does, as with `ota update`.",
+    ),
     "rollback": (
+        "With `--all` what is armed or on trial is taken back on all ECUs; where nothing is, all "
+        "go back to their previous good slots, or none does.",
         "Running an unconfirmed trial: reboots into the old slot. Armed but not booted: disarms. "
         "Confirmed: the previous good slot is booted, on trial like any other.",
     ),

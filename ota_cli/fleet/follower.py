@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Optional, Union
 
 from ..core.protocol import Answer, BadLine
-from ..core.requests import AskUpdate, Go, compose_go, compose_request
+from ..core.requests import AskSwitch, AskUpdate, Go, compose_go, compose_request
 from ..errors import OtaError
 from ..events import Emit, Note, OfEcu, Ready, Warned
 from ..model import Secondary
@@ -25,6 +25,8 @@ from . import failures
 from .link import Link, Links, Session, of_ecu
 from .report import EcuUpdated, parse_updated
 
+#: What is done on many ECUs at once: all of them switch, or none.
+Order = Union[AskUpdate, AskSwitch]
 #: How long an `ota` that is still ending there, after a broken connection, is waited for.
 _BUSY_S = 60.0
 _BUSY_PAUSE_S = 2.0
@@ -37,7 +39,7 @@ class Follower:
     told to arm, or that was only to stage; or why that is not known.
     """
 
-    def __init__(self, links: Links, secondary: Secondary, request: AskUpdate, emit: Emit) -> None:
+    def __init__(self, links: Links, secondary: Secondary, request: Order, emit: Emit) -> None:
         self.secondary = secondary
         self.ready: Future[Ready] = Future()
         self.switched: Future[EcuUpdated] = Future()

@@ -21,7 +21,8 @@ _PERSIST_S = 60.0
 _LEVEL_S = 15.0
 _PAUSE_S = 2.0
 
-Order = Union[AskDisarm, AskCommit]
+#: What must be heard.
+Demand = Union[AskDisarm, AskCommit]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Uncertain:
 
 
 def insist(
-    links: Links, order: Order, secondaries: Sequence[Secondary]
+    links: Links, demand: Demand, secondaries: Sequence[Secondary]
 ) -> Tuple[List[Answer], List[Uncertain]]:
     """What those answered that have done it; and those that did not within about a minute."""
-    patience_s = max(_LEVEL_S, _PERSIST_S - _LEVEL_S * (len(order.above) - 1))
+    patience_s = max(_LEVEL_S, _PERSIST_S - _LEVEL_S * (len(demand.above) - 1))
     jobs: List[Callable[[], Union[Answer, Uncertain]]] = [
-        _Insisting(links, each, order, time.monotonic() + patience_s).ask for each in secondaries
+        _Insisting(links, each, demand, time.monotonic() + patience_s).ask for each in secondaries
     ]
     found = side_by_side(jobs, links.abandon)
     done = [each for each in found if isinstance(each, Answer)]
@@ -51,7 +52,7 @@ class _Insisting:
 
     links: Links
     secondary: Secondary
-    order: Order
+    demand: Demand
     until: float
 
     def ask(self) -> Union[Answer, Uncertain]:
@@ -65,7 +66,7 @@ class _Insisting:
 
     def _ask_once(self) -> Answer:
         link = self.links.to(self.secondary)
-        answer = link.ask(compose_request(self.order), silent, self.until)
+        answer = link.ask(compose_request(self.demand), silent, self.until)
         if answer.error is not None:
             raise failures.told(self.secondary, answer)
         return answer

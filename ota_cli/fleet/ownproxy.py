@@ -24,7 +24,8 @@ from ..host.talk import Conversation, Overlong, Silent
 from ..model import Device
 from ..proxy.address import LISTENS, proxy_url
 from ..source import urls_for
-from .update import FleetUpdated
+from ..update import Updated
+from .together import FleetSwitched
 
 _START_S = 30.0
 #: Longer than any update; poll(2) takes no more than 24 days.
@@ -37,8 +38,8 @@ def through_own_proxy(
     order: AskUpdate,
     net: NetSettings,
     emit: Emit,
-    work: Callable[[AskUpdate, NetSettings], FleetUpdated],
-) -> FleetUpdated:
+    work: Callable[[AskUpdate, NetSettings], FleetSwitched[Updated]],
+) -> FleetSwitched[Updated]:
     """What `work` makes of `order` and `net` while this ECU is the proxy of those below it.
 
     Both then name it; where there is to be none, `order` names none. Raises what `work` and

@@ -43,7 +43,8 @@ class Ecu:
 
 @dataclass(frozen=True)
 class EcuUpdated:
-    """What an update did on an ECU below. `version` None: it was left out, some below were not.
+    """What an update or switch did on an ECU below. `slot` None: it was left out, some below were
+    not.
 
     `ecu_ids`: it, if it took part, and all below it that did.
     """
@@ -67,19 +68,23 @@ class EcuUpdated:
 def parse_updated(found: Object, ecu_id: str, depth: int = 0) -> EcuUpdated:
     """What the `result` of an update on `ecu_id` says. Raises BadLine."""
     _require_depth(depth)
-    took_part = optional_text(found, "version") is not None
     return EcuUpdated(
         ecu_id=ecu_id,
         version=optional_text(found, "version"),
         slot=_slot_name(found, "slot"),
         armed=flag(found, "armed"),
         up_to_date=flag(found, "up_to_date"),
-        downloaded_bytes=number(mapping(found, "bytes"), "downloaded") if took_part else 0,
+        downloaded_bytes=_downloaded(mapping(found, "bytes")),
         ecu_ids=tuple(map(printable, texts(found, "ecu_ids"))),
         below=tuple(
             parse_updated(each, text(each, "ecu_id"), depth + 1) for each in objects(found, "ecus")
         ),
     )
+
+
+def _downloaded(counts: Object) -> int:
+    """None for an ECU that was left out, or only switched to what it had."""
+    return number(counts, "downloaded") if counts else 0
 
 
 def parse_status(found: Object) -> Status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, NamedTuple
+from typing import Any, Dict, Iterator, NamedTuple, Set
 
 import pytest
 
@@ -44,6 +44,18 @@ class Vehicle(NamedTuple):
 
     def status(self, name: str) -> Dict[str, Any]:
         return self.fleet[name].ota("status", "--no-ecus", "--json").result
+
+    def confirmed(self) -> Set[str]:
+        """The ECUs whose running system is confirmed."""
+        return {
+            name for name in self.fleet.ecus if self.status(name)["verdict"]["code"] == "confirmed"
+        }
+
+    def bring_on_trial(self) -> None:
+        """All ECUs, which are armed, run on trial; those below the main ECU are healthy."""
+        self.reboot(*self.fleet.ecus)
+        for name in BELOW_FIRST[:-1]:
+            assert self.fleet[name].ota("commit").code == 0
 
     def reboot(self, *names: str) -> None:
         for name in names:

@@ -26,13 +26,7 @@ def bring_on_trial(vehicle: Vehicle) -> None:
     """All ECUs run v2 on trial; those below the main ECU are healthy."""
     done = update(vehicle)
     assert (done.code, done.result["jointly"]) == (0, True), done.err
-    vehicle.reboot(*ALL)
-    for name in BELOW:
-        assert vehicle.fleet[name].ota("commit").code == 0
-
-
-def confirmed(vehicle: Vehicle) -> Set[str]:
-    return {name for name in ALL if vehicle.status(name)["verdict"]["code"] == "confirmed"}
+    vehicle.bring_on_trial()
 
 
 def test_healthy_ecus_wait_for_the_others_and_all_are_confirmed_by_the_main_one(
@@ -46,12 +40,12 @@ def test_healthy_ecus_wait_for_the_others_and_all_are_confirmed_by_the_main_one(
         status = vehicle.status(name)
         assert (status["verdict"]["code"], status["last_update"]["outcome"]) == ("trial", "healthy")
         assert "waits for the other ECUs" in status["verdict"]["text"]
-    assert confirmed(vehicle) == set()
+    assert vehicle.confirmed() == set()
 
     done = vehicle.fleet["main"].ota("commit", "--json")
     assert done.code == 0, done.out
     assert set(done.result["ecu_ids"]) == set(BELOW)
-    assert confirmed(vehicle) == ALL
+    assert vehicle.confirmed() == ALL
     vehicle.reboot(*ALL)
     assert vehicle.running() == everywhere("v2")
     assert vehicle.fleet["main"].ota("commit").code == 0
@@ -100,7 +94,7 @@ def test_the_main_ecu_waits_for_one_that_is_slow(vehicle: Vehicle) -> None:
         assert vehicle.fleet["p3"].ota("commit").code == 0
         commit.until("", text="all ECUs are healthy: the new system stays")
         assert commit.document()["ok"]
-    assert confirmed(vehicle) == ALL
+    assert vehicle.confirmed() == ALL
 
 
 def test_a_fleet_deadline_ends_the_wait_and_names_who_was_missing(vehicle: Vehicle) -> None:
@@ -111,7 +105,7 @@ def test_a_fleet_deadline_ends_the_wait_and_names_who_was_missing(vehicle: Vehic
     done = vehicle.fleet["main"].ota("commit", "--json")
     assert done.code == 18
     assert "ECU p3: not rebooted yet" in done.document["error"]["message"]
-    assert confirmed(vehicle) == set()
+    assert vehicle.confirmed() == set()
 
 
 def test_the_main_ecu_killed_while_it_tells_its_decision_tells_the_rest_afterwards(
@@ -132,14 +126,14 @@ def test_the_main_ecu_killed_while_it_tells_its_decision_tells_the_rest_afterwar
     p2.sshd.force(p2.gate)
     done = main.ota("commit", "--json")
     assert done.code == 0, done.out
-    assert confirmed(vehicle) == ALL
+    assert vehicle.confirmed() == ALL
     assert not (main.root / "boot/ota/joint-decided").exists()
 
 
 def wait_until_confirmed(vehicle: Vehicle, names: Set[str]) -> None:
     deadline = time.monotonic() + 60
-    while not names <= confirmed(vehicle):
-        assert time.monotonic() < deadline, confirmed(vehicle)
+    while not names <= vehicle.confirmed():
+        assert time.monotonic() < deadline, vehicle.confirmed()
 
 
 def test_one_that_returns_after_the_decision_is_named_and_mended_by_another_update(
@@ -157,7 +151,7 @@ def test_one_that_returns_after_the_decision_is_named_and_mended_by_another_upda
     message = done.document["error"]["message"]
     assert "ECU p2: " in message
     assert "fell back" in message
-    assert confirmed(vehicle) == ALL - {"p2"}
+    assert vehicle.confirmed() == ALL - {"p2"}
 
     p2.sshd.force(p2.gate)
     again = update(vehicle)
@@ -181,7 +175,7 @@ def test_a_main_ecu_that_runs_the_image_already_decides_for_the_others(vehicle: 
         assert vehicle.fleet[name].ota("commit").code == 0
     done = main.ota("commit", "--json")
     assert done.code == 0, done.out
-    assert confirmed(vehicle) == ALL
+    assert vehicle.confirmed() == ALL
     assert main.ota("commit", "--json").result["ecu_ids"] == []
 
 
@@ -191,4 +185,4 @@ def test_without_require_all_each_confirms_itself(vehicle: Vehicle) -> None:
     assert not update(vehicle).result["jointly"]
     vehicle.reboot("p2")
     assert vehicle.fleet["p2"].ota("commit", "--json").result["confirmed"]
-    assert confirmed(vehicle) >= {"p2"}
+    assert vehicle.confirmed() >= {"p2"}

@@ -1,4 +1,4 @@
-"""The update of many ECUs: all of them are switched, or none.
+"""An update or switch of many ECUs: it happens on all of them, or on none.
 
     stage      every ECU below, in parallel with this one                        standby slots
     require    all are ready; one that is not ends it here, and none is switched
@@ -18,20 +18,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Type
+from typing import Callable, Generic, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from ..core.protocol import Object
 from ..core.record import JointCommit
-from ..core.requests import AskUpdate
 from ..core.secondaries import on_the_way
 from ..errors import EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
 from ..events import Emit, Ready
 from ..host import store
 from ..model import Device, Secondary
-from ..trial import note_joint
-from ..update import Agreement, Updated
+from ..trial import Agreement, Switched, note_joint
+from ..update import Updated
 from .disarm import disarm_below
-from .follower import Follower
+from .follower import Follower, Order
 from .insist import Uncertain
 from .link import Links
 from .report import EcuUpdated
@@ -41,15 +40,18 @@ from .report import EcuUpdated
 Permission = Callable[[Ready], bool]
 
 
+Own = TypeVar("Own", Updated, Switched)
+
+
 @dataclass(frozen=True)
-class FleetUpdated:
+class FleetSwitched(Generic[Own]):
     """What came of it. `own` None: this ECU was left out. `ecu_ids`: all that took part.
 
     `jointly`: those that are armed are confirmed together. `proxy`: what this ECU's own proxy has
     done; None without one.
     """
 
-    own: Optional[Updated]
+    own: Optional[Own]
     below: Tuple[EcuUpdated, ...]
     ecu_ids: Tuple[str, ...]
     jointly: bool = False
@@ -64,14 +66,14 @@ class FleetUpdated:
         return bool(self.armed_below) or (self.own is not None and self.own.armed)
 
 
-def update_all(
+def switch_together(
     device: Device,
-    order: AskUpdate,
-    own: Callable[[Agreement], Updated],
+    order: Order,
+    own: Callable[[Agreement], Own],
     permission: Permission,
     emit: Emit,
-) -> FleetUpdated:
-    """Updates this ECU by `own` and those below as `order` says.
+) -> FleetSwitched[Own]:
+    """Does `own` here and what `order` says on the ECUs below.
 
     Raises EcuFailed, naming each ECU that failed, when none was switched; EcusDiffer where that
     is not certain; and what `own` raises.
@@ -80,13 +82,13 @@ def update_all(
     request = replace(order, above=(*order.above, device.ecu.ecu_id))
     with Links(device) as links, Crew(device, links, request, emit) as crew:
         party = _Party(device, order, crew, (device.ecu.ecu_id,) if takes_part else (), permission)
-        updated = None
+        done = None
         if takes_part:
-            updated = own(party.agreement)
+            done = own(party.agreement)
         elif not order.stage_only:
             party.arm_others()
         ecu_ids = party.ready(False).ecus
-        return FleetUpdated(updated, crew.switched(), ecu_ids, party.jointly)
+        return FleetSwitched(done, crew.switched(), ecu_ids, party.jointly)
 
 
 @dataclass
@@ -94,7 +96,7 @@ class _Party:
     """All ECUs that take part, from here on down. `mine`: this one, unless it is left out."""
 
     device: Device
-    order: AskUpdate
+    order: Order
     crew: Crew
     mine: Tuple[str, ...]
     permission: Permission
@@ -135,7 +137,7 @@ class Crew:
     run. The end of the block lets go those that were not told to arm.
     """
 
-    def __init__(self, device: Device, links: Links, request: AskUpdate, emit: Emit) -> None:
+    def __init__(self, device: Device, links: Links, request: Order, emit: Emit) -> None:
         self._device = device
         self._links = links
         self._request = request
@@ -206,13 +208,13 @@ class Crew:
             raise _differ(uncertain, cause)
 
 
-def _asked(device: Device, request: AskUpdate) -> Sequence[Secondary]:
+def _asked(device: Device, request: Order) -> Sequence[Secondary]:
     if request.ecus is None:
         return device.ecu.secondaries
     return on_the_way(device.ecu, request.ecus)
 
 
-def _require_named(order: AskUpdate, found: Sequence[str], device: Device) -> None:
+def _require_named(order: Order, found: Sequence[str], device: Device) -> None:
     """On the main ECU: every ECU that was named, or is known to be there, is among `found`."""
     if order.above:
         return
@@ -226,6 +228,11 @@ def _require_named(order: AskUpdate, found: Sequence[str], device: Device) -> No
         f"ECU {missing[0]} is in `available_ecu_ids`, but no ECU lists it: none was switched",
         hint="correct ecu_info.yml here, or `secondaries` of the ECU above it",
     )
+
+
+def jointly_if_several(device: Device) -> Permission:
+    """The permission of the ECU that it was begun on: nobody is above it."""
+    return lambda ready: device.settings.require_all and len(ready.trying) > 1
 
 
 def _none_switched(failed: Sequence[BaseException]) -> EcuFailed:
