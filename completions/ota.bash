@@ -20,7 +20,7 @@ _ota() {
     case "$path" in
         "ota") word="status check update activate commit rollback switch-slot wait setup proxy ssh-gate image demo --version --root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code -h --help" ;;
-        "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed -h --help" ;;
+        "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed --no-ecus -h --help" ;;
         "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --ecu --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
         "ota activate") word="--root --output --json -v --verbose -q --quiet --color --all --ecu -h --help" ;;
         "ota commit") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;

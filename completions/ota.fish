@@ -47,6 +47,7 @@ complete -c ota -n '__fish_seen_subcommand_from check' -l limit-rate -x -d 'Byte
 complete -c ota -n '__fish_seen_subcommand_from check' -l proxy -x -d 'Fetch through this OTA proxy (http://HOST:PORT).'
 complete -c ota -n '__fish_seen_subcommand_from check' -l allow-downgrade -d 'Accept an image older than the running one.'
 complete -c ota -n '__fish_seen_subcommand_from check' -l retry-failed -d 'Accept an image that fell back here before.'
+complete -c ota -n '__fish_seen_subcommand_from check' -l no-ecus -d 'Only this ECU, none below it.'
 complete -c ota -n '__fish_seen_subcommand_from check' -s h -l help -d 'Show this message and exit.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l root -r -d 'Operate on the device whose root is DIR.'
 complete -c ota -n '__fish_seen_subcommand_from update' -l output -x -a 'auto rich plain json jsonl' -d 'How to show progress and the result (env OTA_OUTPUT).'

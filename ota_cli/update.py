@@ -89,6 +89,11 @@ class Preview:
     space_bytes: int
     will_format: bool
 
+    @property
+    def is_available(self) -> bool:
+        """Whether an update would change anything: also what boots next."""
+        return not self.image_is_running or self.armed is not None
+
 
 @dataclass(frozen=True)
 class Updated:

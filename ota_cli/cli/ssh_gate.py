@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..core.protocol import SCHEMA
-from ..core.requests import AskCommit, AskDisarm, AskReboot, AskStatus, AskSwitch, AskUpdate
+from ..core.requests import (
+    AskCheck,
+    AskCommit,
+    AskDisarm,
+    AskReboot,
+    AskStatus,
+    AskSwitch,
+    AskUpdate,
+)
 from ..errors import EcusDiffer
 from ..events import Hello, Note, Ready
 from ..fleet.gate import Lifeline, alive, require_gate_command, require_no_circle
 from ..model import Device
 from ..probe import probe
+from .check import checked_document
 from .options import Call, Result, command
 from .request import Source, device_net
 from .show_update import fleet_document
@@ -20,6 +29,7 @@ from .status import document
 from .switch_all import switched_document
 
 if TYPE_CHECKING:
+    from ..fleet.check import FleetChecked
     from ..fleet.together import FleetSwitched, Permission
     from ..host.net import NetSettings
     from ..trial import Agreement
@@ -42,6 +52,8 @@ def ssh_gate(call: Call) -> Result:
         require_no_circle(device.ecu.ecu_id, request)
         if isinstance(request, AskStatus):
             return _status(device, request)
+        if isinstance(request, AskCheck):
+            return _check(call, device, request)
         if isinstance(request, AskUpdate):
             return _update(call, device, request, lifeline)
         if isinstance(request, AskSwitch):
@@ -59,6 +71,25 @@ def _status(device: Device, request: AskStatus) -> Result:
 
     ecus = read_tree(device, request.budget_s, request.above)
     return Result(document=document(read_status(device), ecus), lines=())
+
+
+def _check(call: Call, device: Device, request: AskCheck) -> Result:
+    from .. import update as story
+    from ..fleet.check import check_all
+    from ..fleet.ownproxy import through_own_proxy
+
+    def work(order: AskCheck, net: NetSettings) -> FleetChecked:
+        own_request = story.Request(
+            url=order.url.replace("{ecu_id}", device.ecu.ecu_id), net=net, name=order.name,
+            allow_downgrade=order.allow_downgrade, retry_failed=order.retry_failed,
+        )  # fmt: skip
+        return check_all(
+            device, order, lambda: story.preview(device, own_request, call.emit), call.emit
+        )
+
+    net = device_net(Source(proxy=request.proxy), device)
+    done = through_own_proxy(device, request, net, call.emit, work)
+    return Result(document=checked_document(done), lines=())
 
 
 def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) -> Result:

@@ -45,6 +45,26 @@ class AskStatus:
 
 
 @dataclass(frozen=True)
+class AskCheck:
+    """Whether the image would be an update, there and below. Fields: see `AskUpdate`."""
+
+    above: Tuple[str, ...]
+    url: str
+    name: str = ""
+    allow_downgrade: bool = False
+    retry_failed: bool = False
+    proxy: Optional[str] = None
+
+    verb = "check"
+
+    def fields(self) -> Object:
+        return {
+            "url": self.url, "name": self.name, "proxy": self.proxy,
+            "allow_downgrade": self.allow_downgrade, "retry_failed": self.retry_failed,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class AskUpdate:
     """Bring the image into the standby slot; then, unless `stage_only`, wait for `Go` to arm it.
 
@@ -152,7 +172,7 @@ class Go:
     jointly: bool
 
 
-Request = Union[AskStatus, AskUpdate, AskSwitch, AskDisarm, AskCommit, AskReboot]
+Request = Union[AskStatus, AskCheck, AskUpdate, AskSwitch, AskDisarm, AskCommit, AskReboot]
 
 
 def compose_go(go: Go) -> Object:
@@ -196,6 +216,14 @@ def parse_request(line: bytes) -> Request:
 
 def _status(found: Object) -> Request:
     return AskStatus(tuple(texts(found, "above")), number(found, "budget_s"))
+
+
+def _check(found: Object) -> Request:
+    return AskCheck(
+        above=tuple(texts(found, "above")), url=_url(found), name=text(found, "name"),
+        allow_downgrade=flag(found, "allow_downgrade"), retry_failed=flag(found, "retry_failed"),
+        proxy=_proxy(found),
+    )  # fmt: skip
 
 
 def _update(found: Object) -> Request:
@@ -261,6 +289,7 @@ def _proxy(found: Object) -> Optional[str]:
 
 _VERBS: Dict[str, Tuple[Callable[[Object], Request], Set[str]]] = {
     AskStatus.verb: (_status, {"budget_s"}),
+    AskCheck.verb: (_check, set(AskCheck((), "").fields())),
     AskUpdate.verb: (_update, set(AskUpdate((), "", "").fields())),
     AskSwitch.verb: (_switch, set(AskSwitch((), "", "").fields())),
     AskDisarm.verb: (_disarm, {"txn"}),

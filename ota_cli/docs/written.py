@@ -53,6 +53,8 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "reboot, and the exit code is 16.",
     ),
     "check": (
+        "With ECUs below, exit 0 means that all of them run the image. When one can not be asked "
+        "and none of the others has an update, the exit code is 16.",
         "The bytes to download are exact for images of this program; images of other writers do "
         "not say how large their compressed files are, then the figure is a limit (`exact` is "
         "false in the document).",

@@ -13,10 +13,10 @@ import threading
 import time
 from dataclasses import replace
 from types import TracebackType
-from typing import Callable, List, Optional, Sequence, Type
+from typing import Callable, List, Optional, Sequence, Type, TypeVar
 
 from ..core.protocol import Answer, BadLine, Object, parse_line
-from ..core.requests import AskUpdate
+from ..core.requests import AskCheck, AskUpdate
 from ..errors import OtaError
 from ..events import Emit, Note, Warned
 from ..host.net import NetSettings
@@ -25,6 +25,7 @@ from ..model import Device
 from ..proxy.address import LISTENS, proxy_url
 from ..source import urls_for
 from ..update import Updated
+from .check import FleetChecked
 from .together import FleetSwitched
 
 _START_S = 30.0
@@ -33,13 +34,17 @@ _UPDATE_S = 7 * 24 * 3600.0
 _RESTARTS = 5
 
 
+Asked = TypeVar("Asked", AskUpdate, AskCheck)
+Done = TypeVar("Done", FleetSwitched[Updated], FleetChecked)
+
+
 def through_own_proxy(
     device: Device,
-    order: AskUpdate,
+    order: Asked,
     net: NetSettings,
     emit: Emit,
-    work: Callable[[AskUpdate, NetSettings], FleetSwitched[Updated]],
-) -> FleetSwitched[Updated]:
+    work: Callable[[Asked, NetSettings], Done],
+) -> Done:
     """What `work` makes of `order` and `net` while this ECU is the proxy of those below it.
 
     Both then name it; where there is to be none, `order` names none. Raises what `work` and

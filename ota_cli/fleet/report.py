@@ -1,9 +1,9 @@
-"""The documents of another ECU's `ota status` and `ota update`, read back into values. Pure."""
+"""The documents of another ECU's status, check and update, read back into values. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
 from ..core.outcome import Verdict
 from ..core.protocol import (
@@ -65,6 +65,52 @@ class EcuUpdated:
         return (*own, *(name for each in self.below for name in each.armed_ids))
 
 
+@dataclass(frozen=True)
+class EcuChecked:
+    """What an update would do on an ECU below. `trouble`: why it gave no answer; then it is not
+    known whether one is `available`."""
+
+    ecu_id: str
+    available: bool = False
+    version: str = ""
+    download_bytes: int = 0
+    space_bytes: int = 0
+    below: Tuple[EcuChecked, ...] = ()
+    trouble: Optional[Complaint] = None
+
+    def everybody(self) -> Iterator[EcuChecked]:
+        """It, and all below it."""
+        yield self
+        for each in self.below:
+            yield from each.everybody()
+
+
+def parse_checked(found: Object, ecu_id: str, depth: int = 0) -> EcuChecked:
+    """What the `result` of a check on `ecu_id` says. Raises BadLine."""
+    _require_depth(depth)
+    trouble = _complaint(found)
+    if trouble is not None:
+        return EcuChecked(ecu_id, trouble=trouble)
+    counts = mapping(found, "bytes")
+    return EcuChecked(
+        ecu_id=ecu_id,
+        available=flag(found, "available"),
+        version=text(found, "version"),
+        download_bytes=number(counts, "download"),
+        space_bytes=number(counts, "space"),
+        below=tuple(
+            parse_checked(each, text(each, "ecu_id"), depth + 1) for each in objects(found, "ecus")
+        ),
+    )
+
+
+def _complaint(found: Object) -> Optional[Complaint]:
+    error = mapping(found, "error")
+    if not error:
+        return None
+    return Complaint(text(error, "slug"), text(error, "message"), text(error, "hint"))
+
+
 def parse_updated(found: Object, ecu_id: str, depth: int = 0) -> EcuUpdated:
     """What the `result` of an update on `ecu_id` says. Raises BadLine."""
     _require_depth(depth)
@@ -115,14 +161,13 @@ def _require_depth(depth: int) -> None:
 
 
 def _ecu(found: Object, depth: int) -> Ecu:
-    error = mapping(found, "error")
-    complaint = Complaint(text(error, "slug"), text(error, "message"), text(error, "hint"))
+    trouble = _complaint(found)
     return Ecu(
         ecu_id=text(found, "ecu_id"),
         ip_addr=text(found, "ip_addr"),
-        status=None if error else parse_status(found),
+        status=None if trouble else parse_status(found),
         below=parse_ecus(found, depth + 1),
-        trouble=complaint if error else None,
+        trouble=trouble,
         unreachable_since=optional_text(found, "unreachable_since"),
     )
 

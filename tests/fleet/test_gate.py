@@ -13,10 +13,12 @@ import pytest
 
 from ota_cli.boot.simulate import next_boot
 from ota_cli.core.requests import (
+    AskCheck,
     AskCommit,
     AskDisarm,
     AskReboot,
     AskStatus,
+    AskSwitch,
     AskUpdate,
     Go,
     Request,
@@ -39,6 +41,7 @@ UPDATE: Dict[str, Any] = {
 DISARM: Dict[str, Any] = {"schema": 1, "verb": "disarm", "above": ["main"], "txn": "0123456789ab"}
 
 COMMIT: Dict[str, Any] = {**DISARM, "verb": "commit", "ecus": ["bench"]}
+SWITCH: Dict[str, Any] = {**DISARM, "verb": "switch", "kind": "rollback"}
 GO: Dict[str, Any] = {"go": "arm", "txn": UPDATE["txn"], "jointly": False}
 
 
@@ -108,10 +111,13 @@ def test_no_option_changes_what_it_prints(device: Path) -> None:
         {**UPDATE, "stage_only": 1},
         {**UPDATE, "proxy": "--help"},
         {**DISARM, "txn": "*"},
+        {**SWITCH, "kind": "update"},
+        {**SWITCH, "slot": "c"},
+        {**SWITCH, "staged": "*"},
         {**COMMIT, "ecus": "bench"},
         {**COMMIT, "force": True},
     ],
-    ids=range(24),
+    ids=range(27),
 )
 def test_what_is_not_on_the_list_is_refused(device: Path, request_: object) -> None:
     with gate(device) as running:
@@ -126,6 +132,9 @@ def test_a_request_is_read_as_it_was_written() -> None:
     requests: List[Request] = [
         AskStatus(("main", "p1"), 17),
         AskDisarm(("main",), "0123456789ab"),
+        AskCheck(("main",), url, "v2", True, True, "http://10.0.0.1:80"),
+        AskSwitch(("main",), "0123456789ab", "rollback", ("p1",)),
+        AskSwitch((), "0123456789ab", "activate", None, "ba9876543210", "b", True),
         AskCommit(("main",), "0123456789ab", ("p1", "p2")),
         AskReboot(("main",), "0123456789ab", ("p1", "p2")),
         AskUpdate((), "0123456789ab", url),

@@ -1,0 +1,53 @@
+"""`ota check` of a whole vehicle: up to date means that all ECUs are."""
+
+from __future__ import annotations
+
+from tests.fleet.conftest import Vehicle, everywhere
+from tests.support.bench import Ran
+from tests.support.network import needs_namespaces
+from tests.support.nginx import needs_nginx
+from tests.support.sshd import needs_sshd
+
+pytestmark = [needs_namespaces, needs_nginx, needs_sshd]
+
+
+def check(vehicle: Vehicle, version: str) -> Ran:
+    return vehicle.fleet["main"].ota("check", "--version", version, "--json")
+
+
+def test_every_ecu_tells_what_an_update_would_bring(vehicle: Vehicle) -> None:
+    done = check(vehicle, "v2")
+    assert (done.code, done.result["available"]) == (20, True), done.out
+    p1, p2, p3 = done.result["ecus"]
+    assert [each["ecu_id"] for each in (p1, p2, p3, *p1["ecus"])] == ["p1", "p2", "p3", "p1x"]
+    for each in (p1, p2, p3, *p1["ecus"]):
+        assert (each["available"], each["version"]) == (True, "v2")
+        assert each["bytes"]["download"] == done.result["bytes"]["download"]
+    assert vehicle.versions() == everywhere("v1")
+
+    same = check(vehicle, "v1")
+    assert (same.code, same.result["available"]) == (0, False), same.out
+
+
+def test_one_below_that_runs_another_version_makes_it_an_update(vehicle: Vehicle) -> None:
+    main = vehicle.fleet["main"]
+    for name in ("main", "p1", "p2", "p3"):
+        assert main.ota("update", "--version", "v2", "--ecu", name).code == 0
+        vehicle.reboot(name)
+        assert vehicle.fleet[name].ota("commit").code == 0
+    done = main.ota("check", "--version", "v2")
+    assert done.code == 20
+    assert "p1x: update to v2" in done.out
+    assert "v2 is what runs here" in done.out
+    assert main.ota("check", "--version", "v2", "--no-ecus").code == 0
+
+
+def test_without_an_answer_of_all_nobody_says_up_to_date(vehicle: Vehicle) -> None:
+    vehicle.fleet["p1x"].sshd.refuse_all_keys()
+    done = check(vehicle, "v1")
+    assert done.code == 16
+    assert "ECU p1x" in done.document["error"]["message"]
+    assert done.result["ecus"][0]["ecus"][0]["available"] is None
+    available = check(vehicle, "v2")
+    assert available.code == 20
+    assert "warning: not all ECUs could be checked: ECU p1x" in available.err
