@@ -25,6 +25,7 @@ VERBS: Dict[str, Verb] = {
     "switch-slot": Verb("trial:switch_slot", "Boot the other known good slot next."),
     "wait": Verb("wait:wait", "For scripts: until the armed update is confirmed or fell back."),
     "setup": Verb("setup:setup", "Install or repair the boot integration of a device."),
+    "doctor": Verb("doctor:doctor", "What is not well here, and what mends it?"),
     "proxy": Verb("proxy:proxy", "Let other ECUs download through this one."),
     "ssh-gate": Verb("ssh_gate:ssh_gate", "Answer the ECU above: a forced command for SSH keys."),
     "image": Verb("image:image", "Make, sign, examine, unpack and serve images."),

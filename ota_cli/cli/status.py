@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, List, Optional, Tuple
 
 import click
 
+from .. import __version__
 from ..errors import TrialFailed
 from ..events import Warned
+from ..host.store import now
 from ..probe import probe
 from ..status import Status, read_status
 from .options import Call, Result, command
@@ -70,6 +72,8 @@ def document(found: Status, ecus: Tuple[Ecu, ...]) -> Document:
         "boot_problem": found.boot_problem,
         "ecus": [_below(each) for each in ecus],
         "warnings": list(found.warnings),
+        "ota": __version__,
+        "time": now(),
     }
 
 
@@ -79,6 +83,8 @@ def _below(ecu: Ecu) -> Document:
     trouble = ecu.trouble
     return {
         **said,
+        "ota": ecu.ota_version,
+        "time": ecu.time,
         "ecu_id": ecu.ecu_id,
         "ip_addr": ecu.ip_addr,
         "asked": bool(ecu.ip_addr),

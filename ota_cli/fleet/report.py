@@ -31,6 +31,7 @@ class Ecu:
     """An ECU below this one. `status` None: it gave no answer, and `trouble` says why.
 
     `ip_addr`: empty where only its name is known. `unreachable_since`: when that was first seen.
+    `ota_version` and `time`, by its own clock (RFC 3339): empty where it did not say.
     """
 
     ecu_id: str
@@ -39,6 +40,8 @@ class Ecu:
     below: Tuple[Ecu, ...] = ()
     trouble: Optional[Complaint] = None
     unreachable_since: Optional[str] = None
+    ota_version: str = ""
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,8 @@ def _ecu(found: Object, depth: int) -> Ecu:
         below=parse_ecus(found, depth + 1),
         trouble=trouble,
         unreachable_since=optional_text(found, "unreachable_since"),
+        ota_version=text(found, "ota"),
+        time=text(found, "time"),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Iterable, Tuple
 
-from ..core.protocol import BadLine, Complaint
+from ..core.protocol import BadLine, Complaint, text
 from ..core.requests import AskStatus, compose_request
 from ..errors import OtaError
 from ..events import silent
@@ -69,11 +69,14 @@ class _Question:
         answer = link.ask(compose_request(self._request), silent, self._until)
         if answer.error is not None:
             raise failures.told(secondary, answer)
+        found = answer.result
         try:
-            status, below = parse_status(answer.result), parse_ecus(answer.result)
+            return Ecu(
+                secondary.ecu_id, secondary.ip_addr, parse_status(found), parse_ecus(found),
+                ota_version=text(found, "ota"), time=text(found, "time"),
+            )  # fmt: skip
         except BadLine as error:
             raise failures.nonsense(secondary, str(error)) from None
-        return Ecu(secondary.ecu_id, secondary.ip_addr, status, below)
 
 
 def _unknown(device: Device, known: Iterable[Ecu]) -> Tuple[Ecu, ...]:

@@ -306,6 +306,28 @@ def test_all_run_the_new_version_after_their_reboots(vehicle: Vehicle) -> None:
         assert each["slots"]["b"]["version"] == "v2"
 
 
+def test_the_main_ecu_killed_while_some_are_armed_is_mended_by_the_next_run(
+    vehicle: Vehicle,
+) -> None:
+    main, p3 = vehicle.fleet["main"], vehicle.fleet["p3"]
+    p3.hold_word()
+    with main.running("update", "--version", "v2") as update:
+        deadline = time.monotonic() + 60
+        while vehicle.versions() != {**everywhere("v2"), "main": "v1", "p3": "v1"}:
+            assert time.monotonic() < deadline, vehicle.versions()
+        update.process.kill()
+        update.process.wait(timeout=20)
+    vehicle.reboot("p2")
+    assert vehicle.fleet["p2"].ota("commit", "--json").result["confirmed"] is False
+    vehicle.reboot("p2")
+    assert vehicle.running() == everywhere("v1"), "nobody decides: what was tried returns"
+
+    p3.sshd.force(p3.gate)
+    again = main.ota("update", "--version", "v2", "--json")
+    assert again.code == 0, again.out
+    assert vehicle.versions() == everywhere("v2")
+
+
 def test_one_without_space_keeps_all_from_being_switched(vehicle: Vehicle) -> None:
     p2 = vehicle.fleet["p2"]
     slot = str(p2.root / "slots/b")

@@ -28,7 +28,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("trial", "provision", "image", "status"),
     ("update", "confirm"),
     ("proxy", "fleet"),
-    ("demo",),
+    ("demo", "doctor"),
     ("render",),
     ("cli",),
     ("docs", "__main__"),

@@ -91,6 +91,15 @@ class EcuBench:
             f"{{ printf '%s\\n' \"$request\"; cat; }} | {{ {self.gate}; }}"
         )
 
+    def hold_word(self) -> None:
+        """From now on the word to arm does not reach it."""
+        self.sshd.force(
+            "{ while read -r line; do\n"
+            "  case $line in *'\"go\"'*) exec sleep 100;; esac\n"
+            "  printf '%s\\n' \"$line\"\n"
+            f"done; }} | {{ {self.gate}; }}"
+        )
+
     def ota(self, *words: object) -> Ran:
         """Runs `ota` on this ECU to its end."""
         done = subprocess.run(

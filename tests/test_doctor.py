@@ -1,0 +1,96 @@
+"""`ota doctor` finds what is not well, and says what mends it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import pytest
+
+from ota_cli import __version__
+from ota_cli.core.outcome import Verdict
+from ota_cli.doctor import clock_skew_s, findings_of
+from ota_cli.fleet.report import Ecu
+from ota_cli.status import Status
+from tests.support.bench import Ran, ota
+
+NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=timezone.utc)
+
+
+def examine(device: Path) -> Tuple[Ran, Dict[str, Any]]:
+    done = ota("doctor", "--root", device, "--json")
+    return done, {each["name"]: each for each in done.result["findings"]}
+
+
+@pytest.mark.parametrize("which", ["device", "grub_device"])
+def test_a_device_that_is_well_has_no_findings(which: str, request: Any) -> None:
+    device: Path = request.getfixturevalue(which)
+    done, findings = examine(device)
+    assert done.code == 0, done.out
+    assert list(findings) == [
+        "running slot", "slots", "boot partition", "boot order", "boot files", "boot space",
+        "anchors", "clock",
+    ]  # fmt: skip
+    assert all(each["ok"] for each in findings.values())
+
+
+def remove_anchors(device: Path) -> None:
+    for path in (device / "etc/ota/certs").iterdir():
+        path.unlink()
+
+
+def damage_settings(device: Path) -> None:
+    (device / "boot/ota/bootenv").write_bytes(b"x" * 1024)
+
+
+def forget_rule(device: Path) -> None:
+    (device / "boot/grub/custom.cfg").unlink()
+
+
+def damage_kernel(device: Path) -> None:
+    kernel = device / "boot/ota/slot-a/kernel"
+    kernel.write_bytes(kernel.read_bytes() + b"x")
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "code", "hint"),
+    [
+        (remove_anchors, "anchors", 78, "/etc/ota/certs"),
+        (damage_settings, "boot order", 15, "ota setup"),
+        (forget_rule, "boot order", 15, "ota setup"),
+        (damage_kernel, "boot files", 14, "ota setup --repair"),
+    ],
+)
+def test_what_is_not_well_is_told_with_what_mends_it(
+    grub_device: Path, harm: Callable[[Path], None], name: str, code: int, hint: str
+) -> None:
+    harm(grub_device)
+    done, findings = examine(grub_device)
+    assert done.code == code
+    assert not findings[name]["ok"]
+    assert hint in findings[name]["hint"]
+    shown = ota("doctor", "--root", grub_device)
+    assert "NOT WELL: " in shown.out
+    assert hint in shown.out
+
+
+@pytest.mark.parametrize(
+    ("there", "skew_s"),
+    [
+        ("2026-11-28T12:02:00Z", 120.0),
+        ("2026-11-28T11:59:00Z", -60.0),
+        ("", None),
+        ("2026-11-28", None),
+    ],
+)
+def test_clocks_are_compared(there: str, skew_s: Optional[float]) -> None:
+    assert clock_skew_s(there, NOW) == skew_s
+
+
+def test_an_ecu_with_another_ota_and_another_time_is_told() -> None:
+    status = Status("p1", "a", "a", {}, Verdict("confirmed", ""), None, "")
+    ecu = Ecu("p1", "10.0.0.2", status, ota_version="0.0.1", time="2020-01-01T00:00:00Z")
+    version, clock = findings_of(ecu)
+    assert f"its ota is 0.0.1, this one {__version__}" in version.text
+    assert "behind this one" in clock.text
