@@ -21,7 +21,7 @@ from .core.cmdline import parse as parse_cmdline
 from .core.outcome import committed
 from .core.record import JointCommit, Record
 from .errors import BootRefused, Footprint, NoSpace, TrialFailed, leaving
-from .events import Emit, Warned
+from .events import Emit, Warned, silent
 from .health import HealthReport, run_checks
 from .host import ops, store
 from .model import Device, SlotName
@@ -64,52 +64,54 @@ def commit(device: Device, emit: Emit) -> Union[Committed, Healthy]:
         if session.boot.default == slot and not session.on_trial:
             if pending(session.record) is None:
                 _require_no_fall_back(session.record)
-            if session.boot.trial is None:  # what a commit that was cut off may have left
-                _make_default(session)
+                if session.boot.trial is None:  # what a commit that was cut off may have left
+                    _make_default(session)
             return Committed(slot, version, False, HealthReport(()))
         require_intact(session, slot)
         record = trial_reached(session)
         health = _passed(device, record, emit)
-        if record.is_joint:
+        if record.is_joint and session.on_trial:
             _note_healthy(device, record)
             return Healthy(slot, version, health)
         _confirm(session, record, emit)
     return Committed(slot, version, True, health)
 
 
-def decide(device: Device, joint: JointCommit, emit: Emit) -> None:
+def decide(device: Device, joint: JointCommit, emit: Emit) -> JointCommit:
     """All ECUs of `joint` are healthy: this one, which decides, confirms itself if it takes part.
 
-    Idempotent. Raises TrialFailed where its own trial is over.
+    What is then to be told. Idempotent. Raises TrialFailed where its own trial is over, or
+    something else was begun.
     """
     with store.exclusive(device):
         session = open_session(device, emit)
         record = session.record
-        if record.joint is not None and record.joint.txn == joint.txn and record.joint.decided:
-            return
+        known = record.joint
+        if known is not None and known.txn == joint.txn and known.decided:
+            return known
         _require_waiting(session, joint.txn)
         with leaving(Footprint.BOOT):
             ops.apply([ops.WriteFile(store.decided_mark(device), f"{joint.txn}\n".encode())])
-        if record.is_joint:
+        decided = replace(joint, decided=store.now(), untold=joint.ecu_ids)
+        if joint.takes_part:
             _confirm(session, record, emit)
         else:
-            decided = replace(joint, decided=store.now(), untold=joint.ecu_ids)
             store.save_record(device, replace(record, joint=decided))
+        return decided
 
 
 def pending(record: Record) -> Optional[JointCommit]:
     """What this ECU has still to decide for others, or has decided and not told all of them.
 
-    Not where its own trial has ended: then all return.
+    Not before it is healthy itself, nor where its own trial has ended: then all return.
     """
-    joint = record.joint
-    if joint is None or not joint.decides or joint.given_up:
-        return None
-    if joint.decided is not None:
+    joint, last = record.joint, record.transaction
+    if joint is not None and joint.decides and joint.decided:
         return joint if joint.untold else None
-    last = record.transaction
-    is_over = record.is_joint and last is not None and last.phase != phases.HEALTHY
-    return None if is_over else joint
+    joint = record.open_joint
+    if joint is not None and joint.takes_part and last and last.phase != phases.HEALTHY:
+        return None
+    return joint
 
 
 def commit_decided(device: Device, txn: str, emit: Emit) -> None:
@@ -139,15 +141,17 @@ def note_told(device: Device, txn: str, ecu_ids: Sequence[str]) -> None:
             ops.apply([ops.Remove(store.decided_mark(device))])
 
 
-def give_up(device: Device, txn: str, why: str) -> bool:
-    """This ECU, which decides, will not confirm `txn`; False where it has, or never was to."""
+def give_up(device: Device, txn: str, why: str) -> Optional[JointCommit]:
+    """This ECU, which decides, will never confirm `txn`. What it has decided before, if it has."""
     with store.exclusive(device):
-        record = store.load_record(device)
+        record = open_session(device, silent).record
         joint = record.joint
-        if joint is None or joint.txn != txn or joint.decided:
-            return False
+        if joint is None or joint.txn != txn:
+            return None
+        if joint.decided:
+            return joint
         store.save_record(device, record.without_decision(why))
-        return True
+        return None
 
 
 def _require_no_fall_back(record: Record) -> None:
@@ -163,11 +167,12 @@ def _require_no_fall_back(record: Record) -> None:
 def _require_waiting(session: Session, txn: str) -> None:
     """Raises TrialFailed unless what `txn` brought here, if anything, waits to be confirmed."""
     last, joint = session.record.transaction, session.record.joint
-    if joint is not None and joint.txn == txn and joint.given_up:
+    is_known = joint is not None and joint.txn == txn
+    if joint is not None and is_known and joint.given_up:
         raise TrialFailed(joint.given_up, hint="see `ota status`", slug="given-up")
-    if last is None or last.txn != txn:
-        if joint is not None and joint.txn == txn and joint.decides:
-            return
+    if joint is not None and is_known and joint.decides and not joint.takes_part:
+        return
+    if last is None or last.txn != txn or not is_known:
         raise TrialFailed(
             "another update or switch was begun since", hint="see `ota status`", slug="not-waiting"
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Callable, ContextManager, Dict, Optional
+from typing import Callable, ContextManager, Dict, NamedTuple, Optional
 
 from .boot.base import Backend, backend_for
 from .core import record as phases
@@ -50,6 +50,13 @@ class Switched:
     def armed(self) -> bool:
         """Whether the next boot is a trial."""
         return self.done == "armed"
+
+
+class Staged(NamedTuple):
+    """What one transaction brought into standby slots, under the name `version`."""
+
+    txn: str
+    version: Optional[str]
 
 
 #: Surrounds the switch of this ECU; other ECUs may have a say in whether it happens, and in when
@@ -171,26 +178,27 @@ def note_joint(device: Device, joint: Optional[JointCommit]) -> None:
 
 
 def activate(
-    device: Device, emit: Emit, agreement: Agreement = alone, txn: str = "", staged: str = ""
-) -> Switched:
+    device: Device, emit: Emit, agreement: Agreement = alone, txn: str = "",
+    only: Optional[Staged] = None,
+) -> Switched:  # fmt: skip
     """Arms what `--stage-only` prepared, or a trial that was lost, after re-hashing it.
 
-    `txn`: the transaction this is part of; empty for that in which it was staged. `staged`: only
-    what was staged in that transaction; an ECU where that is nothing is left as it is.
+    `txn`: the transaction this is part of; empty for that in which it was staged. `only`: nothing
+    else; an ECU that runs that version already, so that nothing was staged, is left as it is.
     """
     with store.exclusive(device):
         session = open_session(device, emit)
         session.require_confirmed()
         slot = other_slot(session.running)
         known = session.record.slots[slot]
-        is_other = bool(staged) and known.txn != staged
+        is_other = only is not None and known.txn != only.txn
         if is_other and known.state in ("staged", "armed"):
             raise SlotUnusable(
                 f"slot {slot} holds what another update has staged",
                 hint="run the same `ota update` for all ECUs again: what is there is kept",
                 slug="staged-by-another",
             )
-        if is_other and known.state != "bad":
+        if only and is_other and session.record.slots[session.running].version == only.version:
             with agreement(False):
                 return stay(session, emit)
         if known.state not in ("staged", "armed"):
@@ -338,7 +346,8 @@ def _begin(session: Session, kind: str, slot: SlotName, txn: str) -> None:
         txn or uuid.uuid4().hex[:12], kind, phases.STAGED, session.running, slot,
         known.image_id, known.version, store.now(), attempts=attempts,
     )  # fmt: skip
-    store.save_record(session.device, replace(session.record, transaction=transaction))
+    begun = replace(session.record, transaction=transaction)
+    store.save_record(session.device, begun.without_own_joint())
 
 
 def trial_reached(session: Session) -> Record:
@@ -366,7 +375,8 @@ def _reject(session: Session) -> None:
 
 def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> None:
     last = record.transaction
-    back = record.with_state(slot, "staged")
+    joint = store.load_record(device).joint  # it may have been noted since `record` was read
+    back = replace(record, joint=joint).with_state(slot, "staged")
     if last is not None:
         back = replace(back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now()))
     store.save_record(device, back)

@@ -296,7 +296,8 @@ class _Staging:
             self.txn, "update", phases.STAGING, self.session.running, self.slot,
             self.image.image_id, self.version, store.now(),
         )  # fmt: skip
-        store.save_record(self.device, replace(record, slots=slots, transaction=transaction))
+        staging = replace(record, slots=slots, transaction=transaction)
+        store.save_record(self.device, staging.without_own_joint())
         ops.apply(withdrawal)
 
     def _fill(

@@ -136,8 +136,9 @@ def _from_above(call: Call, lifeline: Lifeline, txn: str) -> Permission:
 def _commit(call: Call, device: Device, request: AskCommit) -> Result:
     from ..fleet.decision import commit_below
 
-    confirmed = commit_below(device, request, call.emit)
-    return Result(document={"confirmed": list(confirmed)}, lines=())
+    told = commit_below(device, request, call.emit)
+    document = {"confirmed": list(told.confirmed), "refused": dict(told.refused)}
+    return Result(document=document, lines=())
 
 
 def _reboot(call: Call, device: Device, request: AskReboot) -> Result:

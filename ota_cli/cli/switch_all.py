@@ -55,9 +55,10 @@ def switch_all(
     from ..fleet.together import jointly_if_several, switch_together
 
     takes_part = who.ecus is None or device.ecu.ecu_id in who.ecus
+    staged = staged_here(device) if kind == "activate" and takes_part else None
     order = AskSwitch(
         above=(), txn=uuid.uuid4().hex[:12], kind=kind, ecus=who.ecus, slot=slot,
-        staged=staged_here(device) if kind == "activate" and takes_part else "",
+        staged=staged.txn if staged else "", version=staged.version if staged else None,
         trust_record=trust_record,
     )  # fmt: skip
     own = own_switch(device, order, call.emit)

@@ -82,8 +82,8 @@ class JointCommit:
 
     `decides`: this ECU says so to all; else one above it does. For the one that decides:
     `ecu_ids`: the ECUs below it that try the new system; `decided`: when they were all found
-    healthy; `untold`: those that have not acknowledged that. `given_up`: why that will
-    never be decided, for any ECU.
+    healthy; `untold`: those that have not acknowledged that; `takes_part`: this ECU tries it as
+    well. `given_up`: why that will never be decided, for any ECU.
     """
 
     txn: str
@@ -92,6 +92,7 @@ class JointCommit:
     decided: Optional[str] = None
     untold: Tuple[str, ...] = ()
     given_up: str = ""
+    takes_part: bool = True
     unknown: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -115,6 +116,25 @@ class Record:
         """Whether what was updated here is confirmed together with other ECUs."""
         last, joint = self.transaction, self.joint
         return last is not None and joint is not None and last.txn == joint.txn
+
+    @property
+    def open_joint(self) -> Optional[JointCommit]:
+        """What this ECU has still to decide for others; nothing once its own trial has ended."""
+        joint, last = self.joint, self.transaction
+        if joint is None or not joint.decides or joint.decided or joint.given_up:
+            return None
+        if not joint.takes_part:
+            return joint
+        tried = last is not None and last.phase in (ARMED, TRIAL, HEALTHY)
+        return joint if tried and self.is_joint else None
+
+    def without_own_joint(self) -> Record:
+        """A record in which this ECU tries nothing together with others any more. What it has
+        decided it still tells."""
+        joint = self.joint
+        if joint is None or joint.decided or not joint.takes_part:
+            return self
+        return replace(self, joint=None)
 
     def without_decision(self, why: str) -> Record:
         """A record in which the joint commit will never be decided; only where there is one."""

@@ -98,7 +98,8 @@ class AskSwitch:
     """Boot another system that is there already, like the verb of the name `kind`.
 
     Each waits for `Go`, as with `AskUpdate`. `staged`: `activate` only what that transaction
-    staged; empty: what is staged. `slot`, `trust_record`: of `switch-slot`.
+    staged, unless `version` runs already; empty: what is staged. `slot`, `trust_record`: of
+    `switch-slot`.
     """
 
     above: Tuple[str, ...]
@@ -106,6 +107,7 @@ class AskSwitch:
     kind: str
     ecus: Optional[Tuple[str, ...]] = None
     staged: str = ""
+    version: Optional[str] = None
     slot: Optional[SlotName] = None
     trust_record: bool = False
 
@@ -114,7 +116,8 @@ class AskSwitch:
 
     def fields(self) -> Object:
         return {
-            "txn": self.txn, "kind": self.kind, "staged": self.staged, "slot": self.slot,
+            "txn": self.txn, "kind": self.kind, "staged": self.staged,
+            "version": self.version, "slot": self.slot,
             "ecus": None if self.ecus is None else list(self.ecus),
             "trust_record": self.trust_record,
         }  # fmt: skip
@@ -244,7 +247,8 @@ def _switch(found: Object) -> Request:
         raise BadLine("slot names no slot")
     return AskSwitch(
         above=tuple(texts(found, "above")), txn=_txn(found), kind=kind, ecus=_ecus(found),
-        staged=_txn(found, "staged") if text(found, "staged") else "", slot=slot,
+        staged=_txn(found, "staged") if text(found, "staged") else "",
+        version=optional_text(found, "version"), slot=slot,
         trust_record=flag(found, "trust_record"),
     )  # fmt: skip
 

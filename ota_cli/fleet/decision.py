@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..confirm import commit_decided, decide, give_up, note_told
 from ..core import record as phases
-from ..core.protocol import BadLine, Object, texts
+from ..core.protocol import BadLine, mapping, text, texts
 from ..core.record import JointCommit
 from ..core.requests import AskCommit
 from ..core.secondaries import on_the_way
 from ..core.text import printable
-from ..errors import EcusDiffer, OtaError, TrialFailed
+from ..errors import EcusDiffer, TrialFailed
 from ..events import Emit, Note, OfEcu, Warned
 from ..model import Device
 from .disarm import disarm_below
@@ -49,37 +49,46 @@ def decide_jointly(device: Device, joint: JointCommit, emit: Emit) -> None:
     within `fleet_deadline`; EcusDiffer, naming them, where some do not say that they confirmed.
     """
     if joint.decided is None:
-        try:
-            await_healthy(device, joint.txn, joint.ecu_ids, (device.ecu.ecu_id,), emit)
-        except TrialFailed as why:
-            if give_up(device, joint.txn, why.message):
-                _return_below(device, joint.txn, emit)
-            raise
-        emit(Note("all ECUs are healthy: the new system stays"))
-        decide(device, joint, emit)
-        joint = replace(joint, untold=joint.ecu_ids)
+        joint = _decided(device, joint, emit)
     _tell(device, joint, emit)
 
 
-def commit_below(device: Device, request: AskCommit, emit: Emit) -> Tuple[str, ...]:
-    """Confirms this ECU, if it is named, and those below; the ECUs that did.
+def _decided(device: Device, joint: JointCommit, emit: Emit) -> JointCommit:
+    try:
+        await_healthy(device, joint.txn, joint.ecu_ids, (device.ecu.ecu_id,), emit)
+    except TrialFailed as why:
+        decided = give_up(device, joint.txn, why.message)
+        if decided is not None:  # by another `ota commit`, before this one saw that
+            return decided
+        _return_below(device, joint.txn, emit)
+        raise
+    emit(Note("all ECUs are healthy: the new system stays"))
+    return decide(device, joint, emit)
 
-    Raises EcusDiffer where one that is known here did not.
+
+class Told(NamedTuple):
+    """How the word to confirm was taken. `refused`: ECUs that never will, and why."""
+
+    confirmed: Tuple[str, ...]
+    refused: Mapping[str, str]
+
+
+def commit_below(device: Device, request: AskCommit, emit: Emit) -> Told:
+    """Confirms this ECU, if it is named, and those below.
+
+    One that could not be asked is not among them. Raises what keeps this ECU from it for now.
     """
-    confirmed, problems = [], []
-    own = device.ecu.ecu_id
+    own, confirmed, refused = device.ecu.ecu_id, [], {}
     if own in request.ecus:
         try:
             commit_decided(device, request.txn, emit)
             confirmed.append(own)
-        except OtaError as error:
-            problems.append(error.message)
+        except TrialFailed as error:
+            refused[own] = error.message
     others = tuple(each for each in request.ecus if each != own)
     below = replace(request, above=(*request.above, own), ecus=others)
-    told, not_told = _insist_on_commit(device, below)
-    if problems or not_told:
-        raise EcusDiffer("; ".join([*problems, *not_told]))
-    return (*confirmed, *told)
+    told, _ = _insist_on_commit(device, below)
+    return Told((*confirmed, *told.confirmed), {**refused, **told.refused})
 
 
 def await_healthy(
@@ -112,6 +121,8 @@ def standing(ecu: Optional[Ecu], txn: str) -> Standing:
     status, last = ecu.status, ecu.status.last_update
     if last is None or last.txn != txn:
         return Standing("lost", f"another update or switch was begun: {status.verdict.text}")
+    if last.phase == phases.HEALTHY and last.reason:
+        return Standing("lost", last.reason)
     if last.phase in (phases.HEALTHY, phases.COMMITTED):
         return Standing("healthy", "healthy")
     if last.phase == phases.ARMED and status.verdict.code == "armed":
@@ -143,33 +154,34 @@ def _return_below(device: Device, txn: str, emit: Emit) -> None:
 
 def _tell(device: Device, joint: JointCommit, emit: Emit) -> None:
     request = AskCommit((device.ecu.ecu_id,), joint.txn, joint.untold)
-    told, not_told = _insist_on_commit(device, request)
-    for ecu_id in told:
+    told, problems = _insist_on_commit(device, request)
+    for ecu_id in told.confirmed:
         emit(OfEcu(ecu_id, Note("confirmed")))
-    note_told(device, joint.txn, told)
-    missing = [each for each in joint.untold if each not in told]
+    note_told(device, joint.txn, (*told.confirmed, *told.refused))
+    missing = [each for each in joint.untold if each not in (*told.confirmed, *told.refused)]
+    reasons = [f"ECU {each}: {why}" for each, why in told.refused.items()]
     if missing:
-        not_told = not_told or [f"nobody answers for {', '.join(missing)}"]
+        reasons += problems or [f"nobody answers for {', '.join(missing)}"]
+    if reasons:
         raise EcusDiffer(
-            f"the new system is decided on, but not confirmed on all ECUs: {'; '.join(not_told)}",
-            hint="`ota commit` here tells them again; one that has returned to its old system "
-            "needs the same `ota update` again",
+            f"the new system is decided on, but not confirmed on all ECUs: {'; '.join(reasons)}",
+            hint="`ota commit` here tells those again that did not answer; one that has returned "
+            "to its old system needs the same `ota update` again",
         )
 
 
-def _insist_on_commit(device: Device, request: AskCommit) -> Tuple[List[str], List[str]]:
-    """The ECUs that are confirmed, and why others are not."""
+def _insist_on_commit(device: Device, request: AskCommit) -> Tuple[Told, List[str]]:
+    """How it was taken, and why some did not answer."""
     with Links(device) as links:
         answers, uncertain = insist(links, request, on_the_way(device.ecu, request.ecus))
     problems = [each.why.message for each in uncertain]
-    told: List[str] = []
+    confirmed: List[str] = []
+    refused: Dict[str, str] = {}
     for answer in answers:
         try:
-            told += _confirmed(answer.result)
+            confirmed += [printable(each) for each in texts(answer.result, "confirmed")]
+            whys = mapping(answer.result, "refused")
+            refused.update({printable(each): text(whys, each) for each in whys})
         except BadLine as error:
             problems.append(f"an answer can not be read: {error}")
-    return told, problems
-
-
-def _confirmed(result: Object) -> List[str]:
-    return [printable(each) for each in texts(result, "confirmed")]
+    return Told(tuple(confirmed), refused), problems

@@ -6,6 +6,7 @@ from typing import List, NamedTuple, Optional, Sequence
 
 from ..core import record as phases
 from ..core.requests import AskDisarm
+from ..errors import EcusDiffer
 from ..events import Emit
 from ..host import store
 from ..model import Device, Secondary
@@ -28,7 +29,7 @@ def disarm_here(device: Device, txn: str, emit: Emit) -> Disarmed:
     Once this returned, under the device's lock, an interrupted arming of `txn` can not happen
     any more: it would have needed the lock. What runs already will get no decision; one that is
     not healthy yet returns when its checks have told whether it is. Raises Busy where the new
-    system runs already and confirms itself.
+    system runs already and confirms itself, EcusDiffer where it has.
     """
     with store.exclusive(device):
         session = open_session(device, emit)
@@ -39,6 +40,11 @@ def disarm_here(device: Device, txn: str, emit: Emit) -> Disarmed:
             given_up = session.record.without_decision("the ECU above took it back")
             store.save_record(device, given_up)
             return Disarmed(returns_by_reboot=last.phase == phases.HEALTHY)
+        if last is not None and last.txn == txn and last.phase == phases.COMMITTED:
+            raise EcusDiffer(
+                f"{last.version or 'the new system'} is confirmed already",
+                hint="`ota rollback` on that ECU goes back",
+            )
         if session.boot.trial is None or session.boot.txn != txn:
             return Disarmed()
         stay(session, emit)

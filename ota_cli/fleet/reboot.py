@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ..confirm import give_up, pending
 from ..core import record as phases
 from ..core.requests import AskReboot, compose_request
-from ..errors import BootRefused, EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
+from ..errors import BootRefused, Busy, EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
 from ..events import Emit, Note
 from ..host import store
 from ..host.reboot import reboot_machine
@@ -141,15 +141,25 @@ class _Rebooting:
 
 
 def _taken_back(device: Device, txn: str, why: OtaError, emit: Emit) -> OtaError:
-    give_up(device, txn, why.message)
-    disarm_here(device, txn, emit)
-    with Links(device) as links:
-        uncertain = disarm_below(device, links, txn, ())
     error: OtaError = EcuFailed(
         f"{why.message}; all ECUs keep their old systems or return to them", hint=why.hint
     )
-    if uncertain:
-        reasons: Sequence[str] = [each.why.message for each in uncertain]
-        error = EcusDiffer(f"{why.message}; and not all could be taken back: {'; '.join(reasons)}")
+    problems: List[str] = []
+    is_decided = False
+    try:
+        is_decided = give_up(device, txn, why.message) is not None
+        if is_decided:
+            raise Busy("it was decided meanwhile that the new system stays")
+        disarm_here(device, txn, emit)
+    except OtaError as problem:
+        problems.append(problem.message)
+    if not is_decided:
+        with Links(device) as links:
+            problems += [each.why.message for each in disarm_below(device, links, txn, ())]
+    if problems:
+        error = EcusDiffer(
+            f"{why.message}; and not all could be taken back: {'; '.join(problems)}",
+            hint="`ota status` shows them all; `ota rollback --all` tries again",
+        )
     error.footprint = Footprint.BOOT
     return error

@@ -6,10 +6,20 @@ from typing import Callable, Optional, Tuple
 
 from ..confirm import give_up
 from ..core.requests import AskSwitch
-from ..errors import EcusDiffer, SlotUnusable
+from ..errors import Busy, EcusDiffer, SlotUnusable
 from ..events import Emit
+from ..host import store
 from ..model import Device, other_slot
-from ..trial import Agreement, Switched, activate, rollback, switch_slot, view_session
+from ..trial import (
+    Agreement,
+    Staged,
+    Switched,
+    activate,
+    note_joint,
+    rollback,
+    switch_slot,
+    view_session,
+)
 from .disarm import disarm_below
 from .link import Links
 
@@ -17,7 +27,8 @@ from .link import Links
 def own_switch(device: Device, order: AskSwitch, emit: Emit) -> Callable[[Agreement], Switched]:
     """What `order` means for this ECU."""
     if order.kind == "activate":
-        return lambda agreement: activate(device, emit, agreement, order.txn, order.staged)
+        only = Staged(order.staged, order.version) if order.staged else None
+        return lambda agreement: activate(device, emit, agreement, order.txn, only)
     if order.kind == "rollback":
         return lambda agreement: rollback(device, emit, agreement, order.txn)
     return lambda agreement: switch_slot(
@@ -25,8 +36,8 @@ def own_switch(device: Device, order: AskSwitch, emit: Emit) -> Callable[[Agreem
     )
 
 
-def staged_here(device: Device) -> str:
-    """The transaction that staged what `activate` of all ECUs arms. Raises SlotUnusable."""
+def staged_here(device: Device) -> Staged:
+    """What `activate` of all ECUs arms. Raises SlotUnusable."""
     session = view_session(device)
     known = session.record.slots[other_slot(session.running)]
     if known.state not in ("staged", "armed"):
@@ -35,7 +46,7 @@ def staged_here(device: Device) -> str:
             hint="run the same `ota update` again: what is staged is kept",
             slug="not-staged",
         )
-    return known.txn
+    return Staged(known.txn, known.version)
 
 
 def begun(device: Device) -> Optional[str]:
@@ -45,7 +56,7 @@ def begun(device: Device) -> Optional[str]:
     if session.on_trial or session.boot.trial is not None:
         return last.txn if last is not None else None
     joint = record.joint
-    if joint is None or record.is_joint or not joint.decides or joint.decided or joint.given_up:
+    if joint is None or joint.takes_part or not joint.decides or joint.decided:
         return None
     return joint.txn
 
@@ -56,7 +67,12 @@ def take_back(device: Device, txn: str, emit: Emit) -> Optional[Switched]:
     None where nothing was armed or on trial on this ECU itself. Raises EcusDiffer, naming them,
     where that is not certain of some; this ECU then keeps what it has, to be asked again.
     """
-    give_up(device, txn, "`ota rollback` took it back")
+    if give_up(device, txn, "`ota rollback` took it back") is not None:
+        raise Busy(
+            "it is decided already that the new system stays",
+            hint="`ota commit` here tells all ECUs; then `ota rollback --all` goes back",
+            slug="decided",
+        )
     with Links(device) as links:
         uncertain = disarm_below(device, links, txn, ())
     if uncertain:
@@ -66,6 +82,8 @@ def take_back(device: Device, txn: str, emit: Emit) -> Optional[Switched]:
             hint="run the same `ota rollback` again, or `ota rollback` here and there",
         )
     session = view_session(device)
-    if not session.on_trial and session.boot.trial is None:
-        return None
-    return rollback(device, emit)
+    if session.on_trial or session.boot.trial is not None:
+        return rollback(device, emit)
+    with store.exclusive(device):
+        note_joint(device, None)
+    return None

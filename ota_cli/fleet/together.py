@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Callable, Generic, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
@@ -23,11 +23,11 @@ from typing import Callable, Generic, Iterator, List, Optional, Sequence, Tuple,
 from ..core.protocol import Object
 from ..core.record import JointCommit
 from ..core.secondaries import on_the_way
-from ..errors import EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
-from ..events import Emit, Ready
+from ..errors import Busy, EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
+from ..events import Emit, Ready, silent
 from ..host import store
 from ..model import Device, Secondary
-from ..trial import Agreement, Switched, note_joint
+from ..trial import Agreement, Switched, note_joint, open_session
 from ..update import Updated
 from .disarm import disarm_below
 from .follower import Follower, Order
@@ -117,17 +117,32 @@ class _Party:
         ready = self.ready(is_trial)
         self.jointly = self.permission(ready)
         others = tuple(each for each in ready.trying if each not in self.mine)
-        joint = JointCommit(self.order.txn, decides, others if decides else ())
+        joint = JointCommit(self.order.txn, decides, others if decides else (), takes_part=is_trial)
         with self.crew.armed(self.jointly):
             if decides and not is_trial:
                 note_joint(self.device, joint if self.jointly else None)
             yield joint if self.jointly else None
 
     def arm_others(self) -> None:
-        """For an ECU that is left out."""
-        lock = nullcontext() if self.order.above else store.exclusive(self.device)
-        with lock, self.agreement(False):
-            pass
+        """For an ECU that is left out. Raises Busy where it has yet to decide for others that do
+        not take part."""
+        if self.order.above:
+            with self.agreement(False):
+                return
+        with store.exclusive(self.device):
+            joint = open_session(self.device, silent).record.open_joint
+            if joint is not None and (joint.takes_part or set(joint.ecu_ids) - set(self.trying())):
+                raise Busy(
+                    "an earlier update of this and other ECUs is neither confirmed nor taken back",
+                    hint="reboot them, or `ota rollback --all` takes it back",
+                    slug="joint-open",
+                )
+            with self.agreement(False):
+                return
+
+    def trying(self) -> Tuple[str, ...]:
+        """The ECUs below whose next boot would be a trial, once all are ready."""
+        return self.crew.ready().trying
 
 
 class Crew:

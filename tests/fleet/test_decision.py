@@ -186,3 +186,41 @@ def test_without_require_all_each_confirms_itself(vehicle: Vehicle) -> None:
     vehicle.reboot("p2")
     assert vehicle.fleet["p2"].ota("commit", "--json").result["confirmed"]
     assert vehicle.confirmed() >= {"p2"}
+
+
+def test_what_is_to_be_decided_is_not_forgotten_by_an_update_of_others(vehicle: Vehicle) -> None:
+    assert update(vehicle).code == 0
+    refused = update(vehicle, "--ecu", "p3")
+    assert refused.code == 75, refused.out
+    assert "rollback --all" in refused.document["error"]["hint"]
+    vehicle.bring_on_trial()
+    assert vehicle.fleet["main"].ota("commit").code == 0
+    assert vehicle.confirmed() == ALL
+
+
+def test_a_main_ecu_that_stages_anew_decides_nothing_any_more(vehicle: Vehicle) -> None:
+    assert update(vehicle).code == 0
+    vehicle.reboot("p2", "p3")
+    for name in ("p2", "p3"):
+        assert vehicle.fleet[name].ota("commit").code == 0
+    assert update(vehicle, "--stage-only").code == 16
+    done = vehicle.fleet["main"].ota("commit", "--json")
+    assert (done.code, done.result["ecu_ids"]) == (0, [])
+    vehicle.reboot(*ALL - {"p1", "p1x"})
+    assert vehicle.running() == everywhere("v1")
+
+
+def test_a_main_ecu_that_takes_back_its_own_switch_still_decides_for_the_others(
+    vehicle: Vehicle,
+) -> None:
+    main = vehicle.fleet["main"]
+    assert update(vehicle, "--ecu", "main").code == 0
+    vehicle.reboot("main")
+    assert main.ota("commit").code == 0
+    assert main.ota("switch-slot", "--trust-record").code == 0
+    done = update(vehicle)
+    assert (done.result["taken_back"], done.result["jointly"]) == ("a", True)
+    vehicle.bring_on_trial()
+    assert vehicle.status("main")["running"] == "b"
+    assert main.ota("commit").code == 0
+    assert vehicle.confirmed() == ALL

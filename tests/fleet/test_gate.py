@@ -134,7 +134,7 @@ def test_a_request_is_read_as_it_was_written() -> None:
         AskDisarm(("main",), "0123456789ab"),
         AskCheck(("main",), url, "v2", True, True, "http://10.0.0.1:80"),
         AskSwitch(("main",), "0123456789ab", "rollback", ("p1",)),
-        AskSwitch((), "0123456789ab", "activate", None, "ba9876543210", "b", True),
+        AskSwitch((), "0123456789ab", "activate", None, "ba9876543210", "v2", "b", True),
         AskCommit(("main",), "0123456789ab", ("p1", "p2")),
         AskReboot(("main",), "0123456789ab", ("p1", "p2")),
         AskUpdate((), "0123456789ab", url),
@@ -239,19 +239,34 @@ def on_joint_trial(device: Path, server: Server) -> Path:
 
 def test_only_what_waits_in_that_transaction_is_confirmed(on_joint_trial: Path) -> None:
     device = on_joint_trial
-    unproven = ask(device, COMMIT)
-    assert unproven["exit_code"] == 17
-    assert "does not wait to be confirmed" in unproven["error"]["message"]
+    assert "does not wait to be confirmed" in refusal(device, COMMIT)
 
     assert not ota("commit", "--root", device, "--json").result["confirmed"]
-    other = ask(device, {**COMMIT, "txn": "ffffffffffff"})
-    assert "another update or switch was begun" in other["error"]["message"]
-    assert ask(device, {**COMMIT, "ecus": ["p9"]})["result"] == {"confirmed": []}
+    other = {**COMMIT, "txn": "ffffffffffff"}
+    assert "another update or switch was begun" in refusal(device, other)
+    nobody = ask(device, {**COMMIT, "ecus": ["p9"]})["result"]
+    assert nobody == {"confirmed": [], "refused": {}}
     assert boots_next(device) == "a", "nothing was confirmed yet"
 
-    assert ask(device, COMMIT)["result"] == {"confirmed": ["bench"]}
-    assert ask(device, COMMIT)["result"] == {"confirmed": ["bench"]}
+    for _ in range(2):
+        assert ask(device, COMMIT)["result"] == {"confirmed": ["bench"], "refused": {}}
     assert boots_next(device) == "b"
+    assert ask(device, DISARM)["exit_code"] == 17, "what is confirmed can not be taken back"
+
+
+def refusal(device: Path, request: object) -> str:
+    why: str = ask(device, request)["result"]["refused"]["bench"]
+    return why
+
+
+def test_a_good_old_system_that_booted_by_itself_is_confirmed_alone(on_joint_trial: Path) -> None:
+    device = on_joint_trial
+    assert ota("commit", "--root", device).code == 0
+    assert ask(device, COMMIT)["result"]["confirmed"] == ["bench"]
+    (device / "proc/cmdline").write_text("ota.slot=a\n")
+    assert ota("status", "--root", device, "--json").result["verdict"]["code"] == "disagree"
+    assert ota("commit", "--root", device, "--json").result["confirmed"]
+    assert boots_next(device) == "a"
 
 
 @pytest.mark.parametrize("is_healthy", [True, False])
@@ -263,7 +278,7 @@ def test_what_is_given_up_is_never_confirmed_and_stays_staged(
         assert ota("commit", "--root", device).code == 0
     assert ask(device, DISARM)["result"]["returns_by_reboot"] is is_healthy
     assert ota("commit", "--root", device).code == 18, "its unit reboots"
-    assert ask(device, COMMIT)["exit_code"] == 17
+    assert "took it back" in refusal(device, COMMIT)
     next_boot(probe(device))
     status = ota("status", "--root", device, "--json").result
     assert (status["running"], status["slots"]["b"]["state"]) == ("a", "staged")
@@ -295,7 +310,7 @@ def test_rollback_leaves_a_healthy_trial_and_its_image_counts_as_failed(
     status = ota("status", "--root", device, "--json").result
     assert (status["running"], status["verdict"]["code"]) == ("a", "fell_back")
     assert status["slots"]["b"]["state"] == "bad"
-    assert ask(device, COMMIT)["exit_code"] == 17
+    assert "`ota rollback` rejected it" in refusal(device, COMMIT)
 
 
 def test_what_is_not_armed_or_runs_already_is_not_rebooted_into(

@@ -50,6 +50,17 @@ def test_what_another_update_staged_is_not_activated_with_the_rest(vehicle: Vehi
     assert vehicle.versions() == {**everywhere("v1"), "p2": "v2"}
 
 
+def test_one_on_which_nothing_was_staged_keeps_all_from_being_activated(vehicle: Vehicle) -> None:
+    p2 = vehicle.fleet["p2"]
+    p2.sshd.refuse_all_keys()
+    assert on_main(vehicle, "update", "--version", "v2", "--stage-only").code == 16
+    p2.sshd.force(p2.gate)
+    done = on_main(vehicle, "activate", "--all")
+    assert done.code == 16, done.out
+    assert "ECU p2: slot b is " in done.document["error"]["message"]
+    assert vehicle.versions() == everywhere("v1")
+
+
 def test_all_go_back_and_forth_together_or_none_does(vehicle: Vehicle) -> None:
     main = vehicle.fleet["main"]
     assert on_main(vehicle, "update", "--version", "v2").code == 0
