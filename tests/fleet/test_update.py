@@ -290,7 +290,9 @@ def test_lines_for_people_name_each_ecu(vehicle: Vehicle) -> None:
     for name in ("p1", "p1x", "p2", "p3"):
         assert f"{name}: v2 is armed in slot b; " in done.out
     assert "v2 is armed in slot b." in done.out
-    assert done.out.splitlines()[-1].startswith("Reboot the ECUs to try it")
+    *_, what_next, jointly = done.out.splitlines()
+    assert what_next.startswith("Reboot the ECUs to try it")
+    assert jointly.startswith("They are confirmed together, once all are healthy")
 
 
 def test_all_run_the_new_version_after_their_reboots(vehicle: Vehicle) -> None:
