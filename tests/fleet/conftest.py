@@ -21,6 +21,12 @@ def everywhere(version: str) -> Dict[str, str]:
     return dict.fromkeys(ALL, version)
 
 
+def timeless(status: Dict[str, Any]) -> Dict[str, Any]:
+    """A status without what the clocks said when it was asked for."""
+    kept = {key: value for key, value in status.items() if key != "time"}
+    return {**kept, "ecus": [timeless(each) for each in status["ecus"]]}
+
+
 class Vehicle(NamedTuple):
     """All ECUs, and the server they know from their `ota.yml`."""
 

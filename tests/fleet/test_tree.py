@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator
 
 import pytest
 
+from tests.fleet.conftest import timeless
 from tests.support.bench import environment
 from tests.support.fleet import Fleet, fleet
 from tests.support.network import needs_namespaces
@@ -49,12 +50,6 @@ def test_one_says_of_itself_what_it_says_of_it_above(vehicle: Fleet) -> None:
     above = timeless(below(vehicle["main"].ota("status", "--json").result)["p1"])
     itself = timeless(vehicle["p1"].ota("status", "--json").result)
     assert {key: above[key] for key in itself} == itself
-
-
-def timeless(status: Dict[str, Any]) -> Dict[str, Any]:
-    """A status without what the clocks said when it was asked for."""
-    kept = {key: value for key, value in status.items() if key != "time"}
-    return {**kept, "ecus": [timeless(each) for each in status["ecus"]]}
 
 
 def test_no_ecus_asks_nobody(vehicle: Fleet) -> None:
