@@ -14,11 +14,12 @@ from .fleet.report import Ecu
 from .fleet.tree import BUDGET_S, read_tree
 from .model import Device, DirectorySlot, SlotLocation
 from .ownkernel import is_outdated
-from .policy import trust
+from .policy import signer_policy, trust
 from .probe import require_running
 from .setup import check_boot_partition
 from .slots import node_of
 from .status import describe, read_status
+from .trial import require_boot_files
 
 #: Certificates and `expires` of images are compared with the clock.
 MAX_CLOCK_SKEW_S = 60
@@ -90,12 +91,7 @@ def _boot_files(device: Device) -> str:
     backend = backend_for(device)
     ready = [name for name, slot in backend.read(device).slots.items() if slot.ready]
     for name in ready:
-        if not backend.is_intact(device, name):
-            mend = "setup --repair" if name == device.running else "update"
-            raise SlotUnusable(
-                f"the boot files of slot {name} are not what was installed",
-                hint=f"`ota {mend}` installs them anew",
-            )
+        require_boot_files(device, backend, name)
     if is_outdated(device):
         raise SlotUnusable(
             "packages brought a kernel or initrd that this system does not boot",
@@ -141,7 +137,7 @@ def _anchors(device: Device) -> str:
 
 
 def _clock(device: Device) -> str:
-    _, policy = trust(device)
+    policy = signer_policy(device)
     if policy.clock_is_wrong:
         raise ConfigError(
             f"it says {policy.now:%Y-%m-%d %H:%M}, which was before this ota was built",

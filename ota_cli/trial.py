@@ -328,8 +328,13 @@ def _checked(session: Session, slot: SlotName, txn: str, emit: Emit) -> Checked:
 
 def require_intact(session: Session, slot: SlotName) -> None:
     """Raises SlotUnusable unless the boot files of `slot` are what was installed."""
-    if not session.backend.is_intact(session.device, slot):
-        mend = "setup --repair" if slot == session.running else "update"
+    require_boot_files(session.device, session.backend, slot)
+
+
+def require_boot_files(device: Device, backend: Backend, slot: SlotName) -> None:
+    """The same, where there may be no session."""
+    if not backend.is_intact(device, slot):
+        mend = "setup --repair" if slot == device.running else "update"
         raise SlotUnusable(
             f"the boot files of slot {slot} are not what was installed",
             hint=f"`ota {mend}` installs them anew",

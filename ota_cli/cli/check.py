@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, List, Optional
 
 import click
@@ -56,8 +57,6 @@ def check(
 
 
 def _check_all(call: Call, device: Device, source: Source, request: Request) -> Result:
-    from dataclasses import replace
-
     from ..core.requests import AskCheck
     from ..fleet.check import check_all
     from ..fleet.ownproxy import through_own_proxy

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Union
 
 from .. import __version__
 from ..core.protocol import SCHEMA
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ..fleet.together import FleetSwitched, Permission
     from ..host.net import NetSettings
     from ..trial import Agreement
-    from ..update import Updated
+    from ..update import Request, Updated
 
 
 @command("ssh-gate", output="jsonl")
@@ -79,10 +80,7 @@ def _check(call: Call, device: Device, request: AskCheck) -> Result:
     from ..fleet.ownproxy import through_own_proxy
 
     def work(order: AskCheck, net: NetSettings) -> FleetChecked:
-        own_request = story.Request(
-            url=order.url.replace("{ecu_id}", device.ecu.ecu_id), net=net, name=order.name,
-            allow_downgrade=order.allow_downgrade, retry_failed=order.retry_failed,
-        )  # fmt: skip
+        own_request = _own_request(device, order, net)
         return check_all(
             device, order, lambda: story.preview(device, own_request, call.emit), call.emit
         )
@@ -92,17 +90,23 @@ def _check(call: Call, device: Device, request: AskCheck) -> Result:
     return Result(document=checked_document(done), lines=())
 
 
+def _own_request(device: Device, order: Union[AskCheck, AskUpdate], net: NetSettings) -> Request:
+    from ..update import Request
+
+    return Request(
+        url=order.url.replace("{ecu_id}", device.ecu.ecu_id), net=net, name=order.name,
+        allow_downgrade=order.allow_downgrade, retry_failed=order.retry_failed,
+    )  # fmt: skip
+
+
 def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) -> Result:
     from .. import update as story
     from ..fleet.ownproxy import through_own_proxy
     from ..fleet.together import switch_together
 
     def work(order: AskUpdate, net: NetSettings) -> FleetSwitched[Updated]:
-        own_request = story.Request(
-            url=order.url.replace("{ecu_id}", device.ecu.ecu_id), net=net, name=order.name,
-            stage_only=order.stage_only, allow_downgrade=order.allow_downgrade,
-            retry_failed=order.retry_failed, txn=order.txn,
-        )  # fmt: skip
+        asked = _own_request(device, order, net)
+        own_request = replace(asked, stage_only=order.stage_only, txn=order.txn)
 
         def own(agreement: Agreement) -> Updated:
             return story.update(device, own_request, call.emit, agreement)

@@ -47,6 +47,11 @@ class Complaint(NamedTuple):
     message: str
     hint: str
 
+    @classmethod
+    def about(cls, error: OtaError) -> Complaint:
+        """How `error` is told."""
+        return cls(error.slug, error.message, error.hint)
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -137,31 +137,27 @@ class AskDisarm:
 
 
 @dataclass(frozen=True)
-class AskCommit:
-    """Confirm what waits for that in transaction `txn`, on the ECUs named, there and below."""
+class _OfNamed:
+    """Something of transaction `txn`, on the ECUs named, there and below."""
 
     above: Tuple[str, ...]
     txn: str
     ecus: Tuple[str, ...]
+
+    def fields(self) -> Object:
+        return {"txn": self.txn, "ecus": list(self.ecus)}
+
+
+class AskCommit(_OfNamed):
+    """Confirm what waits for that."""
 
     verb = "commit"
 
-    def fields(self) -> Object:
-        return {"txn": self.txn, "ecus": list(self.ecus)}
 
-
-@dataclass(frozen=True)
-class AskReboot:
-    """Boot what transaction `txn` armed, on the ECUs named, there and below, the lowest first."""
-
-    above: Tuple[str, ...]
-    txn: str
-    ecus: Tuple[str, ...]
+class AskReboot(_OfNamed):
+    """Boot what was armed, the lowest first."""
 
     verb = "reboot"
-
-    def fields(self) -> Object:
-        return {"txn": self.txn, "ecus": list(self.ecus)}
 
 
 @dataclass(frozen=True)

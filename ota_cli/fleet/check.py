@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Callable, Iterator, Optional, Tuple
 
-from ..core.protocol import BadLine, Complaint, Object
-from ..core.requests import AskCheck, compose_request
+from ..core.protocol import Complaint, Object
+from ..core.requests import AskCheck
 from ..errors import OtaError
 from ..events import Emit
 from ..model import Device, Secondary
 from ..update import Preview
-from . import failures
 from .crew import side_by_side
 from .link import Links, of_ecu
 from .report import EcuChecked, parse_checked
@@ -57,19 +56,10 @@ class _Question:
     emit: Emit
 
     def put(self) -> EcuChecked:
+        ecu_id, heard = self.secondary.ecu_id, of_ecu(self.secondary, self.emit)
         try:
-            return self._ask()
+            return self.links.to(self.secondary).result(
+                self.request, heard, math.inf, lambda found: parse_checked(found, ecu_id)
+            )
         except OtaError as error:
-            trouble = Complaint(error.slug, error.message, error.hint)
-            return EcuChecked(self.secondary.ecu_id, trouble=trouble)
-
-    def _ask(self) -> EcuChecked:
-        link = self.links.to(self.secondary)
-        heard = of_ecu(self.secondary, self.emit)
-        answer = link.ask(compose_request(self.request), heard, math.inf)
-        if answer.error is not None:
-            raise failures.told(self.secondary, answer)
-        try:
-            return parse_checked(answer.result, self.secondary.ecu_id)
-        except BadLine as error:
-            raise failures.nonsense(self.secondary, str(error)) from None
+            return EcuChecked(ecu_id, trouble=Complaint.about(error))

@@ -5,8 +5,8 @@
     tell      each to confirm itself, again and again until it has said that it did
 
 One that falls back, or does not become healthy in time, ends it before anybody decides: the
-others return as well, each at its own deadline. This holds for the ECU that the update was begun
-on; those between it and others below pass the word on.
+others are told to return as well; who can not be told does so at its own deadline. This holds
+for the ECU that the update was begun on; those between it and others below pass the word on.
 """
 
 from __future__ import annotations

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Callable, List, Sequence, Tuple, Union
+from typing import Callable, List, NamedTuple, Sequence, Tuple, Union
 
-from ..core.protocol import Answer
-from ..core.requests import AskCommit, AskDisarm, compose_request
+from ..core.protocol import Object
+from ..core.requests import AskCommit, AskDisarm
 from ..errors import OtaError, Unreachable
 from ..events import silent
 from ..model import Secondary
-from . import failures
 from .crew import side_by_side
 from .link import Links
 
@@ -25,6 +24,12 @@ _PAUSE_S = 2.0
 Demand = Union[AskDisarm, AskCommit]
 
 
+class Done(NamedTuple):
+    """What an ECU that has done it says of that."""
+
+    result: Object
+
+
 @dataclass(frozen=True)
 class Uncertain:
     """It is not known whether this ECU has done it: `why` it did not say so."""
@@ -35,14 +40,14 @@ class Uncertain:
 
 def insist(
     links: Links, demand: Demand, secondaries: Sequence[Secondary]
-) -> Tuple[List[Answer], List[Uncertain]]:
+) -> Tuple[List[Done], List[Uncertain]]:
     """What those answered that have done it; and those that did not within about a minute."""
     patience_s = max(_LEVEL_S, _PERSIST_S - _LEVEL_S * (len(demand.above) - 1))
-    jobs: List[Callable[[], Union[Answer, Uncertain]]] = [
+    jobs: List[Callable[[], Union[Done, Uncertain]]] = [
         _Insisting(links, each, demand, time.monotonic() + patience_s).ask for each in secondaries
     ]
     found = side_by_side(jobs, links.abandon)
-    done = [each for each in found if isinstance(each, Answer)]
+    done = [each for each in found if isinstance(each, Done)]
     return done, [each for each in found if isinstance(each, Uncertain)]
 
 
@@ -55,21 +60,15 @@ class _Insisting:
     demand: Demand
     until: float
 
-    def ask(self) -> Union[Answer, Uncertain]:
+    def ask(self) -> Union[Done, Uncertain]:
         while True:
             try:
-                return self._ask_once()
+                link = self.links.to(self.secondary)
+                return link.result(self.demand, silent, self.until, Done)
             except OtaError as error:
                 if not _may_pass(error) or time.monotonic() + _PAUSE_S > self.until:
                     return Uncertain(self.secondary.ecu_id, error)
             time.sleep(_PAUSE_S)
-
-    def _ask_once(self) -> Answer:
-        link = self.links.to(self.secondary)
-        answer = link.ask(compose_request(self.demand), silent, self.until)
-        if answer.error is not None:
-            raise failures.told(self.secondary, answer)
-        return answer
 
 
 def _may_pass(error: OtaError) -> bool:

@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Iterator, Optional, Set, Type, Union
+from typing import Callable, Iterator, Optional, Set, Type, TypeVar, Union
 
 from ..core.protocol import SCHEMA, Answer, BadLine, Object, parse_line
+from ..core.requests import Request, compose_request
 from ..errors import ConfigError
 from ..events import Alive, Emit, Event, Hello, OfEcu
 from ..host.run import CommandFailed, run
@@ -93,6 +94,9 @@ class Links:
         return alias
 
 
+Parsed = TypeVar("Parsed")
+
+
 @dataclass(frozen=True)
 class Link:
     """How to ask one ECU: any number of sessions, one after the other.
@@ -112,6 +116,22 @@ class Link:
         """
         with self.session(request, until) as session:
             return session.answer(emit)
+
+    def result(
+        self, request: Request, emit: Emit, until: float, read: Callable[[Object], Parsed]
+    ) -> Parsed:
+        """What `read` makes of the result of `request`.
+
+        Raises what `session` raises, the failure that the other ECU tells, and one about it where
+        `read` raises BadLine.
+        """
+        answer = self.ask(compose_request(request), emit, until)
+        if answer.error is not None:
+            raise failures.told(self.secondary, answer)
+        try:
+            return read(answer.result)
+        except BadLine as error:
+            raise failures.nonsense(self.secondary, str(error)) from None
 
     @contextmanager
     def session(self, request: Object, until: float) -> Iterator[Session]:

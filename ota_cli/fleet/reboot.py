@@ -92,7 +92,8 @@ def reboot_armed(device: Device, txn: str, emit: Emit) -> bool:
         session = open_session(device, emit)
         last = session.record.transaction
         is_known = last is not None and last.txn == txn
-        if is_known and (session.on_trial or (last and last.phase == phases.COMMITTED)):
+        runs = session.on_trial or (last is not None and last.phase == phases.COMMITTED)
+        if is_known and runs:
             return False
         if session.boot.trial is None or session.boot.txn != txn:
             raise BootRefused(

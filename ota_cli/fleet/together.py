@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Callable, Generic, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
@@ -124,25 +124,24 @@ class _Party:
             yield joint if self.jointly else None
 
     def arm_others(self) -> None:
-        """For an ECU that is left out. Raises Busy where it has yet to decide for others that do
-        not take part."""
-        if self.order.above:
-            with self.agreement(False):
-                return
-        with store.exclusive(self.device):
-            joint = open_session(self.device, silent).record.open_joint
-            if joint is not None and (joint.takes_part or set(joint.ecu_ids) - set(self.trying())):
-                raise Busy(
-                    "an earlier update of this and other ECUs is neither confirmed nor taken back",
-                    hint="reboot them, or `ota rollback --all` takes it back",
-                    slug="joint-open",
-                )
-            with self.agreement(False):
-                return
+        """For an ECU that is left out. Raises Busy where it would forget what it is to decide."""
+        with ExitStack() as stack:
+            if not self.order.above:
+                stack.enter_context(store.exclusive(self.device))
+                self._require_nothing_open()
+            stack.enter_context(self.agreement(False))
 
-    def trying(self) -> Tuple[str, ...]:
-        """The ECUs below whose next boot would be a trial, once all are ready."""
-        return self.crew.ready().trying
+    def _require_nothing_open(self) -> None:
+        """An earlier joint commit is replaced only where all that it is about are tried anew."""
+        joint = open_session(self.device, silent).record.open_joint
+        if joint is None:
+            return
+        if joint.takes_part or set(joint.ecu_ids) - set(self.crew.ready().trying):
+            raise Busy(
+                "an earlier update of this and other ECUs is neither confirmed nor taken back",
+                hint="reboot them, or `ota rollback --all` takes it back",
+                slug="joint-open",
+            )
 
 
 class Crew:

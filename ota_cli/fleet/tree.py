@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from typing import Iterable, Tuple
 
-from ..core.protocol import BadLine, Complaint, text
-from ..core.requests import AskStatus, compose_request
+from ..core.protocol import Complaint, Object, text
+from ..core.requests import AskStatus
 from ..errors import OtaError
 from ..events import silent
 from ..model import Device, Secondary
@@ -58,7 +58,7 @@ class _Question:
         try:
             return self._ask()
         except OtaError as error:
-            trouble = Complaint(error.slug, error.message, error.hint)
+            trouble = Complaint.about(error)
             return Ecu(self._secondary.ecu_id, self._secondary.ip_addr, None, (), trouble)
 
     def _ask(self) -> Ecu:
@@ -66,17 +66,13 @@ class _Question:
         if self._request.budget_s < _LEAST_S:
             raise failures.no_time(secondary)
         link = self._links.to(secondary)
-        answer = link.ask(compose_request(self._request), silent, self._until)
-        if answer.error is not None:
-            raise failures.told(secondary, answer)
-        found = answer.result
-        try:
-            return Ecu(
-                secondary.ecu_id, secondary.ip_addr, parse_status(found), parse_ecus(found),
-                ota_version=text(found, "ota"), time=text(found, "time"),
-            )  # fmt: skip
-        except BadLine as error:
-            raise failures.nonsense(secondary, str(error)) from None
+        return link.result(self._request, silent, self._until, self._read)
+
+    def _read(self, found: Object) -> Ecu:
+        return Ecu(
+            self._secondary.ecu_id, self._secondary.ip_addr, parse_status(found),
+            parse_ecus(found), ota_version=text(found, "ota"), time=text(found, "time"),
+        )  # fmt: skip
 
 
 def _unknown(device: Device, known: Iterable[Ecu]) -> Tuple[Ecu, ...]:

@@ -68,15 +68,21 @@ def test_after_the_deadline_only_a_confirmed_system_stays(
 def test_the_command_line_says_how_long_a_trial_may_take(
     tmp_path: Path, cmdline: str, slept: str
 ) -> None:
+    assert sleeps_of_deadline(tmp_path, cmdline) == [slept]
+    assert (tmp_path / "systemctl-called").read_text().strip() == "reboot -ff"
+
+
+def sleeps_of_deadline(tmp_path: Path, cmdline: str) -> List[str]:
+    """How long the deadline unit of 77 s, run in `tmp_path`, sleeps; nothing is waited for."""
     for name in ("sleep", "systemctl"):
-        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/{name}-called\n')
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}-called\n')
         (tmp_path / name).chmod(0o755)
     (tmp_path / "cmdline").write_text(cmdline)
-    shell = deadline_script(77).replace("/proc/", f"{tmp_path}/")
-    shell = shell.replace("/boot/ota", str(tmp_path))
+    shell = deadline_script(77)
+    for place in ("/proc/", "/run/", "/boot/ota/"):
+        shell = shell.replace(place, f"{tmp_path}/")
     subprocess.run(["/bin/sh", "-c", shell], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
-    assert (tmp_path / "sleep-called").read_text().strip() == slept
-    assert (tmp_path / "systemctl-called").read_text().strip() == "reboot -ff"
+    return (tmp_path / "sleep-called").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -86,17 +92,9 @@ def test_the_command_line_says_how_long_a_trial_may_take(
 def test_a_healthy_system_that_waits_for_others_has_more_time(
     tmp_path: Path, more: Optional[str], slept: List[str]
 ) -> None:
-    for name in ("sleep", "systemctl"):
-        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}-called\n')
-        (tmp_path / name).chmod(0o755)
-    (tmp_path / "cmdline").write_text("ota.slot=b ota.trial=1")
     if more is not None:
         (tmp_path / "ota-healthy").write_text(f"{more}\n")
-    shell = deadline_script(77)
-    for place in ("/proc/", "/run/", "/boot/ota/"):
-        shell = shell.replace(place, f"{tmp_path}/")
-    subprocess.run(["/bin/sh", "-c", shell], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
-    assert (tmp_path / "sleep-called").read_text().split() == slept
+    assert sleeps_of_deadline(tmp_path, "ota.slot=b ota.trial=1") == slept
     assert (tmp_path / "systemctl-called").read_text().strip() == "reboot -ff"
 
 
