@@ -58,7 +58,8 @@ def _running_slot(device: Device) -> str:
 
 
 def _slots(device: Device) -> str:
-    return "; ".join(f"{name} is {_place(slot)}" for name, slot in device.slots.items())
+    found = [f"{name} is {_place(slot)}" for name, slot in device.slots.items()]
+    return "; ".join(found) or "none are known"
 
 
 def _place(location: SlotLocation) -> str:
@@ -102,7 +103,8 @@ def _boot_files(device: Device) -> str:
 
 def _boot_space(device: Device) -> str:
     """An update needs the room of one more kernel and initrd while it replaces the older ones."""
-    largest = max(map(_bytes_below, (device.state_directory / f"slot-{n}" for n in device.slots)))
+    places = [device.state_directory / f"slot-{name}" for name in device.slots]
+    largest = max(map(_bytes_below, places), default=0)
     disk = os.statvfs(device.boot)
     free = disk.f_bavail * disk.f_frsize
     text = f"{free // 1_000_000} MB free; boot files of a slot take {largest // 1_000_000} MB"

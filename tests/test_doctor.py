@@ -94,3 +94,12 @@ def test_an_ecu_with_another_ota_and_another_time_is_told() -> None:
     version, clock = findings_of(ecu)
     assert f"its ota is 0.0.1, this one {__version__}" in version.text
     assert "behind this one" in clock.text
+
+
+def test_a_machine_that_was_never_set_up_is_examined_as_well(tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    done, findings = examine(tmp_path)
+    assert done.code == 14, done.out
+    assert not findings["running slot"]["ok"]
+    assert not findings["boot partition"]["ok"]
+    assert findings["slots"]["text"] == "none are known"
