@@ -7,6 +7,11 @@ import sys
 import time
 from typing import Set
 
+from ota_cli.confirm import decide
+from ota_cli.events import silent
+from ota_cli.fleet.disarm import disarm_here
+from ota_cli.host.store import load_record
+from ota_cli.probe import probe
 from tests.fleet.conftest import ALL, BELOW_FIRST, Vehicle, everywhere
 from tests.support.bench import BASE, Ran
 from tests.support.network import needs_namespaces
@@ -154,6 +159,8 @@ def test_one_that_returns_after_the_decision_is_named_and_mended_by_another_upda
     assert vehicle.confirmed() == ALL - {"p2"}
 
     p2.sshd.force(p2.gate)
+    told = vehicle.fleet["main"].ota("commit", "--json")
+    assert (told.code, told.result["ecu_ids"]) == (0, []), "who refused is not asked for ever"
     again = update(vehicle)
     assert (again.code, again.result["jointly"]) == (0, False), again.out
     vehicle.reboot("p2")
@@ -224,3 +231,62 @@ def test_a_main_ecu_that_takes_back_its_own_switch_still_decides_for_the_others(
     assert vehicle.status("main")["running"] == "b"
     assert main.ota("commit").code == 0
     assert vehicle.confirmed() == ALL
+
+
+def test_one_that_gives_up_sees_that_another_process_has_decided(vehicle: Vehicle) -> None:
+    bring_on_trial(vehicle)
+    main, p3 = vehicle.fleet["main"], vehicle.fleet["p3"]
+    settings = main.root / "etc/ota/ota.yml"
+    settings.write_text(settings.read_text().replace("fleet_deadline: 90", "fleet_deadline: 8"))
+    p3.before_request("status", "exit 1")
+    with main.running("commit") as commit:
+        commit.until("p3")
+        device = probe(main.root)
+        joint = load_record(device).joint
+        assert joint is not None
+        decide(device, joint, silent)
+        done = commit.document()
+    assert done["ok"], done
+    assert vehicle.confirmed() == ALL
+
+
+def test_one_that_is_healthy_but_was_told_to_return_makes_all_return(vehicle: Vehicle) -> None:
+    bring_on_trial(vehicle)
+    p2 = probe(vehicle.fleet["p2"].root)
+    joint = load_record(p2).joint
+    assert joint is not None
+    assert disarm_here(p2, joint.txn, silent).returns_by_reboot
+    done = vehicle.fleet["main"].ota("commit", "--json")
+    assert done.code == 18, done.out
+    assert "ECU p2: the ECU above took it back" in done.document["error"]["message"]
+    vehicle.reboot(*ALL)
+    assert vehicle.running() == everywhere("v1")
+
+
+def test_an_ecu_that_took_no_part_may_be_down(vehicle: Vehicle) -> None:
+    assert update(vehicle, "--ecu", "main", "--ecu", "p1").result["jointly"]
+    for name in ("p1x", "p2"):
+        vehicle.fleet[name].sshd.refuse_all_keys()
+    vehicle.reboot("main", "p1")
+    assert vehicle.fleet["p1"].ota("commit").code == 0
+    done = vehicle.fleet["main"].ota("commit", "--json")
+    assert (done.code, done.result["ecu_ids"]) == (0, ["p1"]), done.out
+    assert vehicle.status("p1")["verdict"]["code"] == "confirmed"
+
+
+def test_a_main_ecu_that_takes_no_part_takes_back_what_it_could_not_at_first(
+    vehicle: Vehicle,
+) -> None:
+    main, p2 = vehicle.fleet["main"], vehicle.fleet["p2"]
+    assert update(vehicle, "--ecu", "p2", "--ecu", "p3").result["jointly"]
+    p2.before_request("disarm", "exit 1")
+    partly = main.ota("rollback", "--all", "--json")
+    assert partly.code == 17, partly.out
+    assert "ECU p2" in partly.document["error"]["message"]
+    assert vehicle.versions() == {**everywhere("v1"), "p2": "v2"}
+
+    p2.sshd.force(p2.gate)
+    again = main.ota("rollback", "--all", "--json")
+    assert (again.code, again.result["done"]) == (0, "nothing"), again.out
+    assert vehicle.versions() == everywhere("v1")
+    assert update(vehicle).result["jointly"], "nothing is left of it"

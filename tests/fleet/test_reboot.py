@@ -68,6 +68,20 @@ def test_one_that_is_lost_before_its_reboot_ends_it(machines: Vehicle) -> None:
     assert reboots(p3.root) == []
 
 
+def test_what_has_confirmed_itself_can_not_be_taken_back(machines: Vehicle) -> None:
+    settings = machines.fleet["main"].root / "etc/ota/ota.yml"
+    settings.write_text(f"{settings.read_text()}require_all: false\n")
+    machines.fleet["p2"].add_health_check("sleep 20; echo no camera; exit 1")
+    done = update(machines)
+    assert done.code == 17, done.out
+    message = done.document["error"]["message"]
+    assert "ECU p2: " in message
+    assert "ECU p3: v2 is confirmed already" in message
+    wait_until(lambda: machines.running()["p2"] == "v1", machines)
+    assert machines.running() == {**everywhere("v2"), "main": "v1", "p2": "v1"}
+    assert reboots(machines.fleet["main"].root) == []
+
+
 def test_a_main_ecu_that_runs_the_image_already_decides_when_the_others_are_back(
     machines: Vehicle,
 ) -> None:
