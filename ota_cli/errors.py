@@ -59,7 +59,7 @@ class Footprint(enum.Enum):
     NOTHING = "Nothing on this device was changed."
     STANDBY = (
         "The running system and the boot order are untouched; "
-        "the standby slot is incomplete and will not be booted."
+        "the standby slot was written to and will not be booted."
     )
     OUTPUT = "The output may be incomplete; no device was touched."
     BOOT = "The boot loader's settings may have changed: see `ota status`."

@@ -81,7 +81,7 @@ def fleet_lines(done: FleetSwitched[Updated], reboot: bool) -> List[str]:
         rest = " This ECU reboots now; `ota wait` tells how it ends." if own_is_armed else ""
         return [*lines, *([f"All others run it.{rest}"] if done.armed_below else [])]
     if done.is_any_armed:
-        lines.append("Reboot the ECUs to try it; `ota rollback` on each takes it back until then.")
+        lines.append("Reboot the ECUs to try it; `ota rollback --all` takes it back until then.")
     if done.jointly:
         who = "once all are healthy" if own_is_armed else "by `ota commit` here"
         lines.append(f"They are confirmed together, {who}; if one is not healthy, all return.")

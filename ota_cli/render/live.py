@@ -48,6 +48,7 @@ class LiveOutput:
         self._bars = Bars(
             TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
             TransferSpeedColumn(), TimeRemainingColumn(), console=console, transient=True,
+            redirect_stdout=False, redirect_stderr=False,  # all that prints has its `Stream`
         )  # fmt: skip
         self._rows: Dict[str, _Row] = {}
         self._lock = threading.Lock()

@@ -145,7 +145,7 @@ def test_lines_are_indented_in_a_pipe(vehicle: Fleet) -> None:
 def test_a_tree_is_drawn_on_a_terminal(vehicle: Fleet) -> None:
     master, slave = pty.openpty()
     done = subprocess.run(
-        vehicle["main"].argv("status"), stdin=slave, stdout=slave, stderr=subprocess.PIPE,
+        vehicle["main"].argv("status"), stdin=slave, stdout=slave, stderr=slave,
         env={**environment(), "LC_ALL": "C.UTF-8", "TERM": "xterm"}, check=False, timeout=60,
     )  # fmt: skip
     os.close(slave)
