@@ -240,13 +240,13 @@ class _Setup:
             if boot.ready and boot.good and record.slots[slot].state in ("unknown", "empty"):
                 record = record.with_slot(
                     slot, state="adopted", since=store.now(), txn=ADOPTED_TXN,
-                    **self._identity(slot),
+                    **self._identity(slot, record),
                 )  # fmt: skip
         if record != known:
             store.save_record(self.device, record)
             yield _Step("what runs is on record", [])
 
-    def _identity(self, slot: SlotName) -> Dict[str, Optional[str]]:
+    def _identity(self, slot: SlotName, record: Record) -> Dict[str, Optional[str]]:
         """Which image the running slot was filled from, if it says so and is trusted."""
         if slot != self.running:
             return {}
@@ -256,7 +256,7 @@ class _Setup:
             if tree is None:
                 return {}
             with suppress(SlotUnusable, NotTrusted, ImageDamaged):
-                image = stored_image(tree, *trust(self.device))
+                image = stored_image(tree, *trust(self.device, record))
                 created = image.claims.details.created
                 return {
                     "version": image.version,

@@ -7,15 +7,17 @@ import shutil
 import signal
 import socket
 import subprocess
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Iterator, List
 
 import pytest
 
+from ota_cli.boot.simulate import next_boot
 from ota_cli.image.keys import make_image_keys
 from ota_cli.image.serve import DevServer
 from ota_cli.image.sign import sign
+from ota_cli.probe import probe
 from tests.conftest import Images, Server, write_keys
 from tests.support.bench import Ran, environment, ota, ota_argv, touched
 
@@ -231,6 +233,43 @@ def test_an_expired_image(attempt: Attempt) -> None:
     attempt.publisher.edit("image.json", b'"expires": null', b'"expires": "2026-01-01T00:00:00Z"')
     attempt.publisher.sign()
     attempt.fails(10, "2026-01-01")
+
+
+def test_a_confirmed_image_tells_a_slow_clock_what_has_expired(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sign_after(days: int) -> str:
+        when = datetime.now(timezone.utc) + timedelta(days=days)
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(when.timestamp())))
+        attempt.publisher.sign()
+        return f"{when:%Y-%m-%d}"
+
+    made = sign_after(10)
+    attempt.completes()
+    attempt.publisher.edit("image.json", b'"expires": null', b'"expires": "2000-01-01T00:00:00Z"')
+    expires = f"{datetime.now(timezone.utc) + timedelta(days=5):%Y-%m-%d}"
+    attempt.publisher.edit("image.json", b"2000-01-01", expires.encode())
+    sign_after(11)
+    check = ("check", "--root", attempt.device, *attempt.publisher.at())
+    assert ota(*check).code == 20, "nothing is confirmed yet"
+
+    next_boot(probe(attempt.device))
+    assert ota("commit", "--root", attempt.device).code == 0
+    done = ota(*check)
+    assert done.code == 10
+    assert f"the image expired on {expires}" in done.err
+    assert f"a system that was confirmed here was made on {made}; set the clock" in done.err
+    doctor = ota("doctor", "--root", attempt.device).out
+    assert f"but a system that was confirmed here was made on {made}" in doctor
+
+
+def test_an_image_dated_beyond_its_certificates(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = datetime.now(timezone.utc) + timedelta(days=400)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(later.timestamp())))
+    attempt.publisher.sign()
+    attempt.fails(10, f"made on {later:%Y-%m-%d}", "only good until")
 
 
 def test_an_older_image(attempt: Attempt, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

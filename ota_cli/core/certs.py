@@ -56,38 +56,58 @@ class CertStore:
 @dataclass(frozen=True)
 class SignerPolicy:
     """The rules besides the certificates: the time now, when this client was built, and whom
-    the device allows (None: everyone below an anchor). Both times know their zone."""
+    the device allows (None: everyone below an anchor). All times know their zone.
+
+    `confirmed`: when the newest system that was confirmed on this device was made, as signed.
+    """
 
     now: datetime
     build_date: datetime
     allowed_signers: Optional[Tuple[str, ...]] = None
+    confirmed: Optional[datetime] = None
+
+    @property
+    def floor(self) -> datetime:
+        """It is later than this, whatever the clock says (FORMATS section 1)."""
+        return max(self.build_date, self.confirmed or self.build_date)
 
     @property
     def clock_is_wrong(self) -> bool:
-        """True when it is earlier than the client itself."""
-        return self.now < self.build_date
+        """True when it is earlier than the floor."""
+        return self.now < self.floor
+
+    @property
+    def floor_text(self) -> str:
+        """How the floor is known."""
+        if self.floor == self.build_date:
+            return f"this ota was built on {self.floor:%Y-%m-%d}"
+        return f"a system that was confirmed here was made on {self.floor:%Y-%m-%d}"
 
     def is_past(self, date: datetime) -> bool:
         """True after `date`. A clock set back does not make old things new again."""
-        return date < max(self.now, self.build_date)
+        return date < max(self.now, self.floor)
 
     def clock_hint(self, otherwise: str) -> str:
         """The hint for a refusal because of a date."""
         if not self.clock_is_wrong:
             return otherwise
         return (
-            f"the clock of this device is wrong: it says {self.now:%Y-%m-%d}, but this ota was "
-            f"built on {self.build_date:%Y-%m-%d}; set the clock"
+            f"the clock of this device is wrong: it says {self.now:%Y-%m-%d}, but "
+            f"{self.floor_text}; set the clock"
         )
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Someone this device accepts images from. `fingerprint`: hex sha256 of the certificate."""
+    """Someone this device accepts images from. `fingerprint`: hex sha256 of the certificate.
+
+    `valid_until`: when the first certificate of the chain expires.
+    """
 
     common_name: str
     fingerprint: str
     public_key: ec.EllipticCurvePublicKey
+    valid_until: datetime
 
 
 def load_store(pems: Mapping[str, bytes], revoked: Optional[bytes]) -> CertStore:
@@ -118,7 +138,8 @@ def check_signer(pem: bytes, store: CertStore, policy: SignerPolicy) -> Signer:
         flaw = next(_flaws(chain, store, policy), None)
         if flaw is None:
             _require_allowed(signer, policy)
-            return Signer(signer.common_name, signer.fingerprint, key)
+            valid_until = min(each.not_after for each in chain)
+            return Signer(signer.common_name, signer.fingerprint, key, valid_until)
         flaws.append(flaw)
     if not flaws:
         raise _no_chain(signer, store)

@@ -78,7 +78,7 @@ def given_up(record: Record, txn: str) -> Record:
 def committed(record: Record, last: Transaction, now: str) -> Record:
     """The record once `last` is confirmed; where it decides for other ECUs, that is decided."""
     ended = replace(last, phase=phases.COMMITTED, ended=now, reason="")
-    good = record.with_slot(last.to_slot, state="good", since=now)
+    good = record.with_slot(last.to_slot, state="good", since=now).with_time_of(last.to_slot)
     confirmed = replace(good.without_failed(last.image_id), transaction=ended)
     joint = record.joint
     if joint is None or not record.is_joint or not joint.decides or joint.decided:

@@ -4,7 +4,8 @@ The record says what was intended; what boots next is what the boot loader says
 (`core.verdict` compares the two). One JSON object:
 
     {"schema": 1, "checksum": xxh3-64 hex of the rest, "slots": {"a": {...}, "b": {...}},
-     "transaction": {...} | null, "failed": [image id, ...], "joint": {...} | null}
+     "transaction": {...} | null, "failed": [image id, ...], "joint": {...} | null,
+     "time_floor": RFC 3339 | null}
 
 The checksum is over the canonical JSON (sorted keys, no spaces) of the object without it.
 Unknown keys are kept: two versions of `ota` share this file.
@@ -18,6 +19,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from ..errors import ConfigError
 from ..model import SLOT_NAMES, SlotName
+from .claims import parse_date
 
 SCHEMA = 1
 #: A failed image is remembered this often; older ones are forgotten.
@@ -99,7 +101,10 @@ class JointCommit:
 @dataclass(frozen=True)
 class Record:
     """All of the state file. `unknown`, at each level: keys of a newer schema, kept as they
-    are for as long as what they are about stays."""
+    are for as long as what they are about stays.
+
+    `time_floor`: the newest signed `created` of the images that were confirmed here.
+    """
 
     slots: Mapping[SlotName, SlotRecord] = field(
         default_factory=lambda: {name: SlotRecord() for name in SLOT_NAMES}
@@ -107,6 +112,7 @@ class Record:
     transaction: Optional[Transaction] = None
     failed: Tuple[str, ...] = ()
     joint: Optional[JointCommit] = None
+    time_floor: Optional[str] = None
     schema: int = SCHEMA
     more_slots: Mapping[str, object] = field(default_factory=dict)
     unknown: Mapping[str, object] = field(default_factory=dict)
@@ -155,6 +161,13 @@ class Record:
         of its trial."""
         return self if self.slots[slot].is_good else self.with_slot(slot, state=state)
 
+    def with_time_of(self, slot: SlotName) -> Record:
+        """A record that knows that it is later than when the system in `slot` was made."""
+        made, known = self.slots[slot].created, self.time_floor
+        if made is None or (known is not None and parse_date(made) <= parse_date(known)):
+            return self
+        return replace(self, time_floor=made)
+
     def with_failed(self, image_id: Optional[str]) -> Record:
         """A record that remembers `image_id` as one that fell back."""
         if not image_id or image_id in self.failed:
@@ -177,6 +190,7 @@ def format_record(record: Record) -> bytes:
         "transaction": _as_written(record.transaction) if record.transaction else None,
         "failed": list(record.failed),
         "joint": _as_written(record.joint) if record.joint else None,
+        "time_floor": record.time_floor,
     }
     document["checksum"] = checksum(document)
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
@@ -217,8 +231,15 @@ def _record(document: Dict[str, Any]) -> Record:
         transaction=_known(Transaction, transaction) if transaction else None,
         failed=failed,
         joint=_joint(document.pop("joint", None)),
+        time_floor=_date(document.pop("time_floor", None)),
         unknown=document,
     )
+
+
+def _date(text: Optional[str]) -> Optional[str]:
+    if text is not None:
+        parse_date(text)
+    return text
 
 
 def _joint(values: Optional[Mapping[str, Any]]) -> Optional[JointCommit]:

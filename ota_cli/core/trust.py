@@ -49,7 +49,7 @@ def verify_claims(
     signer = check_signer(certificate_pem, store, policy)
     _check_signature(envelope, signer)
     claims = read_claims(envelope.payload)
-    _check_expiry(claims, policy)
+    _check_dates(claims, signer, policy)
     metadata = {ENTRY_POINT: envelope.token, envelope.certificate.name: certificate_pem}
     return SignedClaims(claims, signer, envelope.certificate, metadata)
 
@@ -98,8 +98,17 @@ def _check_signature(envelope: Envelope, signer: Signer) -> None:
         ) from None
 
 
-def _check_expiry(claims: Claims, policy: SignerPolicy) -> None:
-    expires = claims.details.expires
+def _check_dates(claims: Claims, signer: Signer, policy: SignerPolicy) -> None:
+    """What is confirmed raises the floor of the device's time to `created`. One beyond the
+    certificates' own end would have them expired, here, for good."""
+    created, expires = claims.details.created, claims.details.expires
+    if created is not None and created > signer.valid_until:
+        raise NotTrusted(
+            f"the image says that it was made on {format_date(created)}, but the certificates it "
+            f"is signed by are only good until {format_date(signer.valid_until)}",
+            hint="its publisher has to sign it again, with the clock set",
+            slug="made-after-expiry",
+        )
     if expires is not None and policy.is_past(expires):
         raise NotTrusted(
             f"the image expired on {format_date(expires)}",

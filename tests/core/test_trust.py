@@ -118,6 +118,24 @@ def test_a_clock_before_the_build_of_this_ota_does_not_make_images_young_again()
         verify_claims(parse_envelope(jwt), SIGNER.pem, store(ANCHOR), slow)
 
 
+def test_what_was_confirmed_here_does_so_as_well() -> None:
+    jwt = sign(claims_for(EMPTY_TABLES, Details(expires=NOW + timedelta(days=1))), SIGNER)
+    older = replace(POLICY, confirmed=NOW - timedelta(days=1))
+    verify_claims(parse_envelope(jwt), SIGNER.pem, store(ANCHOR), older)
+    later = replace(POLICY, confirmed=NOW + timedelta(days=2))
+    with pytest.raises(NotTrusted, match="expired") as refusal:
+        verify_claims(parse_envelope(jwt), SIGNER.pem, store(ANCHOR), later)
+    assert "made on 2027-03-03; set the clock" in refusal.value.hint
+
+
+def test_an_image_can_not_be_younger_than_its_certificates_are_valid() -> None:
+    last = ANCHOR.certificate.not_valid_after_utc
+    verified(sign(claims_for(EMPTY_TABLES, Details(created=last)), SIGNER))
+    beyond = claims_for(EMPTY_TABLES, Details(created=last + timedelta(seconds=1)))
+    error = refusal_of(sign(beyond, SIGNER))
+    assert (error.slug, error.exit_code) == ("made-after-expiry", 10)
+
+
 @pytest.mark.parametrize("name", sorted(EMPTY_TABLES))
 def test_a_missing_or_changed_table_is_named(name: str) -> None:
     signed = verified(sign(claims_for(EMPTY_TABLES), SIGNER))
