@@ -15,7 +15,7 @@ test: $(STAMP)
 	$(RUN) -m pytest -n auto --dist loadgroup $(TESTS)
 
 soak: $(STAMP)
-	COMPLETE=all OUTCOMES=$${OUTCOMES:-.cache} $(RUN) -m pytest -v -n $(MACHINES) --dist loadgroup -m 'soak or not soak' $(or $(TESTS),tests/vm)
+	COMPLETE=all FAULTS=all OUTCOMES=$${OUTCOMES:-.cache} $(RUN) -m pytest -v -n $(MACHINES) --dist loadgroup -m 'soak or not soak' $(or $(TESTS),tests/vm tests/faults)
 
 lint: $(STAMP)
 	$(RUN) -m pytest -q tests/lint

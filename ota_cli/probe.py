@@ -52,12 +52,13 @@ def require_running(device: Device) -> SlotName:
 
 
 def _cmdline(root: Path) -> str:
+    path = root / "proc" / "cmdline"
     try:
-        return (root / "proc" / "cmdline").read_text("utf-8", "replace").strip()
+        return path.read_text("utf-8", "replace").strip()
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise ConfigError(f"{error.filename} can not be read: {error.strerror}") from None
+        raise ConfigError(f"{path} can not be read: {error.strerror}") from None
 
 
 def _slots(

@@ -72,7 +72,7 @@ def check_boot_partition(device: Device) -> None:
     wanted = partition.recorded(device)
     if wanted is None:
         raise SlotUnusable(
-            f"{partition.record_path(device)} is missing: "
+            f"{partition.record_path(device)} is missing or damaged: "
             f"{device.boot} is not the boot partition, or the device is not set up",
             hint=f"mount the boot partition on {device.boot}, or run `ota setup` on a new device",
             slug="boot-not-recorded",

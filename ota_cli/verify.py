@@ -139,7 +139,7 @@ def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[D
 
 def _wrong_with(file: LocalFile, digest: Optional[Digest], entry: FileEntry) -> str:
     if digest != entry.digest:
-        return "content"
+        return "content" if digest is not None else "can not be read"
     if file.mode != entry.mode:
         return "mode"
     is_other = os.geteuid() == 0 and (file.uid, file.gid) != (entry.uid, entry.gid)

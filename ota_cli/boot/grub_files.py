@@ -84,7 +84,7 @@ def booted_set(device: Device, slot: SlotName) -> Optional[FileSet]:
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:
-    """Whether the boot files are what `ready` says."""
+    """Whether the boot files are what `ready` says; what can not be read is not."""
     booted = booted_set(device, slot)
     if booted is None:
         return False
@@ -92,8 +92,11 @@ def is_intact(device: Device, slot: SlotName) -> bool:
     if not digests.keys() >= {"kernel", "arguments.cfg"}:
         return False
     for name, digest in digests.items():
-        path = booted.directory / name
-        if not path.is_file() or digest_of(str(path)).hex() != digest:
+        try:
+            found = digest_of(str(booted.directory / name))
+        except OSError:
+            return False
+        if found.hex() != digest:
             return False
     return True
 

@@ -33,11 +33,21 @@ def format_record(identity: str) -> bytes:
 
 
 def recorded(device: Device) -> Optional[str]:
-    """The identity `ota setup` recorded; None where there is no usable record."""
+    """The identity `ota setup` recorded; None where there is no usable record.
+
+    Raises SlotUnusable where it can not be read.
+    """
+    path = record_path(device)
     try:
-        identity = json.loads(record_path(device).read_bytes())["boot_partition"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        identity = json.loads(path.read_bytes())["boot_partition"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    except OSError as error:
+        raise SlotUnusable(
+            f"{path} can not be read: {error.strerror}",
+            hint="the boot partition's disk may be failing: see `dmesg`",
+            slug="boot-partition",
+        ) from None
     return identity if isinstance(identity, str) else None
 
 

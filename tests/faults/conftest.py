@@ -1,0 +1,138 @@
+"""What an `ota` that was ended or failed anywhere must have left, told for each verb."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+
+import pytest
+
+from ota_cli.boot.simulate import next_boot
+from ota_cli.probe import probe
+from tests.conftest import Images, Server, copy_tree
+from tests.support.bench import ota
+from tests.support.effects import Effects, build_library
+from tests.support.trees import Snapshot, snapshot
+
+SEED = os.environ.get("SEED") or "20261128"
+#: `FAULTS=all` tries every effect; else so many of each verb, drawn by SEED.
+EVERY = os.environ.get("FAULTS") == "all"
+#: Tests that run side by side share the points of a verb.
+SHARES = 4
+
+#: What belongs to the device and not to the image.
+_OWN = ("/etc/hostname", "/etc/fstab", "/etc/ota", "/etc")
+
+
+@dataclass(frozen=True)
+class Story:
+    """A verb, on a device that is ready for it. `words`: how it is called.
+
+    `ends`: what boots next once it is done.
+    """
+
+    name: str
+    device: Path
+    words: Tuple[object, ...]
+    ends: str
+    trees: Dict[str, Snapshot]
+
+    def on(self, place: Path, library: Path) -> Effects:
+        """The same device anew, at `place`."""
+        return Effects(library, copy_tree(self.device, place))
+
+    @contextmanager
+    def told(self, where: str) -> Iterator[None]:
+        """What fails in the block says `where`."""
+        try:
+            yield
+        except AssertionError as error:
+            raise AssertionError(f"{self.name}, {where}: {error}") from error
+
+    def require_truth(self, device: Path) -> Dict[str, Any]:
+        """Something whole boots next, and the status says so; the status."""
+        done = ota("status", "--root", device, "--json")
+        assert done.code == 0, done.err
+        status = done.result
+        assert status["running"] == ("a" if self.name in ("update", "setup") else "b")
+        assert status["verdict"]["code"] != "disagree", status["verdict"]
+        for slot, found in status["slots"].items():
+            if slot == status["next"] or found["state"] in ("staged", "armed", "good", "adopted"):
+                self.require_whole(device, slot)
+        return status
+
+    def require_whole(self, device: Path, slot: str) -> None:
+        """What is in `slot` is the whole image."""
+        assert holds(device / "slots" / slot) == self.trees[slot]
+
+    def require_completion(self, device: Path) -> None:
+        """The same command, run again, brings it to its end; nothing is left over."""
+        if self.require_truth(device)["next"] != self.ends or self.name in ("update", "commit"):
+            done = ota(self.words[0], "--root", device, *self.words[1:])
+            assert done.code == 0, done.err
+        status = self.require_truth(device)
+        assert status["next"] == self.ends
+        self.require_whole(device, self.ends)
+        assert left_over(device) == []
+
+
+def holds(slot: Path) -> Snapshot:
+    tops = tuple(f"{path}/" for path in _OWN[:-1])
+    found = snapshot(slot, mtimes=True)
+    return {p: v for p, v in found.items() if p not in _OWN and not p.startswith(tops)}
+
+
+def left_over(device: Path) -> List[str]:
+    """Temporary files that nobody will use any more."""
+    places = (device / "boot", device / "run", device / "slots/a/.ota", device / "slots/b/.ota")
+    names = [path for place in places for path in place.rglob("*")]
+    return [str(path) for path in names if ".tmp" in path.name or "staging" in path.parts]
+
+
+def points(total: int, share: int, several: int) -> Iterator[int]:
+    """Which of `total` effects this share of the tests is for; `several` of them all."""
+    every = range(1, total + 1)
+    if not EVERY and several < total:
+        every = sorted(random.Random(SEED).sample(every, several))  # type: ignore[assignment]
+    return iter(every[share::SHARES])
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_library(tmp_path_factory.mktemp("effects"))
+
+
+@pytest.fixture(scope="session")
+def update_words(server: Server) -> Sequence[object]:
+    """Words for an update to v2."""
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
+    return ("update", *at, "--no-self-confirm")
+
+
+@pytest.fixture(scope="session")
+def stories(
+    tmp_path_factory: pytest.TempPathFactory, first_grub_device: Path, images: Images,
+    update_words: Sequence[object],
+) -> Dict[str, Story]:  # fmt: skip
+    """Each verb that changes what boots, with a device in the state before it."""
+    base = tmp_path_factory.mktemp("stories")
+    trees = {"a": holds(images.trees / "v1"), "b": holds(images.trees / "v2")}
+    made: Dict[str, Story] = {}
+
+    def add(words: Sequence[object], ends: str, before: Path) -> Path:
+        name = str(words[0])
+        made[name] = Story(name, before, tuple(words), ends, trees)
+        return copy_tree(before, base / f"after-{name}")
+
+    updated = add(update_words, "b", first_grub_device)
+    assert ota(update_words[0], "--root", updated, *update_words[1:]).code == 0
+    next_boot(probe(updated))
+    committed = add(("commit",), "b", updated)
+    assert ota("commit", "--root", committed).code == 0
+    add(("rollback",), "a", committed)
+    add(("switch-slot",), "a", committed)
+    return made

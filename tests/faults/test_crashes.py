@@ -1,0 +1,30 @@
+"""Killed at any of its effects, a verb leaves a device that boots, and ends when run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict
+
+import pytest
+
+from tests.faults.conftest import SHARES, Story, points
+from tests.support.effects import Fault, needs_compiler
+
+pytestmark = needs_compiler
+
+SAMPLES = {"update": 12, "commit": 4, "rollback": 4, "switch-slot": 4}
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("verb", sorted(SAMPLES))
+def test_a_verb_that_is_killed_at_any_effect_leaves_a_device_that_boots(
+    verb: str, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path
+) -> None:
+    story = stories[verb]
+    names = story.on(tmp_path / "whole", library).names(story.words)
+    for number in points(len(names), share, SAMPLES[verb]):
+        effects = story.on(tmp_path / str(number), library)
+        with story.told(f"killed at effect {number} of {len(names)}, before {names[number - 1]}"):
+            done = effects.run(story.words, Fault(number))
+            assert done.code == -9, done.err
+            story.require_completion(effects.device)

@@ -1,0 +1,64 @@
+"""A disk that fails or is full at any moment: a documented failure, a true state, a way on."""
+
+from __future__ import annotations
+
+from errno import EIO, ENOSPC, EROFS
+from pathlib import Path
+from typing import Dict
+
+import pytest
+
+from ota_cli.errors import EXIT_CODES
+from tests.faults.conftest import SHARES, Story, points
+from tests.support.bench import Ran
+from tests.support.effects import Fault, needs_compiler
+
+pytestmark = needs_compiler
+
+SAMPLES = {"update": 8, "commit": 4, "rollback": 4, "switch-slot": 4}
+
+shared = pytest.mark.parametrize("share", range(SHARES))
+each_verb = pytest.mark.parametrize("verb", sorted(SAMPLES))
+
+
+@shared
+@each_verb
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(0, EIO), Fault(0, ENOSPC, stays=True), Fault(0, EROFS, stays=True)],
+    ids=["fails", "full", "read-only"],
+)
+def test_any_change_may_fail(
+    verb: str, fault: Fault, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path
+) -> None:
+    meet(stories[verb], fault, share, library, tmp_path)
+
+
+@shared
+@each_verb
+def test_any_read_may_fail(
+    verb: str, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path
+) -> None:
+    meet(stories[verb], Fault(0, EIO, reads=True), share, library, tmp_path)
+
+
+def meet(story: Story, fault: Fault, share: int, library: Path, tmp_path: Path) -> None:
+    """Runs the verb with `fault` at each of this share's points."""
+    names = story.on(tmp_path / "whole", library).names(story.words, reads=fault.reads)
+    for number in points(len(names), share, SAMPLES[story.name]):
+        effects = story.on(tmp_path / str(number), library)
+        with story.told(f"{fault} at {number} of {len(names)}, {names[number - 1]}"):
+            done = effects.run(story.words, fault.at(number))
+            require_documented(done)
+            if done.code == 0:
+                assert story.require_truth(effects.device)["next"] == story.ends
+            story.require_completion(effects.device)
+
+
+def require_documented(done: Ran) -> None:
+    assert done.code in EXIT_CODES, done
+    assert done.code != 1, done.err
+    assert "Traceback" not in done.err
+    if done.code:
+        assert done.err.count("ota: error:") == 1, done.err
+        assert "hint: " in done.err, done.err

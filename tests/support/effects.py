@@ -1,0 +1,87 @@
+"""Faults below Python: a program is ended, or a call of it fails, at any of its effects.
+
+An effect is a system call, below one directory, that changes files or makes a change durable; see
+`effects.c`, a library that is preloaded.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+import pytest
+
+from tests.support.bench import Ran, environment, ota_argv
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+
+def build_library(directory: Path) -> Path:
+    """Compiles `effects.c` into `directory`."""
+    library = directory / "effects.so"
+    source = Path(__file__).with_name("effects.c")
+    argv = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(argv, check=True)
+    return library
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at effect `number`, from 1: the process is killed, or with `errno` it fails.
+
+    `stays`: all later effects fail as well, unless they need no room and `errno` is about that.
+    `reads`: reads are counted instead.
+    """
+
+    number: int
+    errno: Optional[int] = None
+    stays: bool = False
+    reads: bool = False
+
+    def at(self, number: int) -> Fault:
+        """The same elsewhere."""
+        return replace(self, number=number)
+
+    @property
+    def variables(self) -> Dict[str, str]:
+        more = {"EFFECTS_READS": "1"} if self.reads else {}
+        if self.errno is None:
+            return {"EFFECTS_KILL_AT": str(self.number), **more}
+        more.update({"EFFECTS_STICKY": "1"} if self.stays else {})
+        return {"EFFECTS_FAIL_AT": str(self.number), "EFFECTS_ERRNO": str(self.errno), **more}
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Runs `ota` on the device below `device` with the library at `library`."""
+
+    library: Path
+    device: Path
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "log", self.device.parent / "effects.log")
+
+    def names(self, words: Sequence[object], *, reads: bool = False) -> List[str]:
+        """The effects of an undisturbed run, in order."""
+        self.log.unlink(missing_ok=True)
+        more = {"EFFECTS_READS": "1"} if reads else {}
+        done = self._run(words, {"EFFECTS_LOG": str(self.log), **more})
+        assert done.code == 0, done.err
+        return self.log.read_text().split()
+
+    def run(self, words: Sequence[object], fault: Fault) -> Ran:
+        """A run that meets `fault`."""
+        return self._run(words, fault.variables)
+
+    def _run(self, words: Sequence[object], variables: Dict[str, str]) -> Ran:
+        verb, *rest = (str(word) for word in words)
+        preload = {"LD_PRELOAD": str(self.library), "EFFECTS_BELOW": str(self.device)}
+        done = subprocess.run(
+            [*ota_argv(), verb, "--root", str(self.device), *rest], capture_output=True,
+            env={**environment(), **preload, **variables}, check=False, timeout=120,
+        )  # fmt: skip
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
