@@ -6,7 +6,7 @@ RUN = $(VENV)/bin/python
 MACHINES ?= 2
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test soak lint bench docs
+.PHONY: demo test soak fuzz lint bench docs
 
 demo: $(STAMP)
 	$(VENV)/bin/ota demo
@@ -16,6 +16,10 @@ test: $(STAMP)
 
 soak: $(STAMP)
 	COMPLETE=all FAULTS=all OUTCOMES=$${OUTCOMES:-.cache} $(RUN) -m pytest -v -n $(MACHINES) --dist loadgroup -m 'soak or not soak' $(or $(TESTS),tests/vm tests/faults)
+
+fuzz: $(STAMP)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(RUN) -m tests.fuzz $(TARGETS)
 
 lint: $(STAMP)
 	$(RUN) -m pytest -q tests/lint

@@ -173,7 +173,7 @@ def refresh(
         return []
     first, refreshed = first_set(device, slot), refreshed_set(device, slot)
     new = first if old == refreshed else refreshed
-    words, _ = grubcfg.read_arguments_file(read(old.arguments).decode("utf-8"))
+    words, _ = grubcfg.read_arguments_file(read(old.arguments))
     return [
         *fill(new, kernel, initrd, words),
         Remove(old.ready),

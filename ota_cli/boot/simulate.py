@@ -99,7 +99,7 @@ def _ordinary(home: Path, default: Optional[SlotName], good: List[str]) -> Optio
 def _loaded(directory: Path) -> Optional[List[str]]:
     """The kernel arguments when kernel and initrd load, else None: the machine resets."""
     try:
-        words, has_initrd = read_arguments_file((directory / "arguments.cfg").read_text("utf-8"))
+        words, has_initrd = read_arguments_file((directory / "arguments.cfg").read_bytes())
     except BootRefused:
         return None
     recorded = (directory / "ready").read_text("ascii", "replace").split()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Callable, Dict, Tuple
+
+_NUMBER = re.compile("[0-9]{1,10}")
 
 #: Takes (uid, gid) of the old system, gives those of the new one.
 OwnerMap = Callable[[int, int], Tuple[int, int]]
@@ -32,6 +35,6 @@ def _names(text: str) -> Dict[int, str]:
     names: Dict[int, str] = {}
     for line in text.splitlines():
         fields = line.split(":")
-        if len(fields) >= 3 and fields[2].isdigit():
+        if len(fields) >= 3 and _NUMBER.fullmatch(fields[2]):
             names.setdefault(int(fields[2]), fields[0])
     return names

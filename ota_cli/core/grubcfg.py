@@ -24,8 +24,9 @@ RULE = 2
 #: The first rule that takes a slot's `refreshed` boot files.
 RULE_WITH_TWO_SETS = 2
 
-_BEGIN = re.compile(r"^### BEGIN ota, rule ([0-9]+) ###\n", re.MULTILINE)
-_PART = re.compile(r"^### BEGIN ota, rule [0-9]+ ###\n.*?^### END ota ###(?:\n|\Z)", re.M | re.S)
+_FIRST_LINE = r"^### BEGIN ota, rule ([0-9]{1,9}) ###(?:\n|\Z)"
+_BEGIN = re.compile(_FIRST_LINE, re.MULTILINE)
+_PART = re.compile(_FIRST_LINE + r".*?^### END ota ###(?:\n|\Z)", re.M | re.S)
 _SOURCES_US = re.compile(r"^\s*(?:source|\.)\s+\S*custom\.cfg", re.MULTILINE)
 
 _OPENING = """\
@@ -169,10 +170,10 @@ def arguments_file(words: List[str], has_initrd: bool) -> str:
     return f"setparams {quoted}\nset ota_initrd={'yes' if has_initrd else 'no'}\n"
 
 
-def read_arguments_file(text: str) -> Tuple[List[str], bool]:
+def read_arguments_file(data: bytes) -> Tuple[List[str], bool]:
     """Words and "has an initrd" of an `arguments.cfg`; raises BootRefused when it is damaged."""
-    lines = text.split("\n")
-    if len(lines) != 3 or not lines[0].startswith("setparams ") or lines[2]:
+    lines = data.decode("utf-8", "replace").split("\n")
+    if "\ufffd" in lines[0] or len(lines) != 3 or not lines[0].startswith("setparams ") or lines[2]:
         raise BootRefused("arguments.cfg of a slot is damaged", hint=REPAIR_HINT)
     words = re.findall(r"'((?:[^']|'\\'')*)'", lines[0])
     return [word.replace("'\\''", "'") for word in words], lines[1] == "set ota_initrd=yes"

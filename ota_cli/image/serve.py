@@ -24,7 +24,7 @@ from ..errors import ConfigError
 from .keys import KeyPair, make_server_certificate
 
 _CHUNK_BYTES = 256 * 1024
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class DevServer:

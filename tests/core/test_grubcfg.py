@@ -101,10 +101,10 @@ def test_debians_grub_cfg_sources_custom_cfg() -> None:
 
 @pytest.mark.parametrize("initrd", [True, False])
 def test_arguments_survive_the_file(initrd: bool) -> None:
-    assert read_arguments_file(arguments_file(WORDS, initrd)) == (WORDS, initrd)
+    assert read_arguments_file(arguments_file(WORDS, initrd).encode()) == (WORDS, initrd)
 
 
 @pytest.mark.parametrize("text", ["", "setparams 'a'\n", "set x=1\nset ota_initrd=no\n"])
 def test_refuses_a_damaged_arguments_file(text: str) -> None:
     with pytest.raises(BootRefused):
-        read_arguments_file(text)
+        read_arguments_file(text.encode())

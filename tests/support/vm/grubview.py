@@ -76,7 +76,7 @@ class GrubView:
             files = chosen_files(work / "ota", slot)
             assert files is not None
             place = str(files.relative_to(work))
-            words, has_initrd = read_arguments_file((files / "arguments.cfg").read_text())
+            words, has_initrd = read_arguments_file((files / "arguments.cfg").read_bytes())
             initrd = self.large(f"{place}/initrd") if has_initrd else None
             kernel = self.large(f"{place}/kernel") or b""
             yield Loaded(slot, kernel, initrd, tuple(words), tuple(mode))
