@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from datetime import datetime, timezone
@@ -16,6 +17,7 @@ from ota_cli.image.keys import ImageKeys, make_image_keys
 from ota_cli.image.sign import sign
 from tests.support.bench import Ran, make_device, ota
 from tests.support.legacy import ANCHORS, unpack_images
+from tests.support.publisher import Attempt, Publisher
 from tests.support.systems import make_system
 from tests.support.vm.outcomes import Announcer, outcome_of, table
 
@@ -140,6 +142,22 @@ def grub_device(tmp_path: Path, first_grub_device: Path) -> Path:
 def legacy_device(tmp_path: Path, first_legacy_device: Path) -> Path:
     """A device that trusts the field's images and runs their v1."""
     return copy_tree(first_legacy_device, tmp_path / "device")
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, images: Images) -> Iterator[Publisher]:
+    """v2 of `images`, to be spoilt."""
+    from ota_cli.image.serve import DevServer
+
+    served = tmp_path / "served"
+    shutil.copytree(images.directory / "v2", served / "v2", symlinks=True)
+    with DevServer(served) as server:
+        yield Publisher(served / "v2", server, images.keys)
+
+
+@pytest.fixture
+def attempt(device: Path, publisher: Publisher) -> Attempt:
+    return Attempt(device, publisher)
 
 
 def copy_tree(source: Path, target: Path) -> Path:

@@ -3,86 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Iterator, List
 
 import pytest
 
 from ota_cli.boot.simulate import next_boot
 from ota_cli.image.keys import make_image_keys
 from ota_cli.image.serve import DevServer
-from ota_cli.image.sign import sign
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, write_keys
-from tests.support.bench import Ran, environment, ota, ota_argv, touched
+from tests.support.bench import environment, ota, ota_argv, touched
+from tests.support.publisher import Attempt
 
 LARGE = "usr/share/3"
-
-
-class Publisher:
-    """An image of our own to spoil, and a server for it."""
-
-    def __init__(self, directory: Path, server: DevServer, keys: Path) -> None:
-        self.directory = directory
-        self.server = server
-        self.keys = keys
-
-    def at(self) -> List[str]:
-        return ["--version", f"{self.server.url}v2/", "--cacert", str(self.server.cacert)]
-
-    def sign(self) -> None:
-        """Signs whatever is in the directory now."""
-        now = datetime.now(timezone.utc)
-        sign(self.directory, self.keys / "sign.key", self.keys / "sign.crt", now)
-
-    def edit(self, name: str, old: bytes, new: bytes) -> None:
-        """Changes one place of a file."""
-        data = (self.directory / name).read_bytes()
-        assert old in data
-        (self.directory / name).write_bytes(data.replace(old, new, 1))
-
-
-@pytest.fixture
-def publisher(tmp_path: Path, images: Images) -> Iterator[Publisher]:
-    served = tmp_path / "served"
-    shutil.copytree(images.directory / "v2", served / "v2", symlinks=True)
-    with DevServer(served) as server:
-        yield Publisher(served / "v2", server, images.keys)
-
-
-class Attempt:
-    """An update that is expected to fail, and what it must leave alone."""
-
-    def __init__(self, device: Path, publisher: Publisher) -> None:
-        self.device = device
-        self.publisher = publisher
-        self.before = touched(device)
-
-    def fails(self, code: int, *said: str, extra: tuple[str, ...] = ()) -> Ran:
-        done = ota("update", "--root", self.device, *self.publisher.at(), *extra)
-        assert done.code == code, f"{done.code}: {done.err}"
-        assert done.err.count("ota: error:") == 1, done.err
-        assert "hint: " in done.err
-        assert "Traceback" not in done.err
-        for text in said:
-            assert text in done.err, done.err
-        assert touched(self.device) == self.before
-        return done
-
-    def completes(self) -> None:
-        done = ota("update", "--root", self.device, *self.publisher.at())
-        assert done.code == 0, done.err
-        assert ota("status", "--root", self.device, "--json").result["next"] == "b"
-
-
-@pytest.fixture
-def attempt(device: Path, publisher: Publisher) -> Attempt:
-    return Attempt(device, publisher)
 
 
 def test_a_server_that_is_not_there(attempt: Attempt) -> None:

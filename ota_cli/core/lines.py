@@ -32,6 +32,8 @@ def read_entries(
     """What `entry` makes of each line of a table, all of which `pattern` must match."""
     if len(data) > MAX_TABLE_BYTES:
         raise too_large(table)
+    if data.count(b"\n") > MAX_LINES:
+        raise _too_many_lines(table)
     pieces = (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
     return explained(text_lines(pieces, table), table, lambda line: entry(matched(pattern, line)))
 
@@ -54,7 +56,7 @@ def text_lines(pieces: Iterable[bytes], table: str) -> Iterator[str]:
 def _texts(lines: List[bytes], table: str, before: int) -> List[str]:
     """What `lines` say, which come after `before` others."""
     if before + len(lines) > MAX_LINES:
-        raise ImageDamaged(f"{table} has more than {MAX_LINES} lines", slug="too-large")
+        raise _too_many_lines(table)
     try:
         texts = [line.decode("utf-8") for line in lines]
     except UnicodeDecodeError as error:
@@ -64,6 +66,10 @@ def _texts(lines: List[bytes], table: str, before: int) -> List[str]:
         number = before + 1 + next(n for n, line in enumerate(lines) if len(line) > MAX_LINE_BYTES)
         raise ImageDamaged(f"{table} line {number} is longer than {MAX_LINE_BYTES} bytes")
     return texts
+
+
+def _too_many_lines(table: str) -> ImageDamaged:
+    return ImageDamaged(f"{table} has more than {MAX_LINES} lines", slug="too-large")
 
 
 def explained(lines: Iterable[str], table: str, read: Callable[[str], Entry]) -> Iterator[Entry]:
