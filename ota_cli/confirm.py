@@ -223,8 +223,8 @@ def _confirm(session: Session, record: Record, emit: Emit) -> None:
     with leaving(Footprint.BOOT):
         _make_default(session)
         ended = _ended(record, session.running)
+        remember_end(session.device, ended, emit)
         store.save_record(session.device, ended)
-    remember_end(session.device, ended, emit)
     _bring_rule(session, emit)
 
 

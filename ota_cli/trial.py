@@ -114,13 +114,14 @@ def open_session(device: Device, emit: Emit) -> Session:
     check_boot_partition(device)
     session = view_session(device)
     if session.record != store.load_record(device):
-        store.save_record(device, session.record)
         remember_end(device, session.record, emit)
+        store.save_record(device, session.record)
     return session
 
 
 def remember_end(device: Device, record: Record, emit: Emit) -> None:
-    """One line of history, if the transaction of `record` has ended.
+    """One line of history, if the transaction of `record` has ended; before that is saved, for
+    what is cut off in between is told, and saved, by the next session.
 
     A history that can not be written is only warned of: what it tells of is done.
     """
@@ -384,5 +385,5 @@ def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> No
     back = replace(record, joint=joint).with_state(slot, "staged")
     if last is not None:
         back = replace(back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now()))
-    store.save_record(device, back)
     remember_end(device, back, emit)
+    store.save_record(device, back)

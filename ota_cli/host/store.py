@@ -9,7 +9,7 @@ import os
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Tuple
 
 from ..core.record import Record, format_record, parse_record
 from ..errors import Busy, ConfigError, ImageDamaged, NeedsRoot, NoSpace
@@ -85,9 +85,13 @@ def load_given_up(device: Device) -> str:
 def append_history(device: Device, entry: Dict[str, object]) -> None:
     """Adds one line to the bounded history; one that is damaged is begun anew.
 
-    Raises NoSpace, ConfigError.
+    An end of a transaction that is the last line already is not told twice. Raises NoSpace,
+    ConfigError.
     """
-    lines = [*_history_lines(device), json.dumps(entry, sort_keys=True)][-MAX_HISTORY_LINES:]
+    known = _history_lines(device)
+    if known and _end_told(known[-1]) == (entry["txn"], entry["outcome"]):
+        return
+    lines = [*known, json.dumps(entry, sort_keys=True)][-MAX_HISTORY_LINES:]
     _write(
         device.state_directory / "history.jsonl", "".join(f"{line}\n" for line in lines).encode()
     )
@@ -99,6 +103,15 @@ def _history_lines(device: Device) -> List[str]:
         return read_limited(path, MAX_STATE_BYTES).decode("utf-8", "replace").splitlines()
     except (OSError, ImageDamaged):
         return []  # writing tells what is wrong with it, if it matters
+
+
+def _end_told(line: str) -> Tuple[object, object]:
+    """Transaction and outcome of a line of the history."""
+    try:
+        entry = json.loads(line)
+        return entry["txn"], entry["outcome"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None, None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Dict
 
 import pytest
 
-from tests.faults.conftest import SHARES, Story, points
+from tests.faults.conftest import SHARES, Story, own_files, points
 from tests.support.effects import Fault, needs_compiler
 
 pytestmark = needs_compiler
@@ -28,3 +28,4 @@ def test_a_verb_that_is_killed_at_any_effect_leaves_a_device_that_boots(
             done = effects.run(story.words, Fault(number))
             assert done.code == -9, done.err
             story.require_completion(effects.device)
+            assert own_files(effects.device) == story.leaves, "the history tells of it, too"
