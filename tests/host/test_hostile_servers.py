@@ -1,0 +1,186 @@
+"""Servers that mean harm, over real TLS: little is read of them, and nothing is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import socket
+import ssl
+import threading
+import tracemalloc
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Callable, List, Optional
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ota_cli.entries import Digest
+from ota_cli.errors import ImageDamaged, OtaError, Unreachable
+from ota_cli.host.net import Blob, Fetcher, NetSettings
+from ota_cli.image.keys import make_server_certificate
+
+BODY = b"content " * 1000
+OK = b"HTTP/1.1 200 OK\r\n"
+LENGTH = b"Content-Length: %d\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+Talk = Callable[[ssl.SSLSocket], None]
+
+
+class TlsServer:
+    """Says what `talk` says to each request, byte for byte. `seen`: the requests."""
+
+    def __init__(self, directory: Path, talk: Talk, pem: Optional[bytes] = None) -> None:
+        if pem is None:
+            pair = make_server_certificate(["127.0.0.1"])
+            pem = pair.certificate + pair.key
+        self.cacert = directory / "server.pem"
+        self.cacert.write_bytes(pem)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.cacert)
+        self.seen: List[bytes] = []
+        self._talk = talk
+
+    def __enter__(self) -> TlsServer:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(timeout=20)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+            except OSError:
+                return
+            with suppress(OSError), plain:
+                plain.settimeout(10)
+                with self.context.wrap_socket(plain, server_side=True) as connection:
+                    self.seen.append(connection.recv(65536))
+                    self._talk(connection)
+
+    def settings(self) -> NetSettings:
+        return NetSettings(
+            cacert=self.cacert, cookies={"session": "s3cret"}, first_backoff_s=0.01,
+            no_progress_timeout_s=0.5,
+        )  # fmt: skip
+
+
+def says(*pieces: bytes) -> Talk:
+    return lambda connection: connection.sendall(b"".join(pieces))
+
+
+def for_ever(start: bytes, piece: bytes) -> Talk:
+    """Sends `piece` again and again, until nobody reads any more."""
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(piece)
+
+    return talk
+
+
+def refusal(server: TlsServer) -> OtaError:
+    """How fetching a file of metadata from it ends, in little memory."""
+    tracemalloc.start()
+    with Fetcher(server.url, server.settings()) as fetcher, pytest.raises(OtaError) as raised:
+        fetcher.metadata("x", 100_000)
+    assert raised.value.hint
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30_000_000, "also of the 10 MB that the server itself holds"
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("talk", "kind"),
+    [
+        (for_ever(OK + b"\r\n", BODY), ImageDamaged),
+        (for_ever(OK + CHUNKED, b"1f40\r\n" + BODY + b"\r\n"), ImageDamaged),
+        (for_ever(OK, b"X-Filler: " + b"x" * 8000 + b"\r\n"), OtaError),
+        (for_ever(OK + b"X: ", b"x" * 8000), OtaError),
+        (says(OK, b"X: ", b"x" * 10_000_000, b"\r\n", LENGTH % 1, b"x"), OtaError),
+        (says(b"\x16\x03 this is no HTTP\r\n\r\n"), OtaError),
+        (says(OK, LENGTH % (10**15), BODY), OtaError),
+        (says(OK, b"Content-Length: -5\r\n\r\n", BODY), OtaError),
+        (says(OK, b"Content-Length: 1\r\n", LENGTH % 8000, BODY), OtaError),
+        (says(OK, b"Content-Encoding: gzip\r\n", LENGTH % 8000, BODY), ImageDamaged),
+    ],
+    ids=["body", "chunks", "headers", "one-header", "large-header", "no-http",
+         "too-long", "negative-length", "two-lengths", "gzip"],
+)  # fmt: skip
+def test_what_has_no_end_or_no_sense_is_given_up(talk: Talk, kind: type, tmp_path: Path) -> None:
+    with TlsServer(tmp_path, talk) as server:
+        assert isinstance(refusal(server), kind)
+
+
+@pytest.mark.parametrize("more", [b"", b"x" * 100_000])
+def test_a_file_is_what_was_signed_or_nothing(more: bytes, tmp_path: Path) -> None:
+    wrong = BODY[:-1] + b"!" + more
+    blob = Blob(Digest(hashlib.sha256(BODY).digest()), len(BODY), "x", False)
+    out = tmp_path / "out"
+    out.mkdir()
+    with TlsServer(tmp_path, says(OK, LENGTH % len(wrong), wrong)) as server, Fetcher(
+        server.url, server.settings()
+    ) as fetcher, pytest.raises(ImageDamaged):
+        list(fetcher.blobs([blob], out, lambda count: None))
+    assert not [path for path in out.iterdir() if path.read_bytes() == wrong[: len(BODY)]]
+
+
+def test_a_redirect_to_plain_http_is_not_followed_and_gets_no_cookie(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        to = f"Location: http://127.0.0.1:{plain.getsockname()[1]}/x\r\n".encode()
+        talk = says(b"HTTP/1.1 302 Found\r\n", to, LENGTH % 0)
+        with TlsServer(tmp_path, talk) as server:
+            assert refusal(server).exit_code == 12
+            assert b"s3cret" in server.seen[0]
+        plain.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            plain.accept()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_an_old_tls_is_refused(tmp_path: Path) -> None:
+    server = TlsServer(tmp_path, says(OK, LENGTH % len(BODY), BODY))
+    server.context.set_ciphers("ALL:@SECLEVEL=0")
+    server.context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    server.context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with server:
+        error = refusal(server)
+        assert isinstance(error, Unreachable)
+        assert server.seen == []
+
+
+def test_an_expired_server_certificate_is_refused(tmp_path: Path) -> None:
+    now = datetime.now(timezone.utc)
+    pem = server_pem(now - timedelta(days=2), now - timedelta(days=1))
+    with TlsServer(tmp_path, says(OK, LENGTH % len(BODY), BODY), pem) as server:
+        error = refusal(server)
+        assert (error.exit_code, error.slug) == (69, "server-certificate")
+        assert "expired" in error.message
+        assert server.seen == [], "no cookie was sent"
+
+
+def server_pem(begin: datetime, end: datetime) -> bytes:
+    """A self-signed server certificate for the loopback, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "old")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 5, begin, end)
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    return certificate.public_bytes(pem) + key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
