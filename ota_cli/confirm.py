@@ -236,7 +236,7 @@ def _make_default(session: Session) -> None:
 def _ended(record: Record, slot: SlotName) -> Record:
     last = record.transaction
     if last is None or last.to_slot != slot:
-        return record.with_slot(slot, state="good", since=store.now())
+        return record.with_slot(slot, state="good", since=store.now()).with_time_of(slot)
     return committed(record, last, store.now())
 
 

@@ -143,7 +143,7 @@ def _clock(device: Device) -> str:
     if policy.clock_is_wrong:
         raise ConfigError(
             f"it says {policy.now:%Y-%m-%d %H:%M}, but {policy.floor_text}",
-            hint="set it, `timedatectl set-ntp true` keeps it right",
+            hint=f"{policy.clock_advice}; `timedatectl set-ntp true` keeps it right",
         )
     return f"{policy.now:%Y-%m-%dT%H:%M:%SZ}"
 

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from .boot import layout, partition
 from .boot.base import Backend, backend_for
 from .core import cmdline
+from .core.claims import parse_date
 from .core.hooks import hooks
 from .core.record import Record
 from .core.systemd import units
@@ -182,7 +184,7 @@ class _Setup:
     def _record_partition(self) -> Iterator[_Step]:
         device = self.device
         identity = partition.identify(device)
-        known = partition.recorded(device)
+        known = self._recorded_partition()
         if known == identity:
             return
         if known is not None and not self.repair:
@@ -190,6 +192,16 @@ class _Setup:
         directories = [MakeDirectory(layout.slot_directory(device, slot)) for slot in SLOT_NAMES]
         record = WriteFile(partition.record_path(device), partition.format_record(identity))
         yield _Step(f"the boot partition is {identity}", [*directories, record])
+
+    def _recorded_partition(self) -> Optional[str]:
+        """None also for a record that can not be read and is replaced."""
+        try:
+            return partition.recorded(self.device)
+        except SlotUnusable as error:
+            if not self.repair:
+                raise
+            self.emit(Warned(error.message))
+            return None
 
     def _adopt(self) -> Iterator[_Step]:
         """The running system's boot files, where its slot has none that are whole."""
@@ -241,10 +253,19 @@ class _Setup:
                 record = record.with_slot(
                     slot, state="adopted", since=store.now(), txn=ADOPTED_TXN,
                     **self._identity(slot, record),
-                )  # fmt: skip
+                ).with_time_of(slot)  # fmt: skip
+        record = self._without_future(record)
         if record != known:
             store.save_record(self.device, record)
             yield _Step("what runs is on record", [])
+
+    def _without_future(self, record: Record) -> Record:
+        """A publisher's clock may have been ahead: only a person can say that ours is right."""
+        floor = record.time_floor
+        if not self.repair or floor is None or parse_date(floor) <= datetime.now(timezone.utc):
+            return record
+        self.emit(Warned(f"a confirmed image says that it was made on {floor}: not relied on"))
+        return replace(record, time_floor=None)
 
     def _identity(self, slot: SlotName, record: Record) -> Dict[str, Optional[str]]:
         """Which image the running slot was filled from, if it says so and is trusted."""

@@ -132,6 +132,7 @@ def remember_end(device: Device, record: Record, emit: Emit) -> None:
         "txn": last.txn, "kind": last.kind, "outcome": last.phase,
         "version": last.version, "from": last.from_slot, "to": last.to_slot,
         "started": last.started, "ended": last.ended, "reason": last.reason,
+        "attempts": last.attempts,
     }  # fmt: skip
     try:
         store.append_history(device, entry)

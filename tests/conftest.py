@@ -153,6 +153,7 @@ def publisher(tmp_path: Path, images: Images) -> Iterator[Publisher]:
     shutil.copytree(images.directory / "v2", served / "v2", symlinks=True)
     with DevServer(served) as server:
         yield Publisher(served / "v2", server, images.keys)
+    shutil.rmtree(served)  # some make it large
 
 
 @pytest.fixture

@@ -56,18 +56,18 @@ def test_a_cookie_is_told_to_the_server_and_to_nobody_else(
     settings = device / "etc/ota/ota.yml"
     settings.write_text(f"{settings.read_text()}limit_rate: 150K\n")
     cookies = tmp_path / "cookies"
+    log = tmp_path / "log"
     cookies.write_text(json.dumps({"session": SECRET}))
     at = ("--version", f"{server.url}v2/", "--cacert", str(server.cacert))
     running = subprocess.Popen(
         [*ota_argv(), "update", "-v", "--root", str(device), *at, "--cookie-file", str(cookies)],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=environment(), stdout=log.open("wb"), stderr=subprocess.STDOUT,
     )  # fmt: skip
     seen: Set[str] = set()
     while running.poll() is None:
         seen.update(shown_by_processes(running.pid))
         time.sleep(0.02)
-    assert running.stdout is not None
-    output = running.stdout.read().decode()
+    output = log.read_text()
     assert running.returncode == 0, output
     assert seen
     assert SECRET not in output

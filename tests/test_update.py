@@ -270,6 +270,9 @@ def test_a_trial_lost_before_user_space_is_activated_again(device: Path, server:
     assert reboot(device) == "a"
     assert ota("status", "--root", device, "--json").result["slots"]["b"]["state"] == "bad"
     assert ota("activate", "--root", device).code == 14
+    history = (device / "boot/ota/history.jsonl").read_text().splitlines()
+    ends = [(end["outcome"], end["attempts"]) for end in map(json.loads, history)]
+    assert ends == [("fell_back", 1), ("fell_back", 2), ("fell_back", 3)]
 
 
 def test_the_last_line_of_jsonl_is_the_document(device: Path, server: Server) -> None:

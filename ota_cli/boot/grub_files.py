@@ -84,7 +84,8 @@ def booted_set(device: Device, slot: SlotName) -> Optional[FileSet]:
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:
-    """Whether the boot files are what `ready` says; what can not be read is not."""
+    """Whether the boot files are what `ready` says. Raises BootRefused where that can not be
+    read: a disk that fails once is no reason to make them anew."""
     booted = booted_set(device, slot)
     if booted is None:
         return False
@@ -92,13 +93,17 @@ def is_intact(device: Device, slot: SlotName) -> bool:
     if not digests.keys() >= {"kernel", "arguments.cfg"}:
         return False
     for name, digest in digests.items():
-        try:
-            found = digest_of(str(booted.directory / name))
-        except OSError:
-            return False
-        if found.hex() != digest:
+        path = booted.directory / name
+        if not path.is_file() or path.is_symlink() or _digest(path) != digest:
             return False
     return True
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest_of(str(path)).hex()
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def occupied_bytes(device: Device, slot: SlotName) -> int:
@@ -187,9 +192,11 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BootRefused(
-            f"{path} can not be read: {error.strerror}", slug="boot-partition"
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> BootRefused:
+    return BootRefused(f"{path} can not be read: {error.strerror}", slug="boot-partition")
 
 
 def _emptied(unused: FileSet) -> List[Op]:

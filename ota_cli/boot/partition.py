@@ -45,7 +45,7 @@ def recorded(device: Device) -> Optional[str]:
     except OSError as error:
         raise SlotUnusable(
             f"{path} can not be read: {error.strerror}",
-            hint="the boot partition's disk may be failing: see `dmesg`",
+            hint="the disk may be failing, see `dmesg`; `ota setup --repair` writes a new one",
             slug="boot-partition",
         ) from None
     return identity if isinstance(identity, str) else None

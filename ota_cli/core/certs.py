@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Deque, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -73,8 +73,8 @@ class SignerPolicy:
 
     @property
     def clock_is_wrong(self) -> bool:
-        """True when it is earlier than the floor."""
-        return self.now < self.floor
+        """True when it is earlier than the floor; a day may be the publisher's clock."""
+        return self.now < self.floor - timedelta(days=1)
 
     @property
     def floor_text(self) -> str:
@@ -82,6 +82,13 @@ class SignerPolicy:
         if self.floor == self.build_date:
             return f"this ota was built on {self.floor:%Y-%m-%d}"
         return f"a system that was confirmed here was made on {self.floor:%Y-%m-%d}"
+
+    @property
+    def clock_advice(self) -> str:
+        """What to do where the clock is wrong."""
+        if self.floor == self.build_date:
+            return "set the clock"
+        return "set the clock, or, where it is right, run `ota setup --repair`"
 
     def is_past(self, date: datetime) -> bool:
         """True after `date`. A clock set back does not make old things new again."""
@@ -93,7 +100,7 @@ class SignerPolicy:
             return otherwise
         return (
             f"the clock of this device is wrong: it says {self.now:%Y-%m-%d}, but "
-            f"{self.floor_text}; set the clock"
+            f"{self.floor_text}; {self.clock_advice}"
         )
 
 

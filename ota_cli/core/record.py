@@ -14,6 +14,7 @@ Unknown keys are kept: two versions of `ota` share this file.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
 
@@ -22,6 +23,7 @@ from ..model import SLOT_NAMES, SlotName
 from .claims import parse_date
 
 SCHEMA = 1
+_LONG_AGO = "1970-01-01T00:00:00Z"
 #: A failed image is remembered this often; older ones are forgotten.
 MAX_FAILED = 32
 
@@ -162,11 +164,13 @@ class Record:
         return self if self.slots[slot].is_good else self.with_slot(slot, state=state)
 
     def with_time_of(self, slot: SlotName) -> Record:
-        """A record that knows that it is later than when the system in `slot` was made."""
+        """A record that knows that it is later than when the system in `slot` was made, if that
+        is known."""
         made, known = self.slots[slot].created, self.time_floor
-        if made is None or (known is not None and parse_date(made) <= parse_date(known)):
-            return self
-        return replace(self, time_floor=made)
+        with suppress(ValueError):
+            if made and parse_date(made) > parse_date(known or _LONG_AGO):
+                return replace(self, time_floor=made)
+        return self
 
     def with_failed(self, image_id: Optional[str]) -> Record:
         """A record that remembers `image_id` as one that fell back."""
@@ -196,6 +200,11 @@ def format_record(record: Record) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
 
 
+_NOT_A_RECORD = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+
+
 def parse_record(data: bytes, name: str) -> Record:
     """The record in `data`. Raises ConfigError, naming the file, when it is torn or rotten."""
     try:
@@ -204,7 +213,7 @@ def parse_record(data: bytes, name: str) -> Record:
         if stored != checksum(document):
             raise ValueError("its checksum is wrong")
         return _record(document)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _NOT_A_RECORD as error:
         raise ConfigError(
             f"{name} is damaged: {error}",
             hint="`ota setup --repair` writes a new one from what the boot loader knows",

@@ -109,6 +109,13 @@ def _check_dates(claims: Claims, signer: Signer, policy: SignerPolicy) -> None:
             hint="its publisher has to sign it again, with the clock set",
             slug="made-after-expiry",
         )
+    if created is not None and expires is not None and created > expires:
+        raise NotTrusted(
+            f"the image expired on {format_date(expires)}, before it was made on "
+            f"{format_date(created)}",
+            hint="its publisher has to sign it again, with the clock set",
+            slug="image-expired",
+        )
     if expires is not None and policy.is_past(expires):
         raise NotTrusted(
             f"the image expired on {format_date(expires)}",

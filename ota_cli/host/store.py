@@ -18,6 +18,7 @@ from .files import make_directory_durably, read_limited, write_durably
 
 MAX_STATE_BYTES = 1024 * 1024
 MAX_HISTORY_LINES = 200
+_END_KEYS = ("txn", "outcome", "started", "attempts")
 _MAX_TXN_BYTES = 256
 
 
@@ -89,7 +90,7 @@ def append_history(device: Device, entry: Dict[str, object]) -> None:
     ConfigError.
     """
     known = _history_lines(device)
-    if known and _end_told(known[-1]) == (entry["txn"], entry["outcome"]):
+    if known and _end_of(known[-1]) == tuple(entry[key] for key in _END_KEYS):
         return
     lines = [*known, json.dumps(entry, sort_keys=True)][-MAX_HISTORY_LINES:]
     _write(
@@ -101,17 +102,19 @@ def _history_lines(device: Device) -> List[str]:
     path = device.state_directory / "history.jsonl"
     try:
         return read_limited(path, MAX_STATE_BYTES).decode("utf-8", "replace").splitlines()
-    except (OSError, ImageDamaged):
-        return []  # writing tells what is wrong with it, if it matters
+    except (FileNotFoundError, ImageDamaged):
+        return []
+    except OSError as error:
+        raise ConfigError(f"{path} can not be read: {error.strerror}") from None
 
 
-def _end_told(line: str) -> Tuple[object, object]:
-    """Transaction and outcome of a line of the history."""
+def _end_of(line: str) -> Tuple[object, ...]:
+    """What tells one end from all others; a transaction that is begun again can end again."""
     try:
         entry = json.loads(line)
-        return entry["txn"], entry["outcome"]
+        return tuple(entry[key] for key in _END_KEYS)
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None, None
+        return ()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -16,9 +16,9 @@ from ..core import claims as jwt
 from ..core.certificate import Certificate, read_certificate
 from ..core.certs import require_able_to_sign
 from ..core.text import printable
-from ..errors import ConfigError, ImageDamaged
+from ..errors import ConfigError, ImageDamaged, NotTrusted
 from ..host.files import read_limited, write_durably
-from ..model import TableRef
+from ..model import Details, TableRef
 from .draft import claims_of, digest_of_bytes, read_draft, write_failure
 
 CERTIFICATE = "sign.pem"
@@ -46,6 +46,7 @@ def sign(directory: Path, key: Path, certificate: Path, now: datetime) -> SignRe
         raise ConfigError(f"{key} is not the key of {certificate}")
     require_able_to_sign(signer, now)
     claims = claims_of(directory, draft, created=_created(now))
+    _require_dates(claims.details, signer)
     payload = jwt.format_claims(claims, TableRef(CERTIFICATE, digest_of_bytes(signer.pem)))
     jwt.read_claims(payload)
     signed = jwt.signing_input(payload)
@@ -56,6 +57,18 @@ def sign(directory: Path, key: Path, certificate: Path, now: datetime) -> SignRe
     except OSError as error:
         raise write_failure(directory, error) from None
     return SignReport(draft.version, signer.common_name or "a signer without a name")
+
+
+def _require_dates(details: Details, signer: Certificate) -> None:
+    """Raises NotTrusted for dates that no device would accept."""
+    for end, what in ((details.expires, "the image"), (signer.not_after, signer.subject_text)):
+        if details.created is not None and end is not None and details.created > end:
+            raise NotTrusted(
+                f"{what} expires on {jwt.format_date(end)}, before the image is made on "
+                f"{jwt.format_date(details.created)}",
+                hint="is the clock set, or SOURCE_DATE_EPOCH?",
+                slug="made-after-expiry",
+            )
 
 
 def _created(now: datetime) -> datetime:

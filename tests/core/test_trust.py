@@ -128,6 +128,13 @@ def test_what_was_confirmed_here_does_so_as_well() -> None:
     assert "made on 2027-03-03; set the clock" in refusal.value.hint
 
 
+def test_an_image_can_not_expire_before_it_is_made() -> None:
+    """Confirmed, it would raise the floor above its own end."""
+    late = Details(created=NOW + timedelta(days=9), expires=NOW + timedelta(days=8))
+    error = refusal_of(sign(claims_for(EMPTY_TABLES, late), SIGNER))
+    assert (error.slug, error.exit_code) == ("image-expired", 10)
+
+
 def test_an_image_can_not_be_younger_than_its_certificates_are_valid() -> None:
     last = ANCHOR.certificate.not_valid_after_utc
     verified(sign(claims_for(EMPTY_TABLES, Details(created=last)), SIGNER))

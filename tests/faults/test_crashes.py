@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Dict
 
@@ -28,4 +29,7 @@ def test_a_verb_that_is_killed_at_any_effect_leaves_a_device_that_boots(
             done = effects.run(story.words, Fault(number))
             assert done.code == -9, done.err
             story.require_completion(effects.device)
-            assert own_files(effects.device) == story.leaves, "the history tells of it, too"
+            assert own_files(effects.device) == story.leaves
+            if verb == "commit":
+                history = (effects.device / "boot/ota/history.jsonl").read_text().splitlines()
+                assert [json.loads(line)["outcome"] for line in history] == ["committed"]

@@ -17,6 +17,9 @@ pytestmark = needs_compiler
 
 SAMPLES = {"update": 8, "commit": 4, "rollback": 4, "switch-slot": 4}
 
+#: A failure of these is never swallowed, but for what only tells of what was done.
+SYNCS = ("fsync", "fdatasync", "syncfs")
+
 shared = pytest.mark.parametrize("share", range(SHARES))
 each_verb = pytest.mark.parametrize("verb", sorted(SAMPLES))
 
@@ -50,6 +53,8 @@ def meet(story: Story, fault: Fault, share: int, library: Path, tmp_path: Path) 
         with story.told(f"{fault} at {number} of {len(names)}, {names[number - 1]}"):
             done = effects.run(story.words, fault.at(number))
             require_documented(done)
+            if names[number - 1] in SYNCS and not fault.reads:
+                assert done.code or "missing from the history" in done.err, "not durable"
             if done.code == 0:
                 assert story.require_truth(effects.device)["next"] == story.ends
             story.require_completion(effects.device)

@@ -17,7 +17,7 @@ from tests.faults.conftest import EVERY, SEED, SHARES, Story
 from tests.support.bench import environment, ota_argv
 
 #: How a process ends by each; 0 where it was faster.
-CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGKILL: -9}
+CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
 SIGNALS = int(os.environ.get("SIGNALS") or (200 if EVERY else 8))
 
 
@@ -27,7 +27,7 @@ def test_a_signal_at_any_moment_of_an_update_loses_nothing(
 ) -> None:
     story = stories["update"]
     begun = time.monotonic()
-    assert ended(story, copy_tree(story.device, tmp_path / "whole"), 30, signal.SIGTERM) == 0
+    assert ended(story, copy_tree(story.device, tmp_path / "whole"), 120, signal.SIGTERM) == 0
     whole_s = time.monotonic() - begun
     for number in range(share, SIGNALS, SHARES):
         drawn = random.Random(f"{SEED}/{number}")

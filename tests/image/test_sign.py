@@ -53,6 +53,14 @@ def test_a_certificate_that_no_device_accepts_signs_nothing(image: Path, signer:
     assert (image / "metadata.jwt").read_bytes() == before
 
 
+def test_a_build_date_beyond_the_end_of_the_certificate_is_refused(image: Path) -> None:
+    signer = issue("Signer", root(), start=LONG_AGO, end=SOON)
+    later = str(int((SOON + timedelta(days=1)).timestamp()))
+    done = sign(image, signer, SOURCE_DATE_EPOCH=later)
+    assert done.code == 10
+    assert "before the image is made" in done.err
+
+
 def test_an_image_with_claims_that_no_device_reads_is_not_signed(image: Path) -> None:
     draft = (image / "image.json").read_text()
     for wrong in (draft.replace('"v1"', "5"), draft.replace('size": ', 'size": -'), "[" * 50_000):

@@ -9,6 +9,7 @@
  *     EFFECTS_FAIL_AT   effect number N fails with EFFECTS_ERRNO
  *     EFFECTS_STICKY    and so do all later ones: that need room, or for EROFS all
  *     EFFECTS_READS     count reads of files instead
+ *     EFFECTS_MET       a file that is made when the effect is reached
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
@@ -57,10 +59,17 @@ static int counts(int fd) {
     return strncmp(path, below, strlen(below)) == 0;
 }
 
+/* Not through our own `open`, which counts. */
+static int creat_met(void) {
+    const char *met = getenv("EFFECTS_MET");
+    return met ? (int)syscall(SYS_openat, AT_FDCWD, met, O_WRONLY | O_CREAT, 0600) : -1;
+}
+
 /* -1 where the call is to fail. */
 static int effect(const char *name, int needs_room) {
     int number = atomic_fetch_add(&done, 1) + 1;
     if (log_fd >= 0) dprintf(log_fd, "%s\n", name);
+    if (number == kill_at || number == fail_at) close(creat_met());
     if (number == kill_at) kill(getpid(), SIGKILL);
     int stays = sticky && fail_at && (needs_room || fail_with == EROFS);
     if (number == fail_at || (stays && number > fail_at)) {

@@ -71,15 +71,24 @@ class Effects:
         more = {"EFFECTS_READS": "1"} if reads else {}
         done = self._run(words, {"EFFECTS_LOG": str(self.log), **more})
         assert done.code == 0, done.err
-        return self.log.read_text().split()
+        names = self.log.read_text().split()
+        assert names
+        return names
 
     def run(self, words: Sequence[object], fault: Fault) -> Ran:
         """A run that meets `fault`."""
-        return self._run(words, fault.variables)
+        met = self.log.with_name("effects.met")
+        met.unlink(missing_ok=True)
+        done = self._run(words, {**fault.variables, "EFFECTS_MET": str(met)})
+        assert met.exists(), "there were fewer effects than in the undisturbed run"
+        return done
 
     def _run(self, words: Sequence[object], variables: Dict[str, str]) -> Ran:
         verb, *rest = (str(word) for word in words)
-        preload = {"LD_PRELOAD": str(self.library), "EFFECTS_BELOW": str(self.device)}
+        preload = {
+            "LD_PRELOAD": str(self.library), "EFFECTS_BELOW": str(self.device),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }  # fmt: skip
         done = subprocess.run(
             [*ota_argv(), verb, "--root", str(self.device), *rest], capture_output=True,
             env={**environment(), **preload, **variables}, check=False, timeout=120,
