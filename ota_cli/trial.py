@@ -321,7 +321,7 @@ def _checked(session: Session, slot: SlotName, txn: str, emit: Emit) -> Checked:
     if needs_mounts(device):
         enter_private_namespace()
     with readable(device.slots[slot]) as root:
-        image = stored_image(root, *trust(device))
+        image = stored_image(root, *trust(device, session.record))
         has_run = session.record.slots[slot].is_good
         require_equal(slot, compare(root, image, emit), has_run=has_run)
     require_intact(session, slot)

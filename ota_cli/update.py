@@ -127,7 +127,7 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     session.require_confirmed()
     slot, record = other_slot(session.running), session.record
     with Fetcher(request.url, request.net) as fetcher:
-        image = obtain(fetcher, *trust(device), emit)
+        image = obtain(fetcher, *trust(device, record), emit)
     runs = _is_running(device, record, image)
     if not runs:
         require_fit(device, record, image, request.allow_downgrade, request.retry_failed)
@@ -152,7 +152,7 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
     with store.exclusive(device), Fetcher(request.url, request.net) as fetcher:
         session = open_session(device, emit)
         session.require_confirmed()
-        image = obtain(fetcher, *trust(device), emit)
+        image = obtain(fetcher, *trust(device, session.record), emit)
         version = version_name(image, request.name, request.url)
         if _is_running(device, session.record, image):
             taken_back = session.boot.trial
@@ -321,7 +321,8 @@ class _Staging:
             flush_and_read_back(standby, self.image, plan, carried, emit)
             write_slot_index(standby, self.image, plan, seen.standby, carried)
         if self.request.self_confirm and self.session.backend.needs_boot_files:
-            require_confirmable(standby, self.image, signer_policy(self.device))
+            policy = signer_policy(self.device, self.session.record)
+            require_confirmable(standby, self.image, policy)
 
     def _install(self, standby: Path, emit: Emit) -> None:
         backend = self.session.backend
