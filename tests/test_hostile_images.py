@@ -69,10 +69,6 @@ def bomb(publisher: Publisher) -> None:
         table.write(packer.flush())
 
 
-def deep(publisher: Publisher) -> None:
-    add("dirs.txt", b"0755,0,0,'" + b"/d" * 2500 + b"'")(publisher)
-
-
 ZERO = b"0" * 64
 FILE = b"0644,0,0,1," + ZERO + b",'%s',%s"
 
@@ -93,7 +89,9 @@ CASES = {
         add("symlinks.txt", b"0777,0,0,'/l','" + b"x" * 100_000_000 + b"'"), "is longer than"
     ),
     "a-bomb-of-attributes": Wicked(bomb, "attributes.txt.zst"),
-    "a-path-too-deep": Wicked(deep, "path is longer than 4096 bytes"),
+    "a-path-too-deep": Wicked(
+        add("dirs.txt", b"0755,0,0,'" + b"/d" * 2500 + b"'"), "path is longer than 4096 bytes"
+    ),
     "a-name-too-long": Wicked(
         add("dirs.txt", b"0755,0,0,'/" + b"n" * 256 + b"'"), "name is longer than 255 bytes"
     ),

@@ -16,18 +16,12 @@ from tests.conftest import Images, Server
 from tests.support.bench import ota
 from tests.support.independent_reader import materialise
 from tests.support.systems import make_system
-from tests.support.trees import Snapshot, snapshot
+from tests.support.trees import snapshot, without
 
 
 def reboot(device: Path) -> str:
     """A simulated reboot; the slot that came up."""
     return next_boot(probe(device)).slot
-
-
-def without(found: Snapshot, *paths: str) -> Snapshot:
-    """`found` without the given paths and what is below them."""
-    tops = tuple(f"{path}/" for path in paths)
-    return {p: v for p, v in found.items() if p not in paths and not p.startswith(tops)}
 
 
 def test_the_whole_story_from_check_to_rollback(

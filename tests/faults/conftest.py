@@ -16,7 +16,7 @@ from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
 from tests.support.bench import ota
 from tests.support.effects import Effects, build_library
-from tests.support.trees import Snapshot, snapshot
+from tests.support.trees import Snapshot, snapshot, without
 
 SEED = os.environ.get("SEED") or "20261128"
 #: `FAULTS=all` tries every effect; else so many of each verb, drawn by SEED.
@@ -24,8 +24,8 @@ EVERY = os.environ.get("FAULTS") == "all"
 #: Tests that run side by side share the points of a verb.
 SHARES = 4
 
-#: What belongs to the device and not to the image.
-_OWN = ("/etc/hostname", "/etc/fstab", "/etc/ota", "/etc")
+#: What belongs to the device and not to the image; what is put there changes the time of `/etc`.
+_OWN = ("/etc/hostname", "/etc/fstab", "/etc/ota")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Story:
     """A verb, on a device that is ready for it. `words`: how it is called.
 
     `ends`: what boots next once it is done. `leaves`: all files of ota's own that are there then.
+    `changes`, `reads`: its effects, when nothing disturbs it.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Story:
     ends: str
     trees: Dict[str, Snapshot]
     leaves: FrozenSet[str]
+    changes: Sequence[str]
+    reads: Sequence[str]
 
     def on(self, place: Path, library: Path) -> Effects:
         """The same device anew, at `place`."""
@@ -73,7 +76,7 @@ class Story:
     def require_completion(self, device: Path) -> None:
         """The same command, run again, brings it to its end; nothing is left over."""
         if self.require_truth(device)["next"] != self.ends or self.name in ("update", "commit"):
-            done = ota(self.words[0], "--root", device, *self.words[1:])
+            done = ota(*self.words, "--root", device)
             assert done.code == 0, done.err
         status = self.require_truth(device)
         assert status["next"] == self.ends
@@ -82,9 +85,10 @@ class Story:
 
 
 def holds(slot: Path) -> Snapshot:
-    tops = tuple(f"{path}/" for path in _OWN[:-1])
-    found = snapshot(slot, mtimes=True)
-    return {p: v for p, v in found.items() if p not in _OWN and not p.startswith(tops)}
+    """What an image has brought there."""
+    found = without(snapshot(slot, mtimes=True), *_OWN)
+    found.pop("/etc")
+    return found
 
 
 def own_files(device: Path) -> FrozenSet[str]:
@@ -108,34 +112,29 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def update_words(server: Server) -> Sequence[object]:
-    """Words for an update to v2."""
-    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
-    return ("update", *at, "--no-self-confirm")
-
-
-@pytest.fixture(scope="session")
 def stories(
     tmp_path_factory: pytest.TempPathFactory, first_grub_device: Path, images: Images,
-    update_words: Sequence[object],
+    server: Server, library: Path,
 ) -> Dict[str, Story]:  # fmt: skip
     """Each verb that changes what boots, with a device in the state before it."""
     base = tmp_path_factory.mktemp("stories")
     trees = {"a": holds(images.trees / "v1"), "b": holds(images.trees / "v2")}
     made: Dict[str, Story] = {}
 
-    def add(words: Sequence[object], ends: str, before: Path) -> Path:
+    def add(ends: str, before: Path, *words: object) -> Path:
         """The story; the device after it."""
         name = str(words[0])
-        after = copy_tree(before, base / f"after-{name}")
-        done = ota(words[0], "--root", after, *words[1:])
-        assert done.code == 0, done.err
-        made[name] = Story(name, before, tuple(words), ends, trees, own_files(after))
-        return after
+        read = Effects(library, copy_tree(before, base / f"read-{name}"))
+        whole = Effects(library, copy_tree(before, base / f"after-{name}"))
+        reads, changes = read.names(words, reads=True), whole.names(words)
+        leaves = own_files(whole.device)
+        made[name] = Story(name, before, words, ends, trees, leaves, changes, reads)
+        return whole.device
 
-    updated = copy_tree(add(update_words, "b", first_grub_device), base / "on-trial")
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert, "--no-self-confirm")
+    updated = copy_tree(add("b", first_grub_device, "update", *at), base / "on-trial")
     next_boot(probe(updated))
-    committed = add(("commit",), "b", updated)
-    add(("rollback",), "a", committed)
-    add(("switch-slot",), "a", committed)
+    committed = add("b", updated, "commit")
+    add("a", committed, "rollback")
+    add("a", committed, "switch-slot")
     return made

@@ -22,7 +22,7 @@ def test_a_verb_that_is_killed_at_any_effect_leaves_a_device_that_boots(
     verb: str, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path
 ) -> None:
     story = stories[verb]
-    names = story.on(tmp_path / "whole", library).names(story.words)
+    names = story.changes
     for number in points(len(names), share, SAMPLES[verb]):
         effects = story.on(tmp_path / str(number), library)
         with story.told(f"killed at effect {number} of {len(names)}, before {names[number - 1]}"):

@@ -47,7 +47,7 @@ def test_any_read_may_fail(
 
 def meet(story: Story, fault: Fault, share: int, library: Path, tmp_path: Path) -> None:
     """Runs the verb with `fault` at each of this share's points."""
-    names = story.on(tmp_path / "whole", library).names(story.words, reads=fault.reads)
+    names = story.reads if fault.reads else story.changes
     for number in points(len(names), share, SAMPLES[story.name]):
         effects = story.on(tmp_path / str(number), library)
         with story.told(f"{fault} at {number} of {len(names)}, {names[number - 1]}"):

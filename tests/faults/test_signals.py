@@ -40,9 +40,9 @@ def test_a_signal_at_any_moment_of_an_update_loses_nothing(
 
 def ended(story: Story, device: Path, delay_s: float, sent: int) -> int:
     """How the verb ends that gets a signal after `delay_s`, if it is not done by then."""
-    verb, *rest = (str(word) for word in story.words)
+    words = map(str, (*story.words, "--root", device))
     running = subprocess.Popen(
-        [*ota_argv(), verb, "--root", str(device), *rest], env=environment(),
+        [*ota_argv(), *words], env=environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

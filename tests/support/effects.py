@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 import pytest
 
-from tests.support.bench import Ran, environment, ota_argv
+from tests.support.bench import Ran, ota
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
@@ -60,37 +60,33 @@ class Effects:
 
     library: Path
     device: Path
-    log: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "log", self.device.parent / "effects.log")
 
     def names(self, words: Sequence[object], *, reads: bool = False) -> List[str]:
         """The effects of an undisturbed run, in order."""
-        self.log.unlink(missing_ok=True)
+        log = self._beside("log")
         more = {"EFFECTS_READS": "1"} if reads else {}
-        done = self._run(words, {"EFFECTS_LOG": str(self.log), **more})
+        done = self._run(words, {"EFFECTS_LOG": str(log), **more})
         assert done.code == 0, done.err
-        names = self.log.read_text().split()
+        names = log.read_text().split()
         assert names
         return names
 
     def run(self, words: Sequence[object], fault: Fault) -> Ran:
         """A run that meets `fault`."""
-        met = self.log.with_name("effects.met")
-        met.unlink(missing_ok=True)
+        met = self._beside("met")
         done = self._run(words, {**fault.variables, "EFFECTS_MET": str(met)})
         assert met.exists(), "there were fewer effects than in the undisturbed run"
         return done
 
+    def _beside(self, suffix: str) -> Path:
+        """A file that is not there yet."""
+        path = self.device.with_name(f"{self.device.name}.{suffix}")
+        path.unlink(missing_ok=True)
+        return path
+
     def _run(self, words: Sequence[object], variables: Dict[str, str]) -> Ran:
-        verb, *rest = (str(word) for word in words)
         preload = {
             "LD_PRELOAD": str(self.library), "EFFECTS_BELOW": str(self.device),
             "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
-        done = subprocess.run(
-            [*ota_argv(), verb, "--root", str(self.device), *rest], capture_output=True,
-            env={**environment(), **preload, **variables}, check=False, timeout=120,
-        )  # fmt: skip
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return ota(*words, "--root", self.device, env={**preload, **variables})

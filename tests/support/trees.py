@@ -42,6 +42,12 @@ def snapshot(root: Path, *, owners: bool = False, mtimes: bool = False) -> Snaps
     return found
 
 
+def without(found: Snapshot, *paths: str) -> Snapshot:
+    """`found` without the given paths and what is below them."""
+    tops = tuple(f"{path}/" for path in paths)
+    return {p: v for p, v in found.items() if p not in paths and not p.startswith(tops)}
+
+
 def _content(path: Path, mode: int) -> bytes:
     """Also of a file whose mode denies it to its owner."""
     try:
