@@ -148,7 +148,8 @@ _OTA_YML = (
     ("cacert, cert, key", "TLS: certificates of the server, client certificate and its key."),
     ("limit_rate", "Bytes per second, like `500K` or `2M`."),
     ("connections", "Requests in flight; default 32."),
-    ("no_progress_timeout", "Give up after so many seconds without a byte; default 600."),
+    ("no_progress_timeout", "Give up after so many seconds without a byte, or with less than "
+     "16 bytes per second; default 600."),
     ("persist", "Paths (globs allowed) kept from the running slot besides the image's own list; "
      "default `/etc/ota /etc/machine-id /etc/hostname /etc/hosts /etc/netplan "
      "/etc/ssh/ssh_host_*`."),

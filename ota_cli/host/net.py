@@ -8,6 +8,7 @@ one, and never into a message.
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ from .net_download import Download
 from .net_headers import usual_headers
 from .net_link import TRANSPORT_ERRORS, Headers, Link, Target, location_of, target_of
 from .net_rate import Throttle
-from .net_retry import Again, Liveness, Retry
+from .net_retry import SLOWEST_RATE, Again, Liveness, Retry
 from .net_staging import Blob, Staging
 from .net_tls import tls_context
 from .net_unpack import MEMORY_BYTES, Budget, MoreMemory, Share
@@ -100,7 +101,7 @@ class Fetcher:
         self._peer = f"the proxy {self._proxy}" if self._proxy else urlsplit(self.base).netloc
         self._halt = Halt()
         self._throttle = Throttle(settings.limit_rate, self._halt.event)
-        self._liveness = Liveness()
+        self._liveness = Liveness(settings.no_progress_timeout_s, _slowest_rate(settings))
         self._memory = Budget(MEMORY_BYTES)
 
     def __enter__(self) -> Fetcher:
@@ -219,11 +220,7 @@ class Fetcher:
         return ",".join(words)
 
     def _retry(self) -> Retry:
-        settings = self._settings
-        return Retry(
-            self._liveness, settings.first_backoff_s, settings.no_progress_timeout_s,
-            self._halt.event,
-        )  # fmt: skip
+        return Retry(self._liveness, self._settings.first_backoff_s, self._halt.event)
 
     def _get(self, location: str, directives: str, receiver: Receiver) -> None:
         """One try of one file. Raises Again for what may pass, an OtaError for what will not."""
@@ -255,12 +252,18 @@ class Fetcher:
             raise transport_failure(self._peer, error) from error
 
     def _consume(self, response: httpcore.Response, receiver: Receiver) -> None:
+        started_s = time.monotonic()
         for chunk in response.iter_stream():
             receiver.arrived(len(chunk))
             receiver.consume(chunk)
             self._throttle.received(len(chunk))
-            self._liveness.saw_bytes()
+            self._liveness.saw_bytes(len(chunk), started_s)
             self._halt.check()
+
+
+def _slowest_rate(settings: NetSettings) -> float:
+    """Who limits the rate does not call it too slow."""
+    return min(SLOWEST_RATE, settings.limit_rate / 2) if settings.limit_rate else SLOWEST_RATE
 
 
 def _bounded(body: bytearray, name: str, limit_bytes: int) -> Consume:

@@ -4,7 +4,8 @@ What ends the tries is lack of progress, not a count: a vehicle in a tunnel gets
 server that is gone ends the update (FIELD-LESSONS 57 to 61). Two things are counted all the
 same, because bytes keep arriving with them: content that is wrong, and a body that is cut again
 before it got further. And a server that never answered at all gets a few tries only: that is a
-wrong address more often than a tunnel, and nothing is lost yet.
+wrong address more often than a tunnel, and nothing is lost yet. Bytes that drip so slowly that
+the image would never be whole are no progress either: a server could hold a device for ever.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import threading
 import time
 from typing import Optional
 
-from ..errors import OtaError
+from ..errors import OtaError, Unreachable
 
 FIRST_CONTACT_TRIES = 5
 WRONG_TRIES = 3
 STUCK_TRIES = 5
 MAX_BACKOFF_S = 30.0
 MAX_RETRY_AFTER_S = 300.0
+#: Bytes per second of all downloads together; less, for as long as patience lasts, is a failure.
+SLOWEST_RATE = 16.0
 
 
 class Again(Exception):
@@ -39,31 +42,47 @@ class Again(Exception):
 
 
 class Liveness:
-    """Whether the server ever answered and when a byte last came, over all threads."""
+    """Whether the server ever answered and how its bytes come, over all threads.
 
-    def __init__(self) -> None:
+    `patience_s`: how long less than `slowest_rate` bytes per second may come.
+    """
+
+    def __init__(self, patience_s: float, slowest_rate: float = SLOWEST_RATE) -> None:
         self.answered = False
         self.last_byte_s = float("-inf")
+        self.patience_s = patience_s
+        self._worth_bytes = patience_s * slowest_rate
+        self._fresh_bytes = 0
+        self._progress_s = float("-inf")
 
     def saw_answer(self) -> None:
         """The server answered something."""
         self.answered = True
 
-    def saw_bytes(self) -> None:
-        """Part of a body arrived just now."""
-        self.last_byte_s = time.monotonic()
+    def saw_bytes(self, count: int, started_s: float) -> None:
+        """`count` bytes arrived just now, of an answer that began at `started_s`.
+
+        Raises Unreachable when all that arrives is too little.
+        """
+        now = self.last_byte_s = time.monotonic()
+        self._fresh_bytes += count
+        if self._fresh_bytes >= self._worth_bytes:
+            self._fresh_bytes, self._progress_s = 0, now
+        elif now - max(self._progress_s, started_s) > self.patience_s:
+            raise Unreachable(
+                f"less than {self._worth_bytes:.0f} bytes came in {self.patience_s:.0f} seconds",
+                hint="check the network and the server; what was fetched is kept",
+                slug="too-slow",
+            )
 
 
 class Retry:
-    """The tries of one file. `patience_s`: how long the whole fetcher may receive nothing."""
+    """The tries of one file, as long as the patience with the whole fetcher lasts."""
 
-    def __init__(
-        self, liveness: Liveness, first_backoff_s: float, patience_s: float, stop: threading.Event
-    ) -> None:
+    def __init__(self, liveness: Liveness, first_backoff_s: float, stop: threading.Event) -> None:
         self._liveness = liveness
         self._first_backoff_s = first_backoff_s
         self._backoff_s = first_backoff_s
-        self._patience_s = patience_s
         self._stop = stop
         self._started_s = time.monotonic()
         self._furthest = 0
@@ -98,7 +117,7 @@ class Retry:
     def _patience_left_s(self) -> float:
         """From the last byte, but not from before this file: copying files takes long, too."""
         since_s = max(self._liveness.last_byte_s, self._started_s)
-        return since_s + self._patience_s - time.monotonic()
+        return since_s + self._liveness.patience_s - time.monotonic()
 
     def _pause(self, again: Again) -> float:
         pause = self._backoff_s * (0.5 + random.random())  # noqa: S311 (jitter, not a secret)

@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 import tracemalloc
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -91,6 +92,18 @@ def for_ever(start: bytes, piece: bytes) -> Talk:
     return talk
 
 
+def drips(start: bytes) -> Talk:
+    """A byte now and then: each comes in time, all of them never."""
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.1)
+
+    return talk
+
+
 def refusal(server: TlsServer) -> OtaError:
     """How fetching a file of metadata from it ends, in little memory."""
     tracemalloc.start()
@@ -123,6 +136,25 @@ def refusal(server: TlsServer) -> OtaError:
 def test_what_has_no_end_or_no_sense_is_given_up(talk: Talk, kind: type, tmp_path: Path) -> None:
     with TlsServer(tmp_path, talk) as server:
         assert isinstance(refusal(server), kind)
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(tmp_path: Path) -> None:
+    with TlsServer(tmp_path, drips(OK + LENGTH % 100_000)) as server:
+        found = refusal(server)
+    assert (found.slug, found.exit_code) == ("too-slow", 69)
+
+
+def test_a_slow_server_is_not_one_that_drips(tmp_path: Path) -> None:
+    """All of it takes longer than the patience, but it comes."""
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.sendall(OK + LENGTH % len(BODY))
+        for start in range(0, len(BODY), 400):
+            connection.sendall(BODY[start : start + 400])
+            time.sleep(0.05)
+
+    with TlsServer(tmp_path, talk) as server, Fetcher(server.url, server.settings()) as fetcher:
+        assert fetcher.metadata("x", 100_000) == BODY
 
 
 @pytest.mark.parametrize("more", [b"", b"x" * 100_000])
