@@ -19,10 +19,11 @@ from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequen
 from .core.local import LocalTree
 from .core.plan import FileStep, Plan, Source
 from .entries import Digest
-from .errors import NoSpace, OtaError, SlotUnusable
+from .errors import OtaError, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted, Warned
 from .host import content
 from .host.content import in_turn
+from .host.room import no_space
 from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all, thaw_below
 from .metadata import ROOT_DIRECTORY, Finisher
 from .model import Attributes
@@ -95,10 +96,7 @@ def slot_error(slot: Path, error: OSError) -> OtaError:
     """The failure of a slot that `error` means."""
     what = error.filename if isinstance(error.filename, str) else str(slot)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(
-            f"no space left on the standby slot while writing {what}",
-            hint="use a smaller image or larger slots; `ota check` tells the space needed",
-        )
+        return no_space(what)
     if error.errno == errno.EPERM and os.geteuid() == 0 and thaw_below(slot):
         return SlotUnusable(
             f"{what} of the standby slot, or something beside it, was immutable or append-only "

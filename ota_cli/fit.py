@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
 from .boot.grub_files import occupied_bytes
-from .core.local import LocalTree
+from .core.local import LocalFile, LocalTree
 from .core.plan import Plan, Source
 from .core.record import Record
 from .errors import DoesNotFit, NoSpace, TrialFailed
@@ -18,6 +18,8 @@ from .survey import STAGING
 
 #: Kept free on the standby slot besides what the plan writes: directories, journal, metadata.
 SPARE_BYTES = 4 * 1024 * 1024
+#: The same in inodes: metadata and staging directory.
+SPARE_INODES = 16
 _BLOCK_BYTES = 4096
 #: Sources whose content takes new room in the standby slot.
 WRITTEN = (Source.COPIED, Source.DUPLICATED, Source.DOWNLOADED)
@@ -71,15 +73,26 @@ def space_bytes(plan: Plan) -> int:
 
 def freed_bytes(plan: Plan, local: LocalTree) -> int:
     """Bytes that the plan's removals give back; stashed content is moved, not freed."""
+    return sum(_in_blocks(file.size) for file in _freed(plan, local))
+
+
+def new_inodes(plan: Plan, local: LocalTree) -> int:
+    """How many inodes more than now the slot has in the end; the fill never needs more."""
+    others = len(plan.directories) + len(plan.symlinks) + len(plan.nodes) - len(local.others)
+    freed = sum(1 for _ in _freed(plan, local))
+    return plan.files(*WRITTEN, Source.EMPTY) + others - freed
+
+
+def _freed(plan: Plan, local: LocalTree) -> Iterator[LocalFile]:
+    """One name of each file that is gone when all removals are done."""
     stashed = {_inode(local, path) for path in plan.stash.values()}
     removed: Dict[int, int] = {}
-    total = 0
     for path in plan.removals:
         file = local.files.find(path)
         if file is not None and file.inode not in stashed:
             names = removed[file.inode] = removed.get(file.inode, 0) + 1
-            total += _in_blocks(file.size) if names == file.links else 0
-    return total
+            if names == file.links:
+                yield file
 
 
 def _inode(local: LocalTree, path: str) -> int:
@@ -109,10 +122,10 @@ def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
             hint="use a smaller image or larger slots",
             slug="slot-too-small",
         )
-    new_entries = plan.files(*WRITTEN, Source.EMPTY) - len(plan.removals)
-    if free.f_files and new_entries > free.f_favail:
+    needed = new_inodes(plan, local) + SPARE_INODES
+    if free.f_files and needed > free.f_favail:
         raise NoSpace(
-            f"the slot needs {new_entries} more inodes and has {free.f_favail}",
+            f"the slot needs {needed} more inodes and has {free.f_favail}",
             hint="make the slot's file system with more inodes",
             slug="slot-too-small",
         )

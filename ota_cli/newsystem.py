@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Iterable, List, Optional, Tuple
@@ -10,14 +11,14 @@ from .core import cmdline, fstab
 from .core.kernels import newest_kernel
 from .core.plan import Plan
 from .entries import FileEntry
-from .errors import DoesNotFit, SlotUnusable
+from .errors import DoesNotFit, NoSpace, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, drop_from_cache, made_readable
 from .host.files import syncfs
 from .host.inside import resolve, resolve_parent
 from .host.run import run
 from .model import BootFile, BootFiles, Device, DeviceSlot, Image, SlotName
-from .persist import persist
+from .persist import persist, reading
 from .slots import node_of, probe_file_system
 
 _FSTAB = "/etc/fstab"
@@ -29,7 +30,7 @@ def adapt(
 ) -> List[str]:
     """Carries persistent files over and fixes fstab; returns the paths that differ from the image.
 
-    Raises OSError and DoesNotFit.
+    Raises OSError, DoesNotFit, and SlotUnusable where the running slot can not be read.
     """
     emit(PhaseStarted(Phase.FINISH, "carrying over what belongs to this device"))
     if running is None:
@@ -99,10 +100,10 @@ def flush_and_read_back(
     """Everything on the disk, and what matters most read again from there (DESIGN 4.4).
 
     Downloaded files, kernel and initrd are re-hashed with the page cache dropped. Raises
-    OSError, and SlotUnusable where the disk gives something else than was written.
+    OSError, NoSpace, and SlotUnusable where the disk gives something else than was written.
     """
     emit(PhaseStarted(Phase.VERIFY, "writing out and reading back"))
-    syncfs(standby)
+    _write_out(standby)
     left_out = set(carried)
     below = tuple(f"{each}/" for each in left_out)
     wanted = [step.entry for step in plan.downloads]
@@ -128,15 +129,30 @@ def flush_and_read_back(
             )
 
 
+def _write_out(standby: Path) -> None:
+    """A file system that is full says so before; what lies below it only here."""
+    try:
+        syncfs(standby)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise NoSpace(
+            "the storage below the standby slot has no room for what its file system holds",
+            hint="make room there: it is a thin volume, or a sparse file on a full disk",
+            slug="storage-full",
+        ) from error
+
+
 def _boot_file(standby: Path, entry: FileEntry) -> BootFile:
     return BootFile(Path(f"{standby}{entry.path}"), entry.digest)
 
 
 def _text(root: Path, path: str) -> Optional[str]:
+    place = f"{root}{resolve(root, path)}"
     try:
         # newline="": a lone carriage return in a comment ends no line for mount(8) either
-        with open(
-            f"{root}{resolve(root, path)}", encoding="utf-8", errors="surrogateescape", newline=""
+        with reading(place), open(
+            place, encoding="utf-8", errors="surrogateescape", newline=""
         ) as file:
             text = file.read(_MAX_TEXT_BYTES + 1)
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
 
 from .core.accounts import OwnerMap, owner_map
-from .errors import DoesNotFit
+from .errors import DoesNotFit, SlotUnusable
 from .events import Emit, Note
 from .host.content import copy_hashed
 from .host.inside import resolve, resolve_parent
@@ -52,8 +52,8 @@ def persist(
 ) -> List[str]:
     """Copies what the image lists and what the device's globs match; returns where it went.
 
-    Raises OSError, and DoesNotFit where a path leads nowhere in one of the systems or is a
-    directory in only one of them.
+    Raises OSError, SlotUnusable where one can not be read, and DoesNotFit where a path leads
+    nowhere in one of the systems or is a directory in only one of them.
     """
     carrier = _Carrier(
         running, standby, os.geteuid() == 0,
@@ -69,7 +69,8 @@ def persist(
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Tells trees that disagree about `path` from a slot that can not be written."""
+    """Tells trees that disagree about `path`, and disks that fail at it, from a slot that can not
+    be written."""
     try:
         yield
     except OSError as error:
@@ -81,7 +82,28 @@ def _named(path: str) -> Iterator[None]:
                 hint="mend the symlink or take the path from the list of persistent files",
                 slug="persist-loop",
             ) from error
+        if error.errno == errno.EIO:
+            raise _unreadable(f"persistent {path} can not be carried over", error) from error
         raise
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Raises SlotUnusable, naming `place`, when it is there and can not be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(f"{place} can not be read", error) from error
+
+
+def _unreadable(what: str, error: OSError) -> SlotUnusable:
+    return SlotUnusable(
+        f"{what}: {error.strerror}",
+        hint="see `dmesg`: the disk of the running or of the standby slot may be failing",
+        slug="unreadable",
+    )
 
 
 def expand(root: Path, pattern: str) -> Iterator[str]:
@@ -217,8 +239,9 @@ def _accounts(root: Path) -> Tuple[str, str]:
     """The texts of passwd and group of a slot; empty where it has none."""
     texts = []
     for name in ("/etc/passwd", "/etc/group"):
+        place = f"{root}{resolve(root, name)}"
         try:
-            with open(f"{root}{resolve(root, name)}", encoding="utf-8", errors="replace") as file:
+            with reading(place), open(place, encoding="utf-8", errors="replace") as file:
                 texts.append(file.read(16 * 1024 * 1024))
         except FileNotFoundError:
             texts.append("")

@@ -18,7 +18,9 @@ from typing import Callable, ContextManager, Iterator, List, Optional
 from .errors import NeedsRoot, SlotUnusable
 from .events import Emit, Note
 from .host import mounts
+from .host.files import fsync
 from .host.run import CommandFailed, run
+from .host.superblock import is_clean, read_superblock
 from .model import Device, DeviceSlot, DirectorySlot, FileSlot, SlotLocation, SlotName
 
 #: Surrounds the making of a file system, which destroys what a slot holds.
@@ -104,7 +106,8 @@ def mounted_for_filling(
     """A device or disk-image file, checked by e2fsck or made by mkfs.ext4, then mounted.
 
     A new file system gets the features of the one at `template`, so that the boot loader and
-    kernel that read that one can read the new one too (FIELD-LESSONS 14).
+    kernel that read that one can read the new one too (FIELD-LESSONS 14). Raises SlotUnusable,
+    after the block as well: where not all of it reached the disk.
     """
     with ExitStack() as stack:
         node = stack.enter_context(_claimed(location))
@@ -122,8 +125,28 @@ def mounted_for_filling(
             )
         options = list(mounts.STANDBY_OPTIONS)
         options += ["loop"] if isinstance(location, FileSlot) else []
-        target = MOUNT_BASE / "standby"
-        yield stack.enter_context(mounts.mounted(node, target, options))
+        with mounts.mounted(node, MOUNT_BASE / "standby", options) as path:
+            yield path
+        _require_written(node)
+
+
+def _require_written(node: str) -> None:
+    """Raises SlotUnusable when the file system on `node` was not left whole.
+
+    umount(8) tells nothing of the last writes, and a kernel that finds errors may go on.
+    """
+    try:
+        fsync(os.path.realpath(node))
+        whole = is_clean(read_superblock(node))
+    except OSError:
+        whole = False
+    if not whole:
+        raise SlotUnusable(
+            f"{node}: when the file system was unmounted its last writes failed, or the kernel had "
+            "found errors in it",
+            hint="see `dmesg`; the same command begins with a check of the file system",
+            slug="slot-damaged",
+        )
 
 
 def will_format(location: SlotLocation) -> bool:
@@ -157,9 +180,20 @@ def require_sound(location: SlotLocation) -> None:
 
 
 def probe_file_system(node: str) -> FileSystem:
-    """What lies on `node`, by blkid's low-level probing of the bytes themselves."""
-    found = run(["blkid", "-p", "-o", "export", node], ok=(0, 2)).stdout.decode("utf-8", "replace")
+    """What lies on `node`, by blkid's low-level probing of the bytes themselves.
+
+    Without a word blkid finds nothing where it can not read a place by which some other kind
+    would be known, as the last bytes of a device: so it is asked for ext4 alone, too.
+    """
+    return _probed(node) or _probed(node, "-n", ",".join(EXT_KINDS)) or FileSystem()
+
+
+def _probed(node: str, *words: str) -> Optional[FileSystem]:
+    argv = ["blkid", "-p", "-o", "export", *words, node]
+    found = run(argv, ok=(0, 2)).stdout.decode("utf-8", "replace")
     pairs = dict(line.split("=", 1) for line in found.splitlines() if "=" in line)
+    if not pairs:
+        return None
     return FileSystem(pairs.get("TYPE", ""), pairs.get("UUID", ""), pairs.get("LABEL", ""))
 
 

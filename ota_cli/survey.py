@@ -119,15 +119,17 @@ def _not_trusted(
 
 def _search(running: Path, files: PackedFiles, missing: Sequence[int], emit: Emit) -> Origins:
     """Where in the running slot the content of the `missing` rows is, if it is there."""
-    origins = Origins(len(files))
+    origins, unreadable = Origins(len(files)), []
     if len(missing) <= _FEW:  # that slot need not be looked through, mostly
         found = look_at(running, (files.paths[row] for row in missing))
         known = _cheapest(running / METADATA, found)
         _search_same_places(running, files, missing, known, origins, emit)
         missing = [row for row in missing if row not in origins]
+        unreadable = known.unreadable()
     if missing:
         found = scan_files(running, emit, delta.wanted_sizes(files, missing))
         known = remembered(running / METADATA, found)
+        known.give_up_all(unreadable)
         _search_same_places(running, files, missing, known, origins, emit)
         missing = [row for row in missing if row not in origins]
         _search_elsewhere(running, files, missing, known, origins, emit)
@@ -146,7 +148,7 @@ def _search_same_places(
 ) -> None:  # fmt: skip
     """Notes which of the `missing` rows have their content under their own name."""
     places = list(delta.same_place(files, missing, known.files))
-    unread = (there for _, there in places if known.digest(there) is None)
+    unread = (there for _, there in places if known.is_unread(there))
     _hash(running, unread, known, emit)
     for row, there in places:
         if known.digest(there) == files.digest(row):
@@ -184,5 +186,7 @@ def _hash(root: Path, rows: Iterable[int], known: Known, emit: Emit, unlock: boo
     sizes = ((files.paths[row], files.size(row)) for row in chosen)
     digests = digest_files(root, sizes, emit, meter.add, unlock=unlock)
     for row, digest in zip(chosen, digests):
-        if digest is not None:
+        if digest is None:
+            known.give_up(row)
+        else:
             known.learn(row, digest)

@@ -108,7 +108,7 @@ def size_candidates(
         return
     several, seen = set(local.linked()), set()
     for row, size in enumerate(local.sizes()):
-        if not size or not (sizes is None or size in sizes) or known.digest(row) is not None:
+        if not size or not (sizes is None or size in sizes) or not known.is_unread(row):
             continue
         if row in several:
             if local[row].inode in seen:

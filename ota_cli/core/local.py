@@ -123,12 +123,13 @@ class LocalTree:
 class Known:
     """The sha256 of those files of a slot whose content was looked at, by row."""
 
-    __slots__ = ("_digests", "_known", "files")
+    __slots__ = ("_digests", "_known", "_unreadable", "files")
 
     def __init__(self, files: LocalFiles) -> None:
         self.files = files
         self._digests = bytearray(32 * len(files))
         self._known = bytearray(len(files))
+        self._unreadable: Set[int] = set()
 
     def learn(self, row: int, digest: Digest) -> None:
         """Notes what a file holds."""
@@ -139,6 +140,23 @@ class Known:
         """Notes what a file held when it was read last, which is good enough to leave it there."""
         self.learn(row, digest)
         self._known[row] = _TRUSTED
+
+    def give_up(self, row: int) -> None:
+        """Notes that a file can not be read: a disk that fails takes its time for each try."""
+        self._unreadable.add(row)
+
+    def give_up_all(self, paths: Iterable[str]) -> None:
+        """The same for those of `paths` that are here."""
+        rows = (self.files.paths.find(path) for path in paths)
+        self._unreadable.update(row for row in rows if row is not None)
+
+    def unreadable(self) -> List[str]:
+        """The paths of the files that can not be read."""
+        return [self.files.paths[row] for row in self._unreadable]
+
+    def is_unread(self, row: int) -> bool:
+        """Whether reading a file would tell what is not known."""
+        return not self._known[row] and row not in self._unreadable
 
     def was_read(self, row: int) -> bool:
         """Whether a file was read in this run."""

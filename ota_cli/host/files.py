@@ -70,9 +70,18 @@ def make_directory_durably(path: Path, mode: int = 0o755) -> None:
     fsync_directory(path.parent)
 
 
+def fsync(path: PathLike) -> None:
+    """Makes durable what was written to `path`, which is not followed. Raises OSError."""
+    _fsync(path, os.O_NOFOLLOW)
+
+
 def fsync_directory(path: PathLike) -> None:
     """Makes names created, renamed or removed in the directory `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _fsync(path, os.O_DIRECTORY)
+
+
+def _fsync(path: PathLike, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(descriptor)
     finally:

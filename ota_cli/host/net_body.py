@@ -11,8 +11,9 @@ import zstandard
 from ..errors import ImageDamaged
 from .net_retry import Again
 from .net_spool import Spool
-from .net_staging import WORTH_KEEPING_BYTES, Blob, Staging, disk_failure, no_space
+from .net_staging import WORTH_KEEPING_BYTES, Blob, Staging, disk_failure
 from .net_unpack import Unpacker
+from .room import no_space
 
 #: More of a body than this, beyond its content, is no zstd of it (RFC 8878: blocks of 128 KiB).
 _OVERHEAD_BYTES = 1024 * 1024

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Sequence
 
 from ..entries import Digest
-from ..errors import NoSpace, OtaError, SlotUnusable
+from ..errors import OtaError, SlotUnusable
+from .room import no_space
 
 #: Less of a body is fetched again. With 32 connections no more than 2 MiB is lost at a time,
 #: 4 % of an update of 50 MiB; and most files are smaller and never kept twice.
@@ -174,12 +175,4 @@ def disk_failure(path: str, error: OSError) -> OtaError:
     return SlotUnusable(
         f"{path} can not be written: {error.strerror}",
         hint="the kernel log tells more about the device",
-    )
-
-
-def no_space(path: str) -> NoSpace:
-    """The failure of a full file system."""
-    return NoSpace(
-        f"no space left while writing {path}",
-        hint="use a smaller image or larger slots; `ota check` tells the space needed",
     )

@@ -21,6 +21,7 @@ from ..entries import Digest
 from ..errors import BootRefused, NoSpace, OtaError
 from ..events import Emit, Note, silent
 from .files import (
+    fsync,
     fsync_directory,
     make_directory_durably,
     remove_durably,
@@ -211,7 +212,7 @@ def _(op: Remove, emit: Emit) -> None:
 @_apply.register
 def _(op: Flush, emit: Emit) -> None:
     for path in op.paths:
-        _fsync(path)
+        fsync(path)
     for _ in range(2):
         syncfs(op.paths[0])
 
@@ -294,14 +295,6 @@ def _uncached(path: Path) -> BinaryIO:
     stream = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")  # noqa: SIM115
     os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return stream
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _bad_read(path: Path) -> BootRefused:

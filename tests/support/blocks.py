@@ -6,9 +6,15 @@ import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import TYPE_CHECKING, Iterator, List
 
 import pytest
+
+from tests.support.bench import ota
+from tests.support.trees import Snapshot, without
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -55,3 +61,25 @@ def leftovers() -> str:
     """Mounts below /run/ota, which no `ota` may leave behind."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return "\n".join(line for line in lines if " /run/ota" in line)
+
+
+def attached(directory: Path) -> List[str]:
+    """Loop devices of files below `directory`; others may come and go meanwhile."""
+    lines = run("losetup", "-l", "-n", "-O", "NAME,BACK-FILE").splitlines()
+    return sorted(line for line in lines if str(directory) in line)
+
+
+def inside(found: Snapshot) -> Snapshot:
+    """What an image brings, of all that is in a slot."""
+    return without(found, "/etc", "/lost+found")
+
+
+def provision(root: Path, target: Path, server: Server) -> None:
+    """Unpacks v1 into `target`, slot a of the device below `root`, and sets the device up."""
+    done = ota(
+        "image", "unpack", f"{server.url}v1/", target, "--cacert", server.cacert,
+        "--anchors", root / "etc/ota/certs",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    done = ota("setup", "--root", root)
+    assert done.code == 0, done.err

@@ -6,7 +6,7 @@ import fcntl
 import os
 import subprocess
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, Tuple
 
 import pytest
 
@@ -14,12 +14,20 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server
 from tests.support.bench import Ran, environment, make_device, ota, ota_argv
-from tests.support.blocks import disk_image, leftovers, loop_device, mounted, needs_root, run
-from tests.support.trees import Snapshot, snapshot
+from tests.support.blocks import (
+    attached,
+    disk_image,
+    inside,
+    leftovers,
+    loop_device,
+    mounted,
+    needs_root,
+    provision,
+    run,
+)
+from tests.support.trees import snapshot
 
 pytestmark = [needs_root, pytest.mark.xdist_group("blocks")]
-
-OWN = ("/etc", "/lost+found")
 
 
 @pytest.fixture(params=["file", "device"])
@@ -44,30 +52,9 @@ def bench(
         yield root, Path(first), Path(second)
 
 
-def provision(root: Path, target: Path, server: Server) -> None:
-    done = ota(
-        "image", "unpack", f"{server.url}v1/", target, "--cacert", server.cacert,
-        "--anchors", root / "etc/ota/certs",
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    done = ota("setup", "--root", root)
-    assert done.code == 0, done.err
-
-
 def update(root: Path, server: Server, *words: str) -> Ran:
     at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
     return ota("update", "--root", root, *at, "--no-self-confirm", *words)
-
-
-def attached(directory: Path) -> List[str]:
-    """Loop devices of files below `directory`; others may come and go meanwhile."""
-    lines = run("losetup", "-l", "-n", "-O", "NAME,BACK-FILE").splitlines()
-    return sorted(line for line in lines if str(directory) in line)
-
-
-def inside(found: Snapshot) -> Snapshot:
-    tops = tuple(f"{path}/" for path in OWN)
-    return {p: v for p, v in found.items() if p not in OWN and not p.startswith(tops)}
 
 
 def test_a_block_slot_is_filled_armed_and_left_unmounted(
