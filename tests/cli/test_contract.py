@@ -137,7 +137,9 @@ def test_a_reader_that_goes_away_is_no_bug(device: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [("--help",), ("status", "--root", "DEVICE")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("status", "--root", "DEVICE"), ("history", "--root", "DEVICE")]
+)
 def test_quick_verbs_import_nothing_heavy(words: tuple[str, ...], device: Path) -> None:
     argv = [str(device) if word == "DEVICE" else word for word in words]
     done = subprocess.run(
