@@ -317,7 +317,7 @@ def _checked(session: Session, slot: SlotName, txn: str, emit: Emit) -> Checked:
     with readable(device.slots[slot]) as root:
         image = stored_image(root, *trust(device, session.record))
         has_run = session.record.slots[slot].is_good
-        require_equal(slot, compare(root, image, emit), has_run=has_run)
+        require_equal(slot, compare(root, image, emit).differences, has_run=has_run)
     require_intact(session, slot)
     return Checked(slot, txn)
 

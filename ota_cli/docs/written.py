@@ -108,6 +108,21 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "`available_ecu_ids` is shown with the reason; `unreachable_since` counts from when "
         "`ota status` first missed it, run as root.",
     ),
+    "verify": (
+        "Persistent files, and what the update itself wrote, are not compared; see `ota-image`(5). "
+        "Nothing is written; while it looks, no other `ota` changes the slot. Slots that are no "
+        "directories need root; so do owners, which are not compared for others. The ECUs below "
+        "are not asked.",
+        "What a line may say of a path: `content`, `mode`, `owner`, `target` of a symlink, "
+        "`hard link`, `extended attributes`, `missing`, `not in the image` or `can not be read`. "
+        "Exit 12 when there are any, 14 when the slot holds no complete image, 10 when its image "
+        "is not trusted any more.",
+        "`ota update --stage-only` to the same image mends the standby slot, with "
+        "`--allow-downgrade` where that is older than what runs; only what differs is downloaded. "
+        "A slot that was good is staged then: `ota activate` boots it, on trial.",
+        "In the document, `result` has `slot`, `version`, `image_id`, `equal`, `files` "
+        "(how many were read), and `differences`, each with `path` and `what`.",
+    ),
     "history": (
         "It is kept in `/boot/ota/history.jsonl`, which both slots see; the last 200 ends are. It "
         "needs no root. Lines that are damaged are left out with a warning.",

@@ -145,7 +145,7 @@ def _write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def exclusive(device: Device) -> Iterator[None]:
-    """Holds the device's lock: one changing `ota` at a time.
+    """Holds the device's lock: one `ota` at a time that changes it, or needs it to stand still.
 
     Raises Busy, naming the holder, when another `ota` holds it, and NeedsRoot where the lock
     may not be taken.
@@ -156,7 +156,7 @@ def exclusive(device: Device) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except PermissionError:
         raise NeedsRoot(
-            f"{path} can not be opened: this changes the device", hint="run it with sudo"
+            f"{path} can not be opened: it locks the device", hint="run it with sudo"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} can not be opened: {error.strerror}") from None

@@ -53,6 +53,14 @@ def test_documents_keep_their_keys(device: Path, server: Server) -> None:
     assert {"total", "kept", "copied", "downloaded"} <= set(updated.result["files"])
     assert {"downloaded", "reused", "total"} <= set(updated.result["bytes"])
 
+    verified = ota("verify", "--root", device, "--json")
+    check(verified)
+    assert {"slot", "version", "image_id", "equal", "files", "differences"} == set(verified.result)
+
+    history = ota("history", "--root", device, "--json")
+    check(history)
+    assert history.result == {"updates": []}
+
 
 @pytest.mark.parametrize(
     ("words", "code"),

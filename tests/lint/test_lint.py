@@ -25,7 +25,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("fill", "probe", "seal", "source", "verify", "newsystem", "confirmable"),
     ("ownkernel",),
     ("fit", "setup"),
-    ("trial", "provision", "image", "status"),
+    ("trial", "provision", "image", "status", "recheck"),
     ("update", "confirm"),
     ("proxy", "fleet"),
     ("demo", "doctor"),
