@@ -21,24 +21,20 @@ from .verify import NO_IMAGE, UPDATE_AGAIN, Difference, compare, not_equal, stor
 
 @dataclass(frozen=True)
 class Rechecked:
-    """What came of reading `slot`. `files`: how many files of its image were read."""
+    """What came of reading `slot`. `files`: how many files of its image were read.
+    `mend`: what to do where it differs."""
 
     slot: SlotName
-    runs: bool
     version: Optional[str]
     image_id: str
     differences: List[Difference]
     files: int
+    mend: str
 
     @property
     def failure(self) -> Optional[ImageDamaged]:
         """What is wrong, if the slot differs."""
-        if not self.differences:
-            return None
-        hint = UPDATE_AGAIN
-        if self.runs:
-            hint = "a running system changes files: look whether these are of that kind"
-        return not_equal(self.slot, self.differences, hint)
+        return not_equal(self.slot, self.differences, self.mend) if self.differences else None
 
 
 def recheck(device: Device, slot: Optional[SlotName], emit: Emit) -> Rechecked:
@@ -58,8 +54,18 @@ def recheck(device: Device, slot: Optional[SlotName], emit: Emit) -> Rechecked:
             image = stored_image(root, *trust(device, record))
             _warn_of_another(record, target, image.image_id, emit)
             differences, files = compare(root, image, emit, unlock=not runs)
-    version = image.version or record.slots[target].version
-    return Rechecked(target, runs, version, image.image_id, differences, files)
+    known = record.slots[target]
+    version = image.version or (known.version if known.image_id == image.image_id else None)
+    mend = _mend(device, record, target, image.image_id)
+    return Rechecked(target, version, image.image_id, differences, files, mend)
+
+
+def _mend(device: Device, record: Record, slot: SlotName, image_id: str) -> str:
+    if slot == device.running:
+        return "a running system changes files: look whether these are of that kind"
+    if record.slots[other_slot(slot)].image_id == image_id:
+        return "it holds the image that runs as well: an update to another one fills it anew"
+    return UPDATE_AGAIN
 
 
 def _require_filled(record: Record, slot: SlotName) -> None:

@@ -65,6 +65,14 @@ def test_the_standby_slot_is_what_is_verified(staged: Path) -> None:
     assert "comparing" in shown.err
 
 
+def test_an_image_without_a_version_has_the_name_it_was_brought_under(
+    legacy_device: Path, legacy_server: Server
+) -> None:
+    update(legacy_device, legacy_server, "--stage-only", "--as", "november")
+    assert verify(legacy_device).out.startswith("Slot b equals its image november: ")
+    assert verify(legacy_device, "a").out.startswith("Slot a equals its image: ")
+
+
 def test_nothing_is_changed_by_looking(staged: Path) -> None:
     before = footprint(staged)
     assert verify(staged).code == 0
@@ -188,6 +196,15 @@ def test_an_image_that_somebody_else_put_there_is_told(staged: Path) -> None:
     assert done.code == 0
     assert done.out.startswith("Slot b equals its image v1")
     assert "slot b holds another image than the one ota brought there" in done.err
+
+
+def test_no_update_is_advised_that_would_find_its_image_running(device: Path) -> None:
+    slots = device / "slots"
+    (slots / "b").rmdir()
+    subprocess.run(["cp", "-a", slots / "a", slots / "b"], check=True)
+    assert verify(device).code == 0
+    flip_a_bit(a_file(slots / "b"))
+    assert "hint: it holds the image that runs as well: " in verify(device).out
 
 
 def test_nobody_changes_a_slot_while_it_is_verified(staged: Path) -> None:
