@@ -8,17 +8,17 @@ _ota() {
         word="${COMP_WORDS[index]}"
         index=$((index + 1))
         case "$path $word" in
-            "ota status"|"ota check"|"ota update"|"ota activate"|"ota commit"|"ota rollback"|"ota switch-slot"|"ota wait"|"ota setup"|"ota doctor"|"ota proxy"|"ota ssh-gate"|"ota image"|"ota image build"|"ota image sign"|"ota image prepare"|"ota image verify"|"ota image inspect"|"ota image unpack"|"ota image serve"|"ota demo") path="$path $word" ;;
+            "ota status"|"ota check"|"ota update"|"ota activate"|"ota commit"|"ota rollback"|"ota switch-slot"|"ota wait"|"ota setup"|"ota doctor"|"ota history"|"ota verify"|"ota proxy"|"ota ssh-gate"|"ota image"|"ota image build"|"ota image sign"|"ota image prepare"|"ota image verify"|"ota image inspect"|"ota image unpack"|"ota image serve"|"ota demo") path="$path $word" ;;
         esac
     done
     case "$previous" in
         --output) COMPREPLY=($(compgen -W "auto rich plain json jsonl" -- "$current")); return ;;
         --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
         --root|--cacert|--cert|--key|--cookie-file|--persist|--ignore|--anchor|--anchors) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-        --version|--as|--cookie|--limit-rate|--proxy|--ecu|--timeout|--upstream|--address|--port|--compatible|--expires) return ;;
+        --as|--cookie|--limit-rate|--proxy|--ecu|--timeout|--last|--upstream|--address|--port|--compatible|--expires) return ;;
     esac
     case "$path" in
-        "ota") word="status check update activate commit rollback switch-slot wait setup doctor proxy ssh-gate image demo --version --root --output --json -v --verbose -q --quiet --color -h --help" ;;
+        "ota") word="status check update activate commit rollback switch-slot wait setup doctor history verify proxy ssh-gate image demo --version --root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota status") word="--root --output --json -v --verbose -q --quiet --color --no-ecus --exit-code -h --help" ;;
         "ota check") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed --no-ecus -h --help" ;;
         "ota update") word="--root --output --json -v --verbose -q --quiet --color --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --ecu --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
@@ -29,6 +29,8 @@ _ota() {
         "ota wait") word="--root --output --json -v --verbose -q --quiet --color --timeout -h --help" ;;
         "ota setup") word="--root --output --json -v --verbose -q --quiet --color --repair --refresh -h --help" ;;
         "ota doctor") word="--root --output --json -v --verbose -q --quiet --color --no-ecus -h --help" ;;
+        "ota history") word="--root --output --json -v --verbose -q --quiet --color -n --last -h --help" ;;
+        "ota verify") word="a b --root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota proxy") word="--root --output --json -v --verbose -q --quiet --color --upstream --address --port --until-eof --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
         "ota ssh-gate") word="--root --output --json -v --verbose -q --quiet --color -h --help" ;;
         "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color -h --help" ;;

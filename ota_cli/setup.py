@@ -27,7 +27,15 @@ from .core.claims import parse_date
 from .core.hooks import hooks
 from .core.record import Record
 from .core.systemd import units
-from .errors import BootRefused, Busy, ConfigError, ImageDamaged, NotTrusted, SlotUnusable
+from .errors import (
+    BootRefused,
+    Busy,
+    ConfigError,
+    ImageDamaged,
+    NeedsRoot,
+    NotTrusted,
+    SlotUnusable,
+)
 from .events import Emit, Note, Warned
 from .host import ops, store
 from .host.mounts import enter_private_namespace
@@ -276,7 +284,7 @@ class _Setup:
         with running_root(self.device) as tree:
             if tree is None:
                 return {}
-            with suppress(SlotUnusable, NotTrusted, ImageDamaged):
+            with suppress(SlotUnusable, NotTrusted, ImageDamaged, NeedsRoot):
                 image = stored_image(tree, *trust(self.device, record))
                 created = image.claims.details.created
                 return {

@@ -1,5 +1,5 @@
-"""What a device is and will do, for `ota status` and `ota wait`: reads only, and works on half
-a device."""
+"""What a device is, was and will do, for `ota status`, `wait` and `history`: reads only, and works
+on half a device."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Callable, Dict, Mapping, Optional, Tuple
 
 from .boot.base import backend_for
 from .core.cmdline import parse as parse_cmdline
+from .core.history import is_same_end, parse_history
 from .core.outcome import Verdict, given_up, on_trial, settle, verdict
 from .core.record import COMMITTED, Record, SlotRecord, Transaction
-from .errors import BootRefused, Busy, TrialFailed
+from .errors import BootRefused, Busy, ConfigError, TrialFailed
+from .events import Emit, Warned
 from .host import store
 from .model import (
     SLOT_NAMES,
@@ -57,10 +59,7 @@ class Status:
 def read_status(device: Device) -> Status:
     """The status of `device`. Raises ConfigError when its state file is damaged."""
     trial = parse_cmdline(device.cmdline).trial
-    boot, problem = _boot(device)
-    record = given_up(store.load_record(device), store.load_given_up(device))
-    if boot is not None:
-        record = settle(record, boot, device.running, trial, store.now())
+    record, boot, problem = _settled(device)
     slots: Dict[SlotName, SlotStatus] = {
         name: _slot(device, record, boot, name, trial)
         for name in SLOT_NAMES
@@ -73,6 +72,26 @@ def read_status(device: Device) -> Status:
         last_update=record.transaction, boot_problem=problem,
         warnings=(_OUTDATED,) if is_outdated(device) else (),
     )  # fmt: skip
+
+
+def read_history(device: Device, emit: Emit) -> Tuple[Transaction, ...]:
+    """How the updates of `device` ended, the newest first; lines that are damaged are warned of.
+
+    The last end is among them also where it has not been written down yet: that does the next
+    `ota` that changes something. Raises ConfigError when the history can not be read.
+    """
+    told, damaged = parse_history(store.load_history(device))
+    if damaged:
+        lines = "1 damaged line is" if damaged == 1 else f"{damaged} damaged lines are"
+        emit(Warned(f"{store.history_file(device)}: {lines} left out"))
+    try:
+        last = _settled(device)[0].transaction
+    except ConfigError as error:
+        emit(Warned(error.message))
+        last = None
+    if last is not None and last.ended and not (told and is_same_end(told[-1], last)):
+        told = (*told, last)
+    return tuple(reversed(told))
 
 
 def wait_for_end(look: Callable[[], Device], timeout_s: float) -> Status:
@@ -118,6 +137,16 @@ def _with_time_left(device: Device, found: Verdict) -> Verdict:
     limit_s = parse_cmdline(device.cmdline).deadline_s + store.load_extension_s(device)
     left_s = max(0, limit_s - up_s)
     return replace(found, text=f"{found.text} It has about {left_s} s left for that.")
+
+
+def _settled(device: Device) -> Tuple[Record, Optional[BootState], str]:
+    """The settled record, and what the boot loader will do or why that can not be read."""
+    boot, problem = _boot(device)
+    record = given_up(store.load_record(device), store.load_given_up(device))
+    if boot is not None:
+        trial = parse_cmdline(device.cmdline).trial
+        record = settle(record, boot, device.running, trial, store.now())
+    return record, boot, problem
 
 
 def _boot(device: Device) -> tuple[Optional[BootState], str]:

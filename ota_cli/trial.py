@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Callable, ContextManager, Dict, NamedTuple, Optional
+from typing import Callable, ContextManager, NamedTuple, Optional
 
 from .boot.base import Backend, backend_for
 from .core import record as phases
@@ -128,14 +128,8 @@ def remember_end(device: Device, record: Record, emit: Emit) -> None:
     last = record.transaction
     if last is None or last.ended is None:
         return
-    entry: Dict[str, object] = {
-        "txn": last.txn, "kind": last.kind, "outcome": last.phase,
-        "version": last.version, "from": last.from_slot, "to": last.to_slot,
-        "started": last.started, "ended": last.ended, "reason": last.reason,
-        "attempts": last.attempts,
-    }  # fmt: skip
     try:
-        store.append_history(device, entry)
+        store.append_history(device, last)
     except (ConfigError, NoSpace) as error:
         emit(Warned(f"this is missing from the history: {error.message}"))
 
@@ -323,7 +317,7 @@ def _checked(session: Session, slot: SlotName, txn: str, emit: Emit) -> Checked:
     with readable(device.slots[slot]) as root:
         image = stored_image(root, *trust(device, session.record))
         has_run = session.record.slots[slot].is_good
-        require_equal(slot, compare(root, image, emit), has_run=has_run)
+        require_equal(slot, compare(root, image, emit).differences, has_run=has_run)
     require_intact(session, slot)
     return Checked(slot, txn)
 

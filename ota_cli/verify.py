@@ -21,7 +21,7 @@ from .core.plan import Plan, Source
 from .core.tree import implied_directories
 from .core.trust import verify_claims, verify_image
 from .entries import EMPTY_DIGEST, Digest, FileEntry
-from .errors import ImageDamaged, SlotUnusable
+from .errors import ImageDamaged, NeedsRoot, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files
 from .host.files import read_limited
@@ -32,6 +32,10 @@ from .model import Image
 from .survey import METADATA
 
 CARRIED = "carried.json"
+NO_IMAGE = "no-image"
+UPDATE_AGAIN = "update the slot again; only what differs is downloaded"
+_MISSING = "missing"
+_UNREADABLE = "can not be read"
 _NOT_IN_THE_IMAGE = "not in the image"
 
 
@@ -40,6 +44,13 @@ class Difference(NamedTuple):
 
     path: str
     what: str
+
+
+class Compared(NamedTuple):
+    """What came of reading a slot: how it differs, and how many files of the image were read."""
+
+    differences: List[Difference]
+    files: int
 
 
 def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:
@@ -90,45 +101,60 @@ def stored_image(slot: Path, store: CertStore, policy: SignerPolicy) -> Image:
     return verify_image(signed, files)
 
 
-def compare(slot: Path, image: Image, emit: Emit) -> List[Difference]:
-    """All differences between a slot and `image`, in path order."""
+def compare(slot: Path, image: Image, emit: Emit, *, unlock: bool = True) -> Compared:
+    """All differences between a slot and `image`, in path order.
+
+    `unlock`: see `digest_files`; False for the running slot.
+    """
     emit(PhaseStarted(Phase.VERIFY, "comparing the slot with its signed image"))
     local = scan(slot, emit)
     carried = _carried(slot)
-    found = [*_files(slot, image, local, emit), *_others(image, local), *_nodes(image, local)]
+    found = list(_files(slot, image, local, emit, unlock))
+    unread = sum(each.what in (_MISSING, _UNREADABLE) for each in found)
+    found += [*_others(image, local), *_nodes(image, local)]
     found += [*_extra(image, local), *_xattrs(slot, image, local)]
     found += _links((e for e in image.tables.regulars if not _is_in(e.path, carried)), local)
-    return sorted(each for each in found if not _is_explained(each, carried))
+    differences = sorted(each for each in found if not _is_explained(each, carried))
+    return Compared(differences, len(image.tables.regulars) - unread)
 
 
 def require_equal(slot_name: str, differences: List[Difference], *, has_run: bool) -> None:
-    """Raises ImageDamaged, naming the first few, when there are `differences`.
-
-    `has_run`: the system in the slot was running, and what runs changes files.
-    """
+    """Raises `not_equal` when there are `differences`."""
     if not differences:
         return
-    hint = "update the slot again; only what differs is downloaded"
+    hint = UPDATE_AGAIN
     if has_run:
         hint = f"a system that ran has changed files: `--trust-record` boots it as it is, or {hint}"
+    raise not_equal(slot_name, differences, hint)
+
+
+def not_equal(slot_name: str, differences: List[Difference], hint: str) -> ImageDamaged:
+    """What is wrong with a slot that has `differences`; the first few are named."""
     shown = "; ".join(f"{each.path}: {each.what}" for each in differences[:3])
-    raise ImageDamaged(
-        f"slot {slot_name} differs from its signed image in {len(differences)} places: {shown}",
+    return ImageDamaged(
+        f"slot {slot_name} differs from its signed image in {places(differences)}: {shown}",
         hint=hint,
         slug="slot-differs",
     )
 
 
-def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[Difference]:
+def places(differences: List[Difference]) -> str:
+    """How many they are, in words."""
+    return "1 place" if len(differences) == 1 else f"{len(differences)} places"
+
+
+def _files(
+    slot: Path, image: Image, local: LocalTree, emit: Emit, unlock: bool
+) -> Iterator[Difference]:
     regulars, files = image.tables.regulars, local.files
-    places = regulars.paths.matched(files.paths)
-    there = array("I", (row for row in places if row >= 0 and files.size(row)))
+    rows = regulars.paths.matched(files.paths)
+    there = array("I", (row for row in rows if row >= 0 and files.size(row)))
     meter = Meter(emit, Phase.VERIFY, sum(map(files.size, there)))
     sizes = ((files.paths[row], files.size(row)) for row in there)
-    digests = digest_files(slot, sizes, emit, meter.add, unlock=True)
-    for entry, row in zip(regulars, places):
+    digests = digest_files(slot, sizes, emit, meter.add, unlock=unlock)
+    for entry, row in zip(regulars, rows):
         if row < 0:
-            yield Difference(entry.path, "missing")
+            yield Difference(entry.path, _MISSING)
             continue
         file = files[row]
         digest = next(digests) if file.size else EMPTY_DIGEST
@@ -139,7 +165,7 @@ def _files(slot: Path, image: Image, local: LocalTree, emit: Emit) -> Iterator[D
 
 def _wrong_with(file: LocalFile, digest: Optional[Digest], entry: FileEntry) -> str:
     if digest != entry.digest:
-        return "content" if digest is not None else "can not be read"
+        return "content" if digest is not None else _UNREADABLE
     if file.mode != entry.mode:
         return "mode"
     is_other = os.geteuid() == 0 and (file.uid, file.gid) != (entry.uid, entry.gid)
@@ -165,7 +191,7 @@ def _others(image: Image, local: LocalTree) -> Iterator[Difference]:
     for directory in image.tables.directories:
         there = local.others.get(directory.path)
         if there is None or there.kind != "d":
-            yield Difference(directory.path, "missing")
+            yield Difference(directory.path, _MISSING)
         elif there.mode != directory.mode:
             yield Difference(directory.path, "mode")
         elif owners and (there.uid, there.gid) != (directory.uid, directory.gid):
@@ -173,7 +199,7 @@ def _others(image: Image, local: LocalTree) -> Iterator[Difference]:
     for link in image.tables.symlinks:
         there = local.others.get(link.path)
         if there is None or there.kind != "l":
-            yield Difference(link.path, "missing")
+            yield Difference(link.path, _MISSING)
         elif there.target != link.target:
             yield Difference(link.path, "target")
 
@@ -186,7 +212,7 @@ def _nodes(image: Image, local: LocalTree) -> Iterator[Difference]:
         if node.kind != "p" and not owners:
             continue  # only root makes device nodes
         if there is None or (there.kind, there.device) != (node.kind, number):
-            yield Difference(node.path, "missing")
+            yield Difference(node.path, _MISSING)
         elif there.mode != node.mode:
             yield Difference(node.path, "mode")
         elif owners and (there.uid, there.gid) != (node.uid, node.gid):
@@ -245,11 +271,13 @@ def _is_in(path: str, carried: FrozenSet[str]) -> bool:
 def _read(slot: Path, name: str) -> bytes:
     try:
         return read_limited(slot / METADATA / name, MAX_TABLE_BYTES)
+    except PermissionError as error:
+        raise NeedsRoot(f"{slot / METADATA / name} can not be read: {error.strerror}") from None
     except OSError as error:
         raise SlotUnusable(
             f"{slot} holds no complete image: {METADATA}/{name}: {error.strerror}",
             hint="update the slot again",
-            slug="no-image",
+            slug=NO_IMAGE,
         ) from None
 
 

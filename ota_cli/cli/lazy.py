@@ -26,6 +26,8 @@ VERBS: Dict[str, Verb] = {
     "wait": Verb("wait:wait", "For scripts: until the armed update is confirmed or fell back."),
     "setup": Verb("setup:setup", "Install or repair the boot integration of a device."),
     "doctor": Verb("doctor:doctor", "What is not well here, and what mends it?"),
+    "history": Verb("history:history", "How past updates ended, one line each."),
+    "verify": Verb("verify:verify", "Is a slot still what its signed image says?"),
     "proxy": Verb("proxy:proxy", "Let other ECUs download through this one."),
     "ssh-gate": Verb("ssh_gate:ssh_gate", "Answer the ECU above: a forced command for SSH keys."),
     "image": Verb("image:image", "Make, sign, examine, unpack and serve images."),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 from ..core.outcome import Verdict
 from ..core.plan import Plan, Source
 from ..core.record import Transaction
+from ..core.text import printable
 
 Document = Dict[str, object]
 Row = Tuple[str, str]
@@ -63,7 +64,12 @@ def plan_bytes(plan: Optional[Plan], downloaded: int) -> Document:
     }
 
 
-def table(rows: List[Row]) -> Tuple[str, ...]:
-    """Aligned `name  value` lines."""
-    width = max((len(name) for name, _ in rows), default=0)
-    return tuple(f"{name:<{width}}  {value}".rstrip() for name, value in rows)
+def table(rows: Sequence[Tuple[str, ...]]) -> Tuple[str, ...]:
+    """Aligned columns, two spaces apart; all rows have as many cells, the last is not padded."""
+    widths = [max(len(printable(cell)) for cell in column) for column in zip(*rows)][:-1]
+    lines = ([*map(_padded, row, widths), row[-1]] for row in rows)
+    return tuple("  ".join(cells).rstrip() for cells in lines)
+
+
+def _padded(cell: str, width: int) -> str:
+    return f"{printable(cell):<{width}}"

@@ -23,13 +23,14 @@ def _words(verb: Verb) -> List[str]:
 
 
 def _valued(tree: Verb) -> Dict[str, Option]:
-    """Every option that takes a value, by spelling; equal spellings take equal values."""
-    found: Dict[str, Option] = {}
-    for verb in tree.walk():
-        for option in verb.options:
-            if option.metavar:
-                found.update((name, option) for name in option.names)
-    return found
+    """Every option that takes a value, by spelling; equal spellings take equal values.
+
+    One that is a flag of another verb is left out: what follows it there is no value.
+    """
+    options = [option for verb in tree.walk() for option in verb.options]
+    flags = {name for option in options if not option.metavar for name in option.names}
+    valued = ((name, option) for option in options if option.metavar for name in option.names)
+    return {name: option for name, option in valued if name not in flags}
 
 
 def _takes_path(option: Option) -> bool:

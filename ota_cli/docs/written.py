@@ -25,6 +25,7 @@ FILES = (
     ("/etc/ota/health.d/", "Executables that must succeed before a trial boot is confirmed."),
     ("/etc/ota/cmdline", "In an image: kernel arguments in place of the running ones."),
     ("/boot/ota/state.json", "What the device remembers of its slots and the last update."),
+    ("/boot/ota/history.jsonl", "How the last 200 updates ended; see `ota-history`(1)."),
     ("/var/cache/ota/", "Objects that `ota proxy` keeps; may be removed when it does not run."),
     ("/boot/ota/known_hosts", "Host keys of the ECUs below."),
     ("/boot/ota/joint-decided", "There until all ECUs know that their update is confirmed."),
@@ -106,6 +107,30 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "An ECU that does not answer within 20 s, can not be reached, or is only known by "
         "`available_ecu_ids` is shown with the reason; `unreachable_since` counts from when "
         "`ota status` first missed it, run as root.",
+    ),
+    "verify": (
+        "Persistent files, and what the update itself wrote, are not compared; see `ota-image`(5). "
+        "Nothing is written; while it looks, no other `ota` changes the slot. Slots that are no "
+        "directories need root; so do owners, which are not compared for others. The ECUs below "
+        "are not asked.",
+        "What a line may say of a path: `content`, `mode`, `owner`, `target` of a symlink, "
+        "`hard link`, `extended attributes`, `missing`, `not in the image` or `can not be read`. "
+        "Exit 12 when there are any, 14 when the slot holds no complete image, 10 when its image "
+        "is not trusted any more.",
+        "`ota update --stage-only` to the same image mends the standby slot, with "
+        "`--allow-downgrade` where that is older than what runs; only what differs is downloaded. "
+        "A slot that was good is staged then: `ota activate` boots it, on trial.",
+        "In the document, `result` has `slot`, `version`, `image_id`, `equal`, `files` "
+        "(how many were read), and `differences`, each with `path` and `what`.",
+    ),
+    "history": (
+        "It is kept in `/boot/ota/history.jsonl`, which both slots see; the last 200 ends are. It "
+        "needs no root. Lines that are damaged are left out with a warning.",
+        "In the document, each of `result.updates` has `txn`, `kind` (`update`, `rollback` or "
+        "`switch-slot`), `outcome` (`committed`, `fell_back` or `withdrawn`), `version`, `from`, "
+        "`to`, `started`, `ended`, `reason`, and `attempts`: trials that never reached user space.",
+        "`ended` is when `ota` noticed. An end that nothing has written down yet is told as of "
+        "now.",
     ),
     "image serve": ("For development only: its certificate is made anew at each start.",),
     "image build": (

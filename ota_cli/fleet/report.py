@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterator, Optional, Tuple
 
+from ..core.history import slot_name, transaction_of
 from ..core.outcome import Verdict
 from ..core.protocol import (
     BadLine,
@@ -120,7 +121,7 @@ def parse_updated(found: Object, ecu_id: str, depth: int = 0) -> EcuUpdated:
     return EcuUpdated(
         ecu_id=ecu_id,
         version=optional_text(found, "version"),
-        slot=_slot_name(found, "slot"),
+        slot=slot_name(found, "slot"),
         armed=flag(found, "armed"),
         up_to_date=flag(found, "up_to_date"),
         downloaded_bytes=_downloaded(mapping(found, "bytes")),
@@ -142,8 +143,8 @@ def parse_status(found: Object) -> Status:
     slots = mapping(found, "slots")
     return Status(
         ecu_id=text(found, "ecu_id"),
-        running=_slot_name(found, "running"),
-        next=_slot_name(found, "next"),
+        running=slot_name(found, "running"),
+        next=slot_name(found, "next"),
         slots={name: _slot(mapping(slots, name)) for name in SLOT_NAMES if name in slots},
         verdict=Verdict(text(verdict, "code"), text(verdict, "text"), text(verdict, "hint")),
         last_update=_transaction(mapping(found, "last_update")),
@@ -177,13 +178,6 @@ def _ecu(found: Object, depth: int) -> Ecu:
     )
 
 
-def _slot_name(found: Object, key: str) -> Optional[SlotName]:
-    name = optional_text(found, key)
-    if name is not None and name not in SLOT_NAMES:
-        raise BadLine(f"{key} names no slot")
-    return name
-
-
 def _slot(found: Object) -> SlotStatus:
     return SlotStatus(
         optional_text(found, "version"), text(found, "state"), text(found, "device"),
@@ -192,18 +186,7 @@ def _slot(found: Object) -> SlotStatus:
 
 
 def _transaction(found: Object) -> Optional[Transaction]:
-    if not found:
-        return None
-    to_slot = _slot_name(found, "to")
-    if to_slot is None:
-        raise BadLine("its last update was to no slot")
-    return Transaction(
-        txn=text(found, "txn"), kind=text(found, "kind"), phase=text(found, "outcome"),
-        from_slot=_slot_name(found, "from"), to_slot=to_slot, image_id=None,
-        version=optional_text(found, "version"), started=text(found, "started"),
-        ended=optional_text(found, "ended"), reason=text(found, "reason"),
-        output=text(found, "output"),
-    )  # fmt: skip
+    return transaction_of(found) if found else None
 
 
 def ids_of(ecus: Tuple[Ecu, ...]) -> Dict[str, Ecu]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Iterator
 
-from ..core.record import Record, format_record, parse_record
+from ..core.history import format_end, is_same_end, parse_end
+from ..core.record import Record, Transaction, format_record, parse_record
 from ..errors import Busy, ConfigError, ImageDamaged, NeedsRoot, NoSpace
 from ..model import Device
 from .files import make_directory_durably, read_limited, write_durably
 
 MAX_STATE_BYTES = 1024 * 1024
 MAX_HISTORY_LINES = 200
-_END_KEYS = ("txn", "outcome", "started", "attempts")
 _MAX_TXN_BYTES = 256
 
 
@@ -83,38 +82,50 @@ def load_given_up(device: Device) -> str:
     return data.decode("ascii", "replace").strip()
 
 
-def append_history(device: Device, entry: Dict[str, object]) -> None:
-    """Adds one line to the bounded history; one that is damaged is begun anew.
+def history_file(device: Device) -> Path:
+    """Where the ends of updates are kept, on the boot partition: both slots see it."""
+    return device.state_directory / "history.jsonl"
 
-    An end of a transaction that is the last line already is not told twice. Raises NoSpace,
-    ConfigError.
+
+def append_history(device: Device, end: Transaction) -> None:
+    """Adds one line to the bounded history; one that is too large is begun anew.
+
+    An end that is the last line already is not told twice. Raises NoSpace, ConfigError.
     """
-    known = _history_lines(device)
-    if known and _end_of(known[-1]) == tuple(entry[key] for key in _END_KEYS):
-        return
-    lines = [*known, json.dumps(entry, sort_keys=True)][-MAX_HISTORY_LINES:]
-    _write(
-        device.state_directory / "history.jsonl", "".join(f"{line}\n" for line in lines).encode()
-    )
-
-
-def _history_lines(device: Device) -> List[str]:
-    path = device.state_directory / "history.jsonl"
     try:
-        return read_limited(path, MAX_STATE_BYTES).decode("utf-8", "replace").splitlines()
-    except (FileNotFoundError, ImageDamaged):
-        return []
+        known = _read_history(device).splitlines()
+    except ImageDamaged:
+        known = []
+    last = parse_end(known[-1]) if known else None
+    if last is not None and is_same_end(last, end):
+        return
+    lines = [*known, format_end(end).encode()][-MAX_HISTORY_LINES:]
+    _write(history_file(device), b"".join(line + b"\n" for line in lines))
+
+
+def load_history(device: Device) -> bytes:
+    """The lines of the history, the oldest first; none on a device without one.
+
+    Raises ConfigError when it can not be read.
+    """
+    try:
+        return _read_history(device)
+    except ImageDamaged as error:
+        raise ConfigError(
+            error.message,
+            hint=f"remove {history_file(device)}: the next update begins it anew",
+            slug="history-damaged",
+        ) from None
+
+
+def _read_history(device: Device) -> bytes:
+    path = history_file(device)
+    try:
+        return read_limited(path, MAX_STATE_BYTES)
+    except FileNotFoundError:
+        return b""
     except OSError as error:
         raise ConfigError(f"{path} can not be read: {error.strerror}") from None
-
-
-def _end_of(line: str) -> Tuple[object, ...]:
-    """What tells one end from all others; a transaction that is begun again can end again."""
-    try:
-        entry = json.loads(line)
-        return tuple(entry[key] for key in _END_KEYS)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ()
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -134,7 +145,7 @@ def _write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def exclusive(device: Device) -> Iterator[None]:
-    """Holds the device's lock: one changing `ota` at a time.
+    """Holds the device's lock: one `ota` at a time that changes it, or needs it to stand still.
 
     Raises Busy, naming the holder, when another `ota` holds it, and NeedsRoot where the lock
     may not be taken.
@@ -145,7 +156,7 @@ def exclusive(device: Device) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except PermissionError:
         raise NeedsRoot(
-            f"{path} can not be opened: this changes the device", hint="run it with sudo"
+            f"{path} can not be opened: it locks the device", hint="run it with sudo"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} can not be opened: {error.strerror}") from None

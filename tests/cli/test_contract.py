@@ -53,6 +53,14 @@ def test_documents_keep_their_keys(device: Path, server: Server) -> None:
     assert {"total", "kept", "copied", "downloaded"} <= set(updated.result["files"])
     assert {"downloaded", "reused", "total"} <= set(updated.result["bytes"])
 
+    verified = ota("verify", "--root", device, "--json")
+    check(verified)
+    assert {"slot", "version", "image_id", "equal", "files", "differences"} == set(verified.result)
+
+    history = ota("history", "--root", device, "--json")
+    check(history)
+    assert history.result == {"updates": []}
+
 
 @pytest.mark.parametrize(
     ("words", "code"),
@@ -137,7 +145,9 @@ def test_a_reader_that_goes_away_is_no_bug(device: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [("--help",), ("status", "--root", "DEVICE")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("status", "--root", "DEVICE"), ("history", "--root", "DEVICE")]
+)
 def test_quick_verbs_import_nothing_heavy(words: tuple[str, ...], device: Path) -> None:
     argv = [str(device) if word == "DEVICE" else word for word in words]
     done = subprocess.run(

@@ -18,6 +18,7 @@ from ota_cli.core.accounts import owner_map
 from ota_cli.core.attributes import parse_attributes
 from ota_cli.core.certificate import read_certificates
 from ota_cli.core.certs import load_store
+from ota_cli.core.history import format_end, parse_history
 from ota_cli.core.protocol import BadLine, parse_line, parse_object
 from ota_cli.core.record import checksum, format_record, parse_record
 from ota_cli.core.requests import parse_go, parse_request
@@ -185,6 +186,13 @@ def state(data: bytes) -> None:
     with suppress(ConfigError):
         record = parse_record(data, "state.json")
         assert parse_record(format_record(record), "state.json") == record
+
+
+@target
+def history(data: bytes) -> None:
+    found = parse_history(data)
+    again = b"\n".join(format_end(end).encode() for end in found.ends)
+    assert parse_history(again).damaged == 0
 
 
 @target

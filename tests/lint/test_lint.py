@@ -25,7 +25,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("fill", "probe", "seal", "source", "verify", "newsystem", "confirmable"),
     ("ownkernel",),
     ("fit", "setup"),
-    ("trial", "provision", "image", "status"),
+    ("trial", "provision", "image", "status", "recheck"),
     ("update", "confirm"),
     ("proxy", "fleet"),
     ("demo", "doctor"),
@@ -193,13 +193,15 @@ def test_bash_completes_verbs_and_options() -> None:
     script = (
         "source completions/ota.bash; COMP_WORDS=(ota image bu); COMP_CWORD=2; _ota; "
         'echo "${COMPREPLY[@]}"; COMP_WORDS=(ota switch-slot ""); _ota; echo "${COMPREPLY[@]}"; '
-        'COMP_WORDS=(ota update --dry); _ota; echo "${COMPREPLY[@]}"'
+        'COMP_WORDS=(ota update --dry); _ota; echo "${COMPREPLY[@]}"; '
+        'COMP_WORDS=(ota update -n --stage); COMP_CWORD=3; _ota; echo "${COMPREPLY[@]}"'
     )
     done = run("bash", "-c", script)
-    build, slots, dry = done.stdout.splitlines()
+    build, slots, dry, stage = done.stdout.splitlines()
     assert build == "build"
     assert slots.split()[:2] == ["a", "b"]
     assert dry == "--dry-run"
+    assert stage == "--stage-only", "-n takes a value elsewhere"
 
 
 def test_bash_completes_file_names_with_spaces_and_values_after_an_equals_sign(

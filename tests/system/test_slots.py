@@ -269,3 +269,23 @@ def test_a_check_does_not_mount_what_an_update_is_working_on(
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert ota("check", "--root", root, *at).code == 75
     assert ota("check", "--root", root, *at).code == 20
+
+
+def test_a_block_slot_is_verified_and_not_a_byte_of_it_changes(
+    bench: Tuple[Path, Path, Path], server: Server, tmp_path: Path
+) -> None:
+    root, first, second = bench
+    assert ota("verify", "--root", root).code == 14, "there is no image yet"
+    assert update(root, server, "--stage-only").code == 0
+    before = [first.read_bytes(), second.read_bytes()]
+    for slot in ("a", "b"):
+        done = ota("verify", slot, "--root", root)
+        assert done.code == 0, done.out + done.err
+    assert [first.read_bytes(), second.read_bytes()] == before
+    options = "rw" if second.is_block_device() else "rw,loop"
+    with mounted(second, tmp_path / "harm", options) as slot:
+        (slot / "opt/not-of-the-image").mkdir(parents=True)
+    done = ota("verify", "--root", root)
+    assert done.code == 12
+    assert "not in the image  /opt/not-of-the-image" in done.out
+    assert leftovers() == ""
