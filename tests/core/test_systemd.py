@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,12 +25,21 @@ def test_both_units_act_only_on_trial_boots_and_one_while_others_are_to_be_told(
 
 
 def test_the_deadline_needs_neither_python_nor_other_units() -> None:
-    deadline = next(unit for unit in units(90) if unit.name == DEADLINE_UNIT)
+    deadline = deadline_unit(90)
     assert deadline.wanted_by == "sysinit.target"
     assert "DefaultDependencies=no" in deadline.text
     assert "IgnoreOnIsolate=yes" in deadline.text
     assert "-c 'deadline=90; " in deadline.text
     assert "python" not in deadline.text
+
+
+def test_what_the_deadline_may_do_is_limited_without_a_mount_that_could_fail() -> None:
+    """systemd.exec(5): all these make systemd mount something before the unit starts."""
+    text = deadline_unit().text
+    assert "\nCapabilityBoundingSet=CAP_SYS_BOOT CAP_DAC_OVERRIDE\n" in text
+    assert "\nNoNewPrivileges=yes\n" in text
+    mounting = r"^(Private|Protect|ReadOnly|ReadWrite|Inaccessible|NoExec|Exec\w*Paths|Bind|Root)\w*="
+    assert not re.findall(mounting, text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +130,10 @@ def test_only_failed_health_checks_of_a_trial_reboot_at_once(
     done = subprocess.run(["/bin/sh", "-c", shell], env=environment, check=False)
     assert done.returncode == code
     assert (tmp_path / "called").exists() == reboots
+
+
+def deadline_unit(deadline_s: int = 0) -> Unit:
+    return next(unit for unit in units(deadline_s) if unit.name == DEADLINE_UNIT)
 
 
 def deadline_script(deadline_s: int = 0) -> str:
