@@ -6,16 +6,16 @@ RUN = $(VENV)/bin/python
 MACHINES ?= 2
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test soak fuzz lint bench docs
+.PHONY: demo test soak fuzz lint bench docs promises
 
 demo: $(STAMP)
 	$(VENV)/bin/ota demo
 
 test: $(STAMP)
-	$(RUN) -m pytest -n auto --dist loadgroup $(TESTS)
+	$(RUN) -m pytest -n auto --dist loadgroup --junitxml=.cache/test.xml $(TESTS)
 
 soak: $(STAMP)
-	COMPLETE=all FAULTS=all OUTCOMES=$${OUTCOMES:-.cache} $(RUN) -m pytest -v -n $(MACHINES) --dist loadgroup -m 'soak or not soak' $(or $(TESTS),tests/vm tests/faults)
+	COMPLETE=all FAULTS=all OUTCOMES=$${OUTCOMES:-.cache} $(RUN) -m pytest -v --junitxml=.cache/soak.xml -n $(MACHINES) --dist loadgroup -m 'soak or not soak' $(or $(TESTS),tests/vm tests/faults)
 
 fuzz: $(STAMP)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
@@ -29,6 +29,10 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	$(RUN) -m ota_cli.docs
+
+# Counts in the reports that `make test` and `make soak` left, into the README.
+promises: $(STAMP)
+	$(RUN) -m tests.promises $(wildcard .cache/test.xml .cache/soak.xml)
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

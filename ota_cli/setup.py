@@ -133,15 +133,27 @@ class _Found(NamedTuple):
 
 
 def _settings(device: Device, backend: Backend, repair: bool) -> _Found:
-    """What the settings say; what can be saved of them when they are damaged and `repair`."""
+    """What the settings say; what can be saved of them when they are damaged and `repair`.
+
+    Settings that the boot loader does not obey are those of a setup that was broken off.
+    """
     try:
         return _Found(backend.stored(device), True)
     except BootRefused as error:
         if error.slug == layout.NOT_SET_UP:
             return _Found(None, False)
-        if not repair:
+        if not repair and _is_obeyed(device, backend):
             raise
         return _Found(backend.salvage(device), False)
+
+
+def _is_obeyed(device: Device, backend: Backend) -> bool:
+    """Whether the boot loader goes by what the settings say."""
+    try:
+        backend.read(device)
+    except BootRefused as error:
+        return error.slug != layout.NOT_SET_UP
+    return True
 
 
 def _require_confirmed(device: Device, found: _Found, running: SlotName, repair: bool) -> bool:
@@ -248,9 +260,14 @@ class _Setup:
         other_boots = default == other_slot(running) and state.slots[other_slot(running)].ready
         if self.trial or other_boots:
             return
-        if default != running or not state.slots[running].good:
+        if default != running or not self._is_known_to_work(state.slots[running]):
             change = f"slot {running} is what boots and is known to work"
             yield _Step(change, self.backend.commit(self.device, state, running))
+
+    def _is_known_to_work(self, boot: SlotBoot) -> bool:
+        """Told in the settings, and beside the boot files for the day the settings are lost."""
+        mark = layout.good_mark(self.device, self.running)
+        return boot.good and (not self.backend.needs_boot_files or layout.holds_something(mark))
 
     def _remember(self) -> Iterator[_Step]:
         """A record in which every slot that is known to work has a state."""

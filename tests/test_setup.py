@@ -63,6 +63,33 @@ def test_a_fresh_device_boots_its_running_system_through_ota(tmp_path: Path, loa
     check_boot_partition(device)
 
 
+@pytest.mark.parametrize("name", ["bootenv", "bootenv.bak"])
+def test_settings_of_a_setup_that_was_broken_off_are_completed(device: Device, name: str) -> None:
+    """GRUB has not been told of them yet, so there is nothing to lose."""
+    grub.custom_cfg(device).unlink()
+    (device.state_directory / name).unlink()
+    run_setup(device)
+    assert next_boot(device).slot == "a"
+
+
+def test_a_mark_that_a_broken_off_setup_did_not_write_is_written(device: Device) -> None:
+    """It says which slot is known to work on the day the settings are lost."""
+    mark = layout.good_mark(device, "a")
+    mark.unlink()
+    assert run_setup(device).changes
+    assert layout.holds_something(mark)
+    assert not run_setup(device).changes
+
+
+@pytest.mark.parametrize("name", ["bootenv", "bootenv.bak"])
+def test_settings_that_grub_obeys_are_replaced_by_a_repair_only(device: Device, name: str) -> None:
+    (device.state_directory / name).unlink()
+    with pytest.raises(BootRefused, match="missing"):
+        run_setup(device)
+    run_setup(device, repair=True)
+    assert next_boot(device).slot == "a"
+
+
 @needs_grub_editenv
 def test_grub_reads_the_new_environment(device: Device) -> None:
     for path in (grub.environment(device), grub.twin(device)):

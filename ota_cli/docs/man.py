@@ -8,7 +8,7 @@ from .. import __version__
 from ..errors import EXIT_CODES
 from . import roff
 from .tree import Option, Verb
-from .written import FILES, OVERVIEW, VERB_NOTES, pages
+from .written import FILES, OVERVIEW, SECURITY, VERB_NOTES, pages
 
 _NAME = f"ota {__version__}"
 _GLOBAL = ("--root", "--output", "--json", "-v", "-q", "--color", "-h")
@@ -50,6 +50,8 @@ def _overview(tree: Verb) -> str:
             roff.items(exit_code_rows()),
             roff.section("files"),
             roff.items(FILES),
+            roff.section("security"),
+            *(roff.paragraph(text) for text in SECURITY),
             *_see_also(tree.verbs),
         ]
     )

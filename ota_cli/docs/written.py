@@ -34,6 +34,29 @@ FILES = (
     ("/run/ota.lock", "Held by the one `ota` that changes the device."),
 )
 
+SECURITY = (
+    "Trusted are the anchors in `/etc/ota/certs` of the running system, what is on the boot "
+    "partition, and root on the device; an ECU above as far as `ota-ssh-gate`(1) says. The server, "
+    "the network, proxies and every byte of an image are not, until the signature of the image "
+    "and the digests it names hold. A signed image may do what root may.",
+    "Keys are EC P-256. The anchor is a CA certificate of your own (`openssl req -x509 -newkey ec "
+    "-pkeyopt ec_paramgen_curve:P-256`), whose key belongs on no connected machine; it issues the "
+    "signer's certificate, directly or through intermediates. The signer's key is what has to be "
+    "kept safe where images are signed (`ota image sign`).",
+    "To rotate the signer, issue another certificate below the same anchor; devices need nothing. "
+    "To rotate the anchor, ship an image, signed below the old one, that has the new one under "
+    "another file name; sign below the new one when all devices run that, then remove the old file "
+    "on the devices: `/etc/ota` is kept from the running system, so an image adds anchors and "
+    "takes none away.",
+    "To revoke a certificate, put its sha256 fingerprint into `/etc/ota/certs/revoked.txt` on the "
+    "devices; `allowed_signers` of `ota.yml`(5) names those who may sign at all. A short life of "
+    "the signer's certificate bounds what a lost key can do, `--expires` of `ota image build` how "
+    "long an image can be installed. The clock counts as no earlier than the newest image that was "
+    "confirmed here.",
+    "Cookies and keys are given by file name and never shown, remembered or handed on; `--cookie` "
+    "and a password in a URL are seen in process lists.",
+)
+
 VERB_NOTES: Dict[str, Tuple[str, ...]] = {
     "update": (
         "An image that runs already is not brought again: exit 0. Interrupted anywhere, the old "

@@ -7,13 +7,14 @@ import random
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterator, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Sequence, Tuple
 
 import pytest
 
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
+from tests.promises import CHECKS
 from tests.support.bench import ota
 from tests.support.effects import Effects, build_library
 from tests.support.trees import Snapshot, snapshot, without
@@ -104,6 +105,14 @@ def points(total: int, share: int, several: int) -> Iterator[int]:
     if not EVERY and several < total:
         every = sorted(random.Random(SEED).sample(every, several))  # type: ignore[assignment]
     return iter(every[share::SHARES])
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, object], None]) -> Iterator[List[int]]:
+    """Points that were tried, to be added to by the test; the report says how many."""
+    points: List[int] = []
+    yield points
+    record_property(CHECKS, len(points))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 import pytest
 
@@ -19,8 +19,9 @@ SAMPLES = {"update": 12, "commit": 4, "rollback": 4, "switch-slot": 4}
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("verb", sorted(SAMPLES))
 def test_a_verb_that_is_killed_at_any_effect_leaves_a_device_that_boots(
-    verb: str, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path
-) -> None:
+    verb: str, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path,
+    tried: List[int],
+) -> None:  # fmt: skip
     story = stories[verb]
     names = story.changes
     for number in points(len(names), share, SAMPLES[verb]):
@@ -30,6 +31,7 @@ def test_a_verb_that_is_killed_at_any_effect_leaves_a_device_that_boots(
             assert done.code == -9, done.err
             story.require_completion(effects.device)
             assert own_files(effects.device) == story.leaves
+            tried.append(number)
             if verb == "commit":
                 history = (effects.device / "boot/ota/history.jsonl").read_text().splitlines()
                 assert [json.loads(line)["outcome"] for line in history] == ["committed"]

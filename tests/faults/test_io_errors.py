@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import EIO, ENOSPC, EROFS
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Iterator, List
 
 import pytest
 
@@ -32,21 +32,23 @@ each_verb = pytest.mark.parametrize("verb", sorted(SAMPLES))
     ids=["fails", "full", "read-only"],
 )
 def test_any_change_may_fail(
-    verb: str, fault: Fault, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path
-) -> None:
-    meet(stories[verb], fault, share, library, tmp_path)
+    verb: str, fault: Fault, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path,
+    tried: List[int],
+) -> None:  # fmt: skip
+    tried += meet(stories[verb], fault, share, library, tmp_path)
 
 
 @shared
 @each_verb
 def test_any_read_may_fail(
-    verb: str, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path
-) -> None:
-    meet(stories[verb], Fault(0, EIO, reads=True), share, library, tmp_path)
+    verb: str, share: int, stories: Dict[str, Story], library: Path, tmp_path: Path,
+    tried: List[int],
+) -> None:  # fmt: skip
+    tried += meet(stories[verb], Fault(0, EIO, reads=True), share, library, tmp_path)
 
 
-def meet(story: Story, fault: Fault, share: int, library: Path, tmp_path: Path) -> None:
-    """Runs the verb with `fault` at each of this share's points."""
+def meet(story: Story, fault: Fault, share: int, library: Path, tmp_path: Path) -> Iterator[int]:
+    """Runs the verb with `fault` at each of this share's points, which are yielded."""
     names = story.reads if fault.reads else story.changes
     for number in points(len(names), share, SAMPLES[story.name]):
         effects = story.on(tmp_path / str(number), library)
@@ -58,6 +60,7 @@ def meet(story: Story, fault: Fault, share: int, library: Path, tmp_path: Path) 
             if done.code == 0:
                 assert story.require_truth(effects.device)["next"] == story.ends
             story.require_completion(effects.device)
+        yield number
 
 
 def require_documented(done: Ran) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 import pytest
 
@@ -23,7 +23,7 @@ SIGNALS = int(os.environ.get("SIGNALS") or (200 if EVERY else 8))
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_a_signal_at_any_moment_of_an_update_loses_nothing(
-    share: int, stories: Dict[str, Story], tmp_path: Path
+    share: int, stories: Dict[str, Story], tmp_path: Path, tried: List[int]
 ) -> None:
     story = stories["update"]
     begun = time.monotonic()
@@ -36,6 +36,7 @@ def test_a_signal_at_any_moment_of_an_update_loses_nothing(
         with story.told(f"signal {sent} after {delay_s:.3f} of {whole_s:.3f} s"):
             assert ended(story, device, delay_s, sent) in (CODES[sent], -sent, 0)
             story.require_completion(device)
+        tried.append(number)
 
 
 def ended(story: Story, device: Path, delay_s: float, sent: int) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import CORPUS, TARGETS, seeds
+from tests.promises import CHECKS
 
 #: What formats are made of, and what has broken readers of them.
 _PIECES = (
@@ -33,9 +35,13 @@ def spoilt(draw: st.DrawFn, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
-def test_any_bytes_are_read_or_refused(name: str) -> None:
+def test_any_bytes_are_read_or_refused(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
+    looked_at = 0
     for seed in seeds(name):
         TARGETS[name](seed)
+        looked_at += 1
 
     @settings(
         max_examples=150, deadline=None, suppress_health_check=list(HealthCheck),
@@ -43,9 +49,12 @@ def test_any_bytes_are_read_or_refused(name: str) -> None:
     )  # fmt: skip
     @given(st.one_of(spoilt(name), st.binary(max_size=200)))
     def look(data: bytes) -> None:
+        nonlocal looked_at
+        looked_at += 1
         TARGETS[name](data)
 
     look()
+    record_property(CHECKS, looked_at)
 
 
 def test_every_target_has_seeds_and_every_seed_a_target() -> None:

@@ -15,6 +15,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple
 import pytest
 
 from ota_cli.model import SlotName
+from tests.promises import CHECKS
 from tests.support.blocks import needs_root
 from tests.support.compare import differences
 from tests.support.nginx import needs_nginx
@@ -88,6 +89,7 @@ def test_every_state_a_cut_can_leave_starts_a_whole_system(
         f"partition, {len(replay.broken)} broken"
     )
     record_property(SAID, "\n".join([said, *counts]))
+    record_property(CHECKS, states)
     assert not replay.broken, [
         (b.epoch, b.kind, [p.offset for p in b.pieces], b.why) for b in replay.broken[:20]
     ]

@@ -1,0 +1,101 @@
+"""What `ota` promises and how often the tests tried to break it: the table in the README.
+
+`python -m tests.promises REPORT...` counts in the JUnit reports of the last runs, which `make test`
+and `make soak` leave in `.cache`, and writes the table; of a test that is in several, the last
+counts. A test that tries many things says how many, as its property `checks`.
+"""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as Xml
+from typing import Dict, Iterable, List, NamedTuple, Tuple
+
+from tests.support.bench import BASE
+
+#: The property of a test that made more than one check.
+CHECKS = "checks"
+BEGIN, END = "<!-- promises: make promises -->", "<!-- end of promises -->"
+_README = BASE / "README.md"
+
+#: Each with the test files that prove it.
+PROMISES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
+    ("Nothing is used of an image before its signature and chain hold; expiry and downgrade count",
+     ("core/test_certs.py", "core/test_claims.py", "core/test_trust.py")),
+    ("An image that means harm writes nothing outside the standby slot, in bounded time and memory",
+     ("test_hostile_images.py",)),
+    ("A server or proxy that means harm is given up, and learns no cookie of another",
+     ("host/test_hostile_servers.py", "host/test_net.py")),
+    ("Whatever bytes are read: a documented error, never a traceback",
+     ("fuzz/test_targets.py",)),
+    ("Killed at any effect or by a signal at any moment: boots, tells the truth, completes",
+     ("faults/test_crashes.py", "faults/test_signals.py")),
+    ("Any call that fails (I/O error, full, read-only): the same, and no success without a sync",
+     ("faults/test_io_errors.py", "faults/test_setup.py")),
+    ("File systems that really fail: the same",
+     ("system/test_failing_disks.py", "test_no_space.py")),
+    ("Power cut at any write: GRUB finds a whole system, in every state the disk can be left in",
+     ("vm/test_every_write.py",)),
+    ("Power cut of a running machine: it boots without help, and a second run completes",
+     ("vm/test_power_cuts.py",)),
+    ("A trial that fails in any way ends in the old system",
+     ("vm/test_fallback.py", "vm/test_watchdog.py", "vm/test_boot_partition.py")),
+    ("No secret is shown, stored or handed on; nobody else may write; reading needs no root",
+     ("test_least_privilege.py",)),
+)  # fmt: skip
+
+
+class Count(NamedTuple):
+    """What came of the tests of one promise. `checks`: what they tried."""
+
+    checks: int
+    skipped: int
+
+
+def main(reports: Iterable[str]) -> int:
+    """Writes the table; 1 when a report tells of a failure."""
+    cases: Dict[Tuple[str, str], Xml.Element] = {}
+    for report in reports:
+        for case in Xml.parse(report).iter("testcase"):  # noqa: S314 (our own report)
+            cases[case.get("classname", ""), case.get("name", "")] = case
+    failed = [name for name, case in cases.items() if _has(case, "failure", "error")]
+    if failed:
+        print(f"{len(failed)} tests failed, the first is {failed[0]}: no table", file=sys.stderr)
+        return 1
+    text = _README.read_text("utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    rows = "\n".join(_row(promise, files, cases.values()) for promise, files in PROMISES)
+    head = "| promise | tests | checks |\n|---|---|---|"
+    _README.write_text(f"{before}{BEGIN}\n{head}\n{rows}\n{END}{after}", "utf-8")
+    return 0
+
+
+def _row(promise: str, files: Tuple[str, ...], cases: Iterable[Xml.Element]) -> str:
+    count = count_of(files, cases)
+    checks = f"{count.checks:,}" if count.checks else "only in `make soak`"
+    checks += f" ({count.skipped} skipped)" if count.skipped else ""
+    return f"| {promise} | {', '.join(f'`{name}`' for name in files)} | {checks} |"
+
+
+def count_of(files: Tuple[str, ...], cases: Iterable[Xml.Element]) -> Count:
+    """What the tests in `files`, below `tests/`, did."""
+    modules = {f"tests.{name[: -len('.py')].replace('/', '.')}" for name in files}
+    own = [case for case in cases if case.get("classname") in modules]
+    skipped = [case for case in own if _has(case, "skipped")]
+    return Count(sum(_checks(case) for case in own) - len(skipped), len(skipped))
+
+
+def _checks(case: Xml.Element) -> int:
+    said: List[str] = [
+        each.get("value", "") for each in case.iter("property") if each.get("name") == CHECKS
+    ]
+    return int(said[0]) if said else 1
+
+
+def _has(case: Xml.Element, *kinds: str) -> bool:
+    return any(case.find(kind) is not None for kind in kinds)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
