@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Dict, List
 
 from .completions import completions
 from .man import exit_code_rows, man_pages
+from .schemas import schemas
 from .tree import read_tree
 
+_SCHEMAS = "ota_cli/schemas"
 _EXIT_CODES = re.compile(r"(<!-- exit codes -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -19,6 +22,9 @@ def documents(base: Path) -> Dict[Path, str]:
     tree = read_tree()
     found = {base / "man" / name: text for name, text in man_pages(tree).items()}
     found.update({base / "completions" / n: text for n, text in completions(tree).items()})
+    found.update(
+        {base / _SCHEMAS / name: f"{json.dumps(s, indent=1)}\n" for name, s in schemas().items()}
+    )
     readme = base / "README.md"
     if readme.exists():
         found[readme] = _with_exit_codes(readme.read_text("utf-8"))
@@ -29,7 +35,7 @@ def stale(base: Path) -> List[Path]:
     """Documents that are not what they should be, and those nothing makes any more."""
     wanted = documents(base)
     wrong = [p for p, text in wanted.items() if not p.exists() or p.read_text("utf-8") != text]
-    there = [*(base / "man").glob("*"), *(base / "completions").glob("*")]
+    there = [path for name in ("man", "completions", _SCHEMAS) for path in (base / name).glob("*")]
     return [*wrong, *(path for path in there if path not in wanted)]
 
 

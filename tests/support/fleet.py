@@ -19,6 +19,7 @@ from tests.conftest import copy_tree
 from tests.support.bench import BASE, DIRECTORY_SLOTS, Ran, environment
 from tests.support.machine import MACHINE_SLOTS, make_machine
 from tests.support.network import Network, inside, network
+from tests.support.schemas import require_as_told
 from tests.support.sshd import Sshd, make_key
 
 #: Who is below whom; `main` is above all.
@@ -101,11 +102,14 @@ class EcuBench:
         )
 
     def ota(self, *words: object) -> Ran:
-        """Runs `ota` on this ECU to its end."""
+        """Runs `ota` on this ECU to its end; documents are what their schemas say."""
         done = subprocess.run(
             self.argv(*words), capture_output=True, env=environment(), check=False, timeout=300
         )
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        if "--json" in words:
+            require_as_told(str(words[0]), ran)
+        return ran
 
     def limit_rate(self, rate: str) -> None:
         """From now on it downloads no faster, so that there is time to break things."""

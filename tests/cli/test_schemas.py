@@ -1,0 +1,100 @@
+"""What is printed for programs is what the schemas that come with `ota` say, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Iterator
+
+import fastjsonschema
+import pytest
+
+from ota_cli.boot.simulate import next_boot
+from ota_cli.cli.lazy import VERBS
+from ota_cli.events import (
+    Alive,
+    Event,
+    Hello,
+    Note,
+    OfEcu,
+    Phase,
+    PhaseStarted,
+    Progress,
+    Ready,
+    Warned,
+)  # fmt: skip
+from ota_cli.probe import probe
+from ota_cli.render.json import event_object
+from tests.conftest import Server
+from tests.support.bench import ota
+from tests.support.schemas import SAME, SCHEMAS, checker, require_as_told
+
+
+def test_every_verb_has_a_schema() -> None:
+    used = {SAME.get(verb, verb) for verb in VERBS}
+    assert used - {None} == {path.stem for path in SCHEMAS.glob("*.json")} - {"document", "event"}
+
+
+def test_the_documents_of_an_update_and_what_follows_it(device: Path, server: Server) -> None:
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
+    fresh = ota("status", "--root", device, "--json")
+    require_as_told("status", fresh)
+
+    def run(verb: str, *words: object, code: int = 0) -> None:
+        done = ota(verb, "--root", device, *words, "--json")
+        assert done.code == code, done.out
+        require_as_told(verb, done)
+
+    run("setup")
+    run("check", *at, code=20)
+    run("update", *at, "--stage-only", "--no-self-confirm")
+    run("status")
+    run("activate")
+    run("rollback")
+    run("update", *at, "--no-self-confirm")
+    next_boot(probe(device))
+    run("status")
+    run("commit")
+    run("wait", "--timeout", "1")
+    run("switch-slot", "--trust-record")
+    run("status")
+    run("history")
+    run("doctor", code=ota("doctor", "--root", device).code)
+    run("verify", "b")
+
+
+def test_a_failure_is_as_told(device: Path) -> None:
+    done = ota("activate", "--root", device, "--json")
+    assert done.code
+    checker("document")(done.document)
+    assert done.result == {}
+
+
+def events() -> Iterator[Event]:
+    yield from (PhaseStarted(phase, "so") for phase in Phase)
+    yield from (Progress(Phase.FILL, 1, 2), Note("so"), Warned("so"), Alive())
+    yield from (Hello(1, "0.1", "main"), Ready(("main",), ()), OfEcu("p1", Note("so")))
+
+
+@pytest.mark.parametrize("event", list(events()), ids=str)
+def test_events_are_as_told(event: Event) -> None:
+    checker("event")(json.loads(json.dumps(event_object(event))))
+
+
+def test_an_update_of_events_a_line_is_as_told(device: Path, server: Server) -> None:
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert, "--no-self-confirm")
+    done = ota("update", "--root", device, *at, "--output", "jsonl")
+    *happened, last = map(json.loads, done.out.splitlines())
+    assert {each["event"] for each in happened} >= {"phase", "progress"}
+    for each in happened:
+        checker("event")(each)
+    checker("document")(last)
+    checker("update")(last["result"])
+
+
+def test_a_document_with_a_key_nobody_described_is_found_out() -> None:
+    with pytest.raises(fastjsonschema.JsonSchemaValueException, match="must not contain"):
+        checker("setup")(
+            {"loader": "grub", "boot_partition": "directory", "running": "a", "default": "a",
+             "changes": [], "new": 1}
+        )  # fmt: skip
