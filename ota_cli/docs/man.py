@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, Tuple
 from .. import __version__
 from ..errors import EXIT_CODES
 from . import roff
+from .boot import boot_page
 from .events import events_page
 from .tree import Option, Verb
 from .written import FILES, OVERVIEW, SECURITY, VERB_NOTES, pages
@@ -21,7 +22,7 @@ def man_pages(tree: Verb) -> Dict[str, str]:
     for verb in tree.verbs:
         found[f"ota-{verb.name}.1"] = _verb_page(verb)
     found.update(pages(_NAME))
-    found["ota-events.7"] = events_page(_NAME)
+    found.update({"ota-boot.7": boot_page(_NAME), "ota-events.7": events_page(_NAME)})
     return found
 
 
@@ -108,7 +109,8 @@ def _tag(option: Option) -> str:
 
 def _see_also(verbs: Tuple[Verb, ...]) -> List[str]:
     names = [f"ota-{verb.name}(1)" for verb in verbs] or ["ota(1)"]
-    names += ["ecu_info.yml(5)", "proxy_info.yml(5)", "ota.yml(5)", "ota-image(5)", "ota-events(7)"]
+    names += ["ecu_info.yml(5)", "proxy_info.yml(5)", "ota.yml(5)", "ota-image(5)"]
+    names += ["ota-boot(7)", "ota-events(7)"]
     return [roff.section("see also"), roff.escape(", ".join(names))]
 
 
