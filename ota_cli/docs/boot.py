@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple, Union
+from typing import List, Sequence, Tuple
 
-from . import roff
-
-#: A paragraph; or lines to be typed; or what is said of each of several things.
-Part = Union[str, Tuple[str, ...], List[Tuple[str, str]]]
+from .roff import Part, guide
 
 _BOOTING: Sequence[Part] = (
     "A device has two slots, `a` and `b`, each with a whole root file system, and one boot "
@@ -123,17 +120,6 @@ _SECTIONS: Sequence[Tuple[str, Sequence[Part]]] = (
 
 def boot_page(name: str) -> str:
     """ota-boot(7)."""
-    parts = [roff.header("ota-boot", 7, name), roff.section("name")]
-    parts.append("ota\\-boot \\- partitions, boot loader and bring\\-up of a device")
-    for title, texts in _SECTIONS:
-        parts.append(roff.section(title))
-        parts += [_source(text) for text in texts]
-    parts.append(roff.section("see also"))
-    parts.append(roff.escape("ota(1), ota-setup(1), ota-commit(1), ecu_info.yml(5), ota.yml(5)"))
-    return roff.page(parts)
-
-
-def _source(part: Part) -> str:
-    if isinstance(part, str):
-        return roff.paragraph(part)
-    return roff.items(part) if isinstance(part, list) else roff.example(part)
+    about = "partitions, boot loader and bring-up of a device"
+    see_also = "ota(1), ota-setup(1), ota-commit(1), ecu_info.yml(5), ota.yml(5)"
+    return guide(name, "ota-boot", 7, about, _SECTIONS, see_also)

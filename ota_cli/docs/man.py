@@ -9,6 +9,7 @@ from ..errors import EXIT_CODES
 from . import roff
 from .boot import boot_page
 from .events import events_page
+from .imageformat import image_page
 from .tree import Option, Verb
 from .written import FILES, OVERVIEW, SECURITY, VERB_NOTES, pages
 
@@ -22,6 +23,7 @@ def man_pages(tree: Verb) -> Dict[str, str]:
     for verb in tree.verbs:
         found[f"ota-{verb.name}.1"] = _verb_page(verb)
     found.update(pages(_NAME))
+    found["ota-image.5"] = image_page(_NAME)
     found.update({"ota-boot.7": boot_page(_NAME), "ota-events.7": events_page(_NAME)})
     return found
 

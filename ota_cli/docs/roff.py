@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Iterable, Tuple
+from typing import Iterable, List, Sequence, Tuple, Union
+
+#: A paragraph; or lines to be typed; or what is said of each of several things.
+Part = Union[str, Tuple[str, ...], List[Tuple[str, str]]]
 
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -54,3 +57,22 @@ def example(lines: Iterable[str]) -> str:
 
 def page(parts: Iterable[str]) -> str:
     return "\n".join(parts) + "\n"
+
+
+def guide(
+    name: str, title: str, number: int, about: str,
+    sections: Sequence[Tuple[str, Sequence[Part]]], see_also: str,
+) -> str:  # fmt: skip
+    """A page that is written, not made from the command tree; `number`: of the manual's section."""
+    parts = [header(title, number, name), section("name")]
+    parts.append(f"{escape(title)} \\- {_plain(about, False)}")
+    for heading, texts in sections:
+        parts.append(section(heading))
+        parts += [_source(text) for text in texts]
+    return page([*parts, section("see also"), escape(see_also)])
+
+
+def _source(part: Part) -> str:
+    if isinstance(part, str):
+        return paragraph(part)
+    return items(part) if isinstance(part, list) else example(part)

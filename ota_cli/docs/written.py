@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Dict, Tuple
 
 from . import roff
 
@@ -213,29 +213,6 @@ _OTA_YML = (
      "one that was booted or mounted since, or not unmounted cleanly, is read whole."),
 )  # fmt: skip
 
-_IMAGE = (
-    "An image is a directory of static files. `metadata.jwt` is the signed entry point: "
-    "header, payload and signature in base64url, joined by dots; `ES256`, the signature "
-    "DER-encoded, over the ASCII bytes before the last dot. The payload is a JSON list of small "
-    "objects that name the tables with their sha256, the signer's certificate, and where the "
-    "content lies.",
-    "Tables have one entry a line. Paths are quoted `'...'`, an inner quote is written as "
-    "quote, backslash, quote, quote. Every path starts with a slash; modes are octal.",
-)
-_TABLES = (
-    ("dirs.txt", "mode,uid,gid,'path'"),
-    ("symlinks.txt", "mode,uid,gid,'link','target'"),
-    ("regulars.txt", "mode,uid,gid,nlink,sha256,'path'[,size[,inode[,compression]]]; names with "
-     "an equal inode are one file; compression is zst or empty."),
-    ("persistents.txt", "'path': carried over from the running slot."),
-    ("total_regular_size.txt", "Sum of the sizes in bytes."),
-    ("attributes.txt.zst", "Ours: m,mtime in ns,'path'; x,'name',base64,'path' for extended "
-     "attributes; b|c|p,mode,uid,gid,major,minor,'path' for nodes; z,bytes,sha256 for the size "
-     "of a compressed file. Compressed with zstd."),
-    ("rootfs/PATH", "Content of a file, plain."),
-    ("rootfs.zst/SHA256.zst", "Content by its sha256, compressed with zstd."),
-)  # fmt: skip
-
 
 def pages(name: str) -> Dict[str, str]:
     """The pages of section 5 by file name."""
@@ -255,7 +232,6 @@ def pages(name: str) -> Dict[str, str]:
             "`/etc/ota/ota.yml` (or `.yaml`). Flags win over `OTA_<KEY>` environment variables, "
             "these over this file. Unknown keys are an error with file and line.", _OTA_YML,
         ),
-        "ota-image.5": _image(name),
     }  # fmt: skip
 
 
@@ -273,13 +249,3 @@ def _keys(name: str, title: str, about: str, text: str, keys: Tuple[Tuple[str, s
             "ota(1)",
         ]
     )
-
-
-def _image(name: str) -> str:
-    parts: List[str] = [roff.header("ota-image", 5, name), roff.section("name")]
-    parts.append("ota\\-image \\- layout of an image")
-    parts.append(roff.section("description"))
-    parts += [roff.paragraph(text) for text in _IMAGE]
-    parts += [roff.section("files"), roff.items(_TABLES)]
-    parts += [roff.section("see also"), roff.escape("ota(1), ota-image(1)")]
-    return roff.page(parts)
