@@ -96,12 +96,41 @@ _LIMITS: Sequence[Part] = (
     "ends at its declared size.",
 )
 
+#: A site of nginx; the tests run it.
+NGINX = (
+    "server {",
+    "    listen 443 ssl;",
+    "    ssl_certificate /etc/nginx/updates.pem;",
+    "    ssl_certificate_key /etc/nginx/updates.key;",
+    "    ssl_protocols TLSv1.2 TLSv1.3;",
+    "    root /srv/updates;",
+    "    default_type application/octet-stream;",
+    "    gzip off;",
+    "    keepalive_requests 100000;",
+    "    add_header Cache-Control 'public, max-age=60';",
+    "    location ~ '^/[^/]+/rootfs(\\.zst)?/' {",
+    "        add_header Cache-Control 'public, max-age=31536000, immutable';",
+    "    }",
+    "}",
+)
+_SERVING: Sequence[Part] = (
+    "Publish each image under a name of its own, upload its content first and `metadata.jwt` last, "
+    "and never change it: then caches may keep content for ever, and only the metadata, which "
+    "signing again replaces, briefly. For nginx, with images like `/srv/updates/2026.11`:",
+    NGINX,
+    "In an object store or a CDN set the same two Cache-Control headers when uploading, turn "
+    "compression on the fly off (a Content-Encoding is refused, see `rootfs.zst`), and let range "
+    "requests through. Redirects to another host are not followed. Signed cookies of a CDN go to "
+    "the device's `--cookie-file`.",
+)
+
 _SECTIONS: Sequence[Tuple[str, Sequence[Part]]] = (
     ("description", _LAYOUT),
     ("metadata.jwt", _ENTRY),
     ("trust", _TRUST),
     ("tables", (*_TABLE_TEXT, _TABLES)),
     ("limits", _LIMITS),
+    ("serving", _SERVING),
 )
 
 

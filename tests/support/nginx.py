@@ -34,6 +34,10 @@ http {{
     client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
     uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
     default_type application/octet-stream;
+    {site}
+}}
+"""
+_SITE = """\
     server {{
         listen {address}:{port} ssl{listen};
         ssl_certificate {base}/cert.pem;
@@ -41,7 +45,6 @@ http {{
         root {root};
         {ciphers}
     }}
-}}
 """
 
 
@@ -50,18 +53,20 @@ class Nginx:
 
     `host`: the address clients know it by; it listens on loopback, or at `host` within a network
     `namespace`. `unsent_bytes`: how much of a body may wait in the kernel, where it counts as
-    sent; None: as much as that likes. `ciphers`: of TLS 1.3, the only ones it agrees to.
+    sent; None: as much as that likes. `ciphers`: of TLS 1.3, the only ones it agrees to. `site`:
+    a server block with such placeholders, instead of ours.
     """
 
     def __init__(
         self, directory: Path, host: str = "127.0.0.1", *, unsent_bytes: Optional[int] = None,
-        namespace: Optional[str] = None, ciphers: str = "",
+        namespace: Optional[str] = None, ciphers: str = "", site: str = _SITE,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._host = host
         self._inside = inside(namespace)
         self._address = host if namespace else "127.0.0.1"
         self._ciphers = f"ssl_conf_command Ciphersuites {ciphers};" if ciphers else ""
+        self._site = site
         self._listen = f" sndbuf={unsent_bytes}" if unsent_bytes else ""
 
     def __enter__(self) -> Nginx:
@@ -74,10 +79,11 @@ class Nginx:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        config = _CONFIG.format(
+        site = self._site.format(
             base=base, address=self._address, port=port, root=self._directory,
             listen=self._listen, ciphers=self._ciphers,
         )  # fmt: skip
+        config = _CONFIG.format(base=base, site=site)
         if os.geteuid() == 0:
             config = f"user root;\n{config}"
         (base / "nginx.conf").write_text(config)
