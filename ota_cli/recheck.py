@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, List, Optional
 
+from .core.cmdline import parse as parse_cmdline
 from .core.record import Record
 from .errors import ImageDamaged, SlotUnusable
 from .events import Emit, Note, Warned
@@ -16,6 +17,7 @@ from .model import Device, SlotName, other_slot
 from .policy import trust
 from .probe import require_running
 from .slots import needs_mounts, readable, running_root
+from .trial import view_session
 from .verify import NO_IMAGE, UPDATE_AGAIN, Difference, compare, not_equal, stored_image
 
 
@@ -41,9 +43,11 @@ def recheck(device: Device, slot: Optional[SlotName], emit: Emit) -> Rechecked:
     """Compares `slot` (default: the standby one) with the image it was filled from.
 
     Raises SlotUnusable when it holds no complete image, NotTrusted when that is not trusted any
-    more, Busy while another `ota` changes the device, NeedsRoot.
+    more, Busy while another `ota` changes the device or a trial is not confirmed, NeedsRoot.
     """
     with store.exclusive(device):
+        if parse_cmdline(device.cmdline).trial:  # its commit, which has a deadline, wants the lock
+            view_session(device).require_confirmed()
         target = slot or other_slot(require_running(device))
         record = store.load_record(device)
         _require_filled(record, target)

@@ -39,7 +39,7 @@ from .errors import (
 from .events import Emit, Note, Warned
 from .host import ops, store
 from .host.mounts import enter_private_namespace
-from .host.ops import Link, MakeDirectory, Op, WriteFile
+from .host.ops import Flush, Link, MakeDirectory, Op, WriteFile
 from .host.watchdog import watchdog_advice
 from .model import (
     SLOT_NAMES,
@@ -135,25 +135,27 @@ class _Found(NamedTuple):
 def _settings(device: Device, backend: Backend, repair: bool) -> _Found:
     """What the settings say; what can be saved of them when they are damaged and `repair`.
 
-    Settings that the boot loader does not obey are those of a setup that was broken off.
+    On a device that was never updated, settings that the boot loader does not obey are those of a
+    setup that was broken off.
     """
     try:
         return _Found(backend.stored(device), True)
     except BootRefused as error:
         if error.slug == layout.NOT_SET_UP:
             return _Found(None, False)
-        if not repair and _is_obeyed(device, backend):
+        if not repair and not _was_broken_off(device, backend):
             raise
         return _Found(backend.salvage(device), False)
 
 
-def _is_obeyed(device: Device, backend: Backend) -> bool:
-    """Whether the boot loader goes by what the settings say."""
+def _was_broken_off(device: Device, backend: Backend) -> bool:
+    """Whether the boot loader was never told to go by the settings, so that none can be lost."""
     try:
         backend.read(device)
     except BootRefused as error:
-        return error.slug != layout.NOT_SET_UP
-    return True
+        is_told = error.slug != layout.NOT_SET_UP
+        return not is_told and store.load_record(device).transaction is None
+    return False
 
 
 def _require_confirmed(device: Device, found: _Found, running: SlotName, repair: bool) -> bool:
@@ -260,14 +262,21 @@ class _Setup:
         other_boots = default == other_slot(running) and state.slots[other_slot(running)].ready
         if self.trial or other_boots:
             return
-        if default != running or not self._is_known_to_work(state.slots[running]):
+        if default == running and state.slots[running].good:
+            yield from self._mark_good()
+        else:
             change = f"slot {running} is what boots and is known to work"
             yield _Step(change, self.backend.commit(self.device, state, running))
 
-    def _is_known_to_work(self, boot: SlotBoot) -> bool:
-        """Told in the settings, and beside the boot files for the day the settings are lost."""
+    def _mark_good(self) -> Iterator[_Step]:
+        """What the settings say, beside the boot files for the day the settings are lost.
+
+        Nothing else is written: another slot may be armed.
+        """
         mark = layout.good_mark(self.device, self.running)
-        return boot.good and (not self.backend.needs_boot_files or layout.holds_something(mark))
+        if self.backend.needs_boot_files and not layout.holds_something(mark):
+            written: List[Op] = [WriteFile(mark, layout.GOOD_TEXT), Flush((mark, mark.parent))]
+            yield _Step(f"slot {self.running} is marked as known to work", written)
 
     def _remember(self) -> Iterator[_Step]:
         """A record in which every slot that is known to work has a state."""

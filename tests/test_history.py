@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -172,3 +173,12 @@ def test_a_line_reads_back_as_what_it_was_written_from() -> None:
 def test_keys_of_a_newer_version_are_passed_over() -> None:
     line = json.dumps({**entry_of(END), "weather": ["fine"]}).encode()
     assert parse_history(line).ends == (END,)
+
+
+def test_a_fifo_in_its_place_is_not_waited_for(seasoned: Path) -> None:
+    path = history_file(seasoned)
+    path.unlink()
+    os.mkfifo(path)
+    done = history(seasoned)
+    assert done.code == 78
+    assert "regular file" in done.err

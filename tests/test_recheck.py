@@ -242,3 +242,14 @@ def test_a_good_slot_left_behind_is_verified_and_mended_by_an_update_to_its_imag
     assert verify(grub_device).code == 0
     assert ota("activate", "--root", grub_device).code == 0
     assert next_boot(probe(grub_device)).slot == "a"
+
+
+def test_a_trial_is_confirmed_before_its_slot_is_read(grub_device: Path, server: Server) -> None:
+    """Reading holds the lock that the commit needs, and the commit has a deadline."""
+    update(grub_device, server)
+    next_boot(probe(grub_device))
+    done = verify(grub_device, "b")
+    assert done.code == 75
+    assert "ota commit" in done.err
+    assert ota("commit", "--root", grub_device).code == 0
+    assert verify(grub_device, "b", "--json").document["error"] is None

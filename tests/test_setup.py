@@ -17,6 +17,7 @@ from ota_cli.boot.base import backend_for
 from ota_cli.boot.simulate import next_boot
 from ota_cli.core import grubcfg
 from ota_cli.core.grubenv import BootVariables, compose, foreign_variables
+from ota_cli.core.record import ARMED, Transaction
 from ota_cli.errors import BootRefused, Busy, ConfigError, OtaError, SlotUnusable
 from ota_cli.events import silent
 from ota_cli.host import store
@@ -74,11 +75,30 @@ def test_settings_of_a_setup_that_was_broken_off_are_completed(device: Device, n
 
 def test_a_mark_that_a_broken_off_setup_did_not_write_is_written(device: Device) -> None:
     """It says which slot is known to work on the day the settings are lost."""
+    apply(grub.install(device, "b", boot_files(device, "b")))
+    apply(grub.arm(device, grub.read(device), Checked("b", "t1")))
     mark = layout.good_mark(device, "a")
     mark.unlink()
     assert run_setup(device).changes
     assert layout.holds_something(mark)
+    assert grub.read(device).trial == "b", "what is armed stays so"
     assert not run_setup(device).changes
+
+
+def test_settings_of_a_device_that_was_updated_are_not_those_of_a_broken_off_setup(
+    device: Device,
+) -> None:
+    """Something may be armed in them."""
+    record = store.load_record(device)
+    begun = Transaction(
+        txn="t1", kind="update", phase=ARMED, from_slot="a", to_slot="b", image_id="i",
+        version="v2", started=store.now(),
+    )  # fmt: skip
+    store.save_record(device, replace(record, transaction=begun))
+    grub.custom_cfg(device).unlink()
+    grub.twin(device).unlink()
+    with pytest.raises(BootRefused, match="missing"):
+        run_setup(device)
 
 
 @pytest.mark.parametrize("name", ["bootenv", "bootenv.bak"])

@@ -115,12 +115,21 @@ def is_directory(path: PathLike) -> bool:
 
 
 def read_limited(path: PathLike, limit_bytes: int) -> bytes:
-    """The content of `path`. Raises ImageDamaged when it is longer than `limit_bytes`."""
-    with open(path, "rb") as stream:
+    """The content of the regular file `path`; a fifo would be waited for.
+
+    Raises OSError, and ImageDamaged when it is longer than `limit_bytes`.
+    """
+    with open(path, "rb", opener=_open_at_once) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
         data = stream.read(limit_bytes + 1)
     if len(data) > limit_bytes:
         raise ImageDamaged(f"{os.fspath(path)} is larger than the limit of {limit_bytes} bytes")
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _create(path: str, mode: int) -> int:
