@@ -39,7 +39,7 @@ from .errors import (
 from .events import Emit, Note, Warned
 from .host import ops, store
 from .host.mounts import enter_private_namespace
-from .host.ops import Flush, Link, MakeDirectory, Op, WriteFile
+from .host.ops import Link, MakeDirectory, Op, WriteFile
 from .host.watchdog import watchdog_advice
 from .model import (
     SLOT_NAMES,
@@ -153,8 +153,8 @@ def _was_broken_off(device: Device, backend: Backend) -> bool:
     try:
         backend.read(device)
     except BootRefused as error:
-        is_told = error.slug != layout.NOT_SET_UP
-        return not is_told and store.load_record(device).transaction is None
+        is_untold = error.slug == layout.NOT_SET_UP
+        return is_untold and store.load_record(device).transaction is None
     return False
 
 
@@ -263,20 +263,12 @@ class _Setup:
         if self.trial or other_boots:
             return
         if default == running and state.slots[running].good:
-            yield from self._mark_good()
+            marked = self.backend.mark_good(self.device, running)
+            if marked:
+                yield _Step(f"slot {running} is marked as known to work", marked)
         else:
             change = f"slot {running} is what boots and is known to work"
             yield _Step(change, self.backend.commit(self.device, state, running))
-
-    def _mark_good(self) -> Iterator[_Step]:
-        """What the settings say, beside the boot files for the day the settings are lost.
-
-        Nothing else is written: another slot may be armed.
-        """
-        mark = layout.good_mark(self.device, self.running)
-        if self.backend.needs_boot_files and not layout.holds_something(mark):
-            written: List[Op] = [WriteFile(mark, layout.GOOD_TEXT), Flush((mark, mark.parent))]
-            yield _Step(f"slot {self.running} is marked as known to work", written)
 
     def _remember(self) -> Iterator[_Step]:
         """A record in which every slot that is known to work has a state."""

@@ -15,7 +15,7 @@ from ota_cli.events import silent
 from ota_cli.image.build import BuildOptions, build
 from ota_cli.image.keys import ImageKeys, make_image_keys
 from ota_cli.image.sign import sign
-from tests.support.bench import Ran, make_device, ota
+from tests.support.bench import make_device, provision
 from tests.support.legacy import ANCHORS, unpack_images
 from tests.support.publisher import Attempt, Publisher
 from tests.support.systems import make_system
@@ -172,13 +172,7 @@ def provisioned(
 ) -> Path:
     """A new device that trusts `anchors` and got the server's v1 as its first system."""
     device = make_device(root, anchors, loader=loader)
-    done: Ran = ota(
-        "image", "unpack", f"{server.url}v1/", device / "slots/a",
-        "--cacert", server.cacert, "--anchors", device / "etc/ota/certs",
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    done = ota("setup", "--root", device)
-    assert done.code == 0, done.err
+    provision(device, device / "slots/a", server)
     return device
 
 

@@ -12,7 +12,7 @@ import pytest
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server
-from tests.support.bench import Ran, make_device, ota, touched
+from tests.support.bench import Ran, make_device, ota, provision, touched
 from tests.support.blocks import mounted, needs_root, run
 from tests.support.webserver import Answer, WebServer
 
@@ -94,12 +94,7 @@ def two_kernels(tmp_path: Path, images: Images, server: Server) -> Iterator[Path
     lean = ("-O", "^has_journal", "-m", "0", "-b", "1024", "-N", "64")
     run("mkfs.ext4", "-q", "-F", *lean, "-d", device / "boot", partition)
     with mounted(partition, device / "boot", "loop"):
-        unpacked = ota(
-            "image", "unpack", f"{server.url}v1/", device / "slots/a",
-            "--cacert", server.cacert, "--anchors", device / "etc/ota/certs",
-        )  # fmt: skip
-        assert unpacked.code == 0, unpacked.err
-        assert ota("setup", "--root", device).code == 0
+        provision(device, device / "slots/a", server)
         yield device
 
 

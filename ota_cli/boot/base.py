@@ -69,6 +69,10 @@ class Backend(Protocol):
         """`slot`, which stays bootable at every instant, boots this kernel; nothing where it
         does already."""
 
+    def mark_good(self, device: Device, slot: SlotName) -> List[Op]:
+        """`slot`, which the settings call good, is known as such on the day they are lost;
+        nothing where it is. What boots, and what is armed, stays."""
+
     def integrate(self, device: Device) -> List[Op]:
         """Makes the boot loader obey the settings; nothing where it does."""
 

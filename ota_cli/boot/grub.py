@@ -157,12 +157,12 @@ def arm(device: Device, state: BootState, bootable: Bootable) -> List[Op]:
 
 
 def commit(device: Device, state: BootState, slot: SlotName) -> List[Op]:
-    mark = layout.good_mark(device, slot)
-    return [
-        *_switch(device, committed(state, slot)),
-        WriteFile(mark, layout.GOOD_TEXT),
-        Flush((mark, mark.parent)),
-    ]
+    return [*_switch(device, committed(state, slot)), *_mark(device, slot)]
+
+
+def mark_good(device: Device, slot: SlotName) -> List[Op]:
+    is_marked = layout.holds_something(layout.good_mark(device, slot))
+    return [] if is_marked else _mark(device, slot)
 
 
 def revert(device: Device, state: BootState) -> List[Op]:
@@ -171,6 +171,11 @@ def revert(device: Device, state: BootState) -> List[Op]:
 
 def is_intact(device: Device, slot: SlotName) -> bool:
     return grub_files.is_intact(device, slot)
+
+
+def _mark(device: Device, slot: SlotName) -> List[Op]:
+    mark = layout.good_mark(device, slot)
+    return [WriteFile(mark, layout.GOOD_TEXT), Flush((mark, mark.parent))]
 
 
 def _switch(device: Device, wanted: BootVariables) -> List[Op]:

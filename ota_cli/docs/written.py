@@ -236,16 +236,5 @@ def pages(name: str) -> Dict[str, str]:
 
 
 def _keys(name: str, title: str, about: str, text: str, keys: Tuple[Tuple[str, str], ...]) -> str:
-    return roff.page(
-        [
-            roff.header(title, 5, name),
-            roff.section("name"),
-            f"{roff.escape(title)} \\- {about}",
-            roff.section("description"),
-            roff.paragraph(text),
-            roff.section("keys"),
-            roff.items(keys),
-            roff.section("see also"),
-            "ota(1)",
-        ]
-    )
+    sections = (("description", (text,)), ("keys", (list(keys),)))
+    return roff.guide(name, title, 5, about, sections, "ota(1)")

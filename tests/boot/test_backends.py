@@ -138,6 +138,7 @@ def test_making_ops_changes_nothing(device: Device, backend: Backend) -> None:
     backend.install(device, "b", boot_files(device, "b"))
     backend.arm(device, state, Checked("b", "t"))
     backend.commit(device, state, "b")
+    backend.mark_good(device, "a")
     backend.revert(device, state)
     assert files_below(device.root) == before
 
@@ -148,6 +149,7 @@ def test_every_list_of_ops_can_be_done_twice(device: Device, backend: Backend) -
         backend.arm(device, backend.read(device), Checked("b", "t")),
         backend.revert(device, backend.read(device)),
         backend.commit(device, backend.read(device), "b"),
+        backend.mark_good(device, "a"),
         backend.install(device, "b", boot_files(device, "b")),
     ):
         apply(ops)

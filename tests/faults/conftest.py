@@ -12,10 +12,11 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Sequence, Tup
 import pytest
 
 from ota_cli.boot.simulate import next_boot
+from ota_cli.errors import EXIT_CODES
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
 from tests.promises import CHECKS
-from tests.support.bench import ota
+from tests.support.bench import Ran, ota
 from tests.support.effects import Effects, build_library
 from tests.support.trees import Snapshot, snapshot, without
 
@@ -24,6 +25,8 @@ SEED = os.environ.get("SEED") or "20261128"
 EVERY = os.environ.get("FAULTS") == "all"
 #: Tests that run side by side share the points of a verb.
 SHARES = 4
+#: A failure of these is never swallowed, but for what only tells of what was done.
+SYNCS = ("fsync", "fdatasync", "syncfs")
 
 #: What belongs to the device and not to the image; what is put there changes the time of `/etc`.
 _OWN = ("/etc/hostname", "/etc/fstab", "/etc/ota")
@@ -97,6 +100,16 @@ def own_files(device: Path) -> FrozenSet[str]:
     places = (device / "boot", device / "run", device / "slots/a/.ota", device / "slots/b/.ota")
     found = (path.relative_to(device) for place in places for path in place.rglob("*"))
     return frozenset(map(str, found))
+
+
+def require_documented(done: Ran) -> None:
+    """It ended as it may end whatever fails."""
+    assert done.code in EXIT_CODES, done
+    assert done.code != 1, done.err
+    assert "Traceback" not in done.err
+    if done.code:
+        assert done.err.count("ota: error:") == 1, done.err
+        assert "hint: " in done.err, done.err
 
 
 def points(total: int, share: int, several: int) -> Iterator[int]:

@@ -8,17 +8,12 @@ from typing import Dict, Iterator, List
 
 import pytest
 
-from ota_cli.errors import EXIT_CODES
-from tests.faults.conftest import SHARES, Story, points
-from tests.support.bench import Ran
+from tests.faults.conftest import SHARES, SYNCS, Story, points, require_documented
 from tests.support.effects import Fault, needs_compiler
 
 pytestmark = needs_compiler
 
 SAMPLES = {"update": 8, "commit": 4, "rollback": 4, "switch-slot": 4}
-
-#: A failure of these is never swallowed, but for what only tells of what was done.
-SYNCS = ("fsync", "fdatasync", "syncfs")
 
 shared = pytest.mark.parametrize("share", range(SHARES))
 each_verb = pytest.mark.parametrize("verb", sorted(SAMPLES))
@@ -61,12 +56,3 @@ def meet(story: Story, fault: Fault, share: int, library: Path, tmp_path: Path) 
                 assert story.require_truth(effects.device)["next"] == story.ends
             story.require_completion(effects.device)
         yield number
-
-
-def require_documented(done: Ran) -> None:
-    assert done.code in EXIT_CODES, done
-    assert done.code != 1, done.err
-    assert "Traceback" not in done.err
-    if done.code:
-        assert done.err.count("ota: error:") == 1, done.err
-        assert "hint: " in done.err, done.err

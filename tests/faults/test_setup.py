@@ -14,8 +14,7 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.errors import BootRefused
 from ota_cli.probe import probe
 from tests.conftest import Images, copy_tree
-from tests.faults.conftest import SHARES, holds, own_files, points
-from tests.faults.test_io_errors import SYNCS, require_documented
+from tests.faults.conftest import SHARES, SYNCS, holds, own_files, points, require_documented
 from tests.support.bench import make_device, ota
 from tests.support.effects import Effects, Fault, needs_compiler
 from tests.support.trees import Snapshot

@@ -11,7 +11,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 BASE = Path(__file__).parents[2]
 GRUB_CFG = """\
@@ -86,6 +89,22 @@ def make_device(
     for anchor in anchors:
         (root / "etc/ota/certs" / anchor.name).write_bytes(anchor.read_bytes())
     return root
+
+
+def unpack_first(device: Path, target: object, server: Server) -> None:
+    """Fills `target`, a slot of `device`, with the server's v1, without starting anything."""
+    done = ota(
+        "image", "unpack", f"{server.url}v1/", target, "--cacert", server.cacert,
+        "--anchors", device / "etc/ota/certs",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+
+
+def provision(device: Path, target: object, server: Server) -> None:
+    """Gives `device` its first system, in slot a at `target`, and sets it up."""
+    unpack_first(device, target, server)
+    done = ota("setup", "--root", device)
+    assert done.code == 0, done.err
 
 
 def touched(device: Path) -> Dict[str, bytes]:

@@ -6,15 +6,11 @@ import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, List
+from typing import Iterator, List
 
 import pytest
 
-from tests.support.bench import ota
 from tests.support.trees import Snapshot, without
-
-if TYPE_CHECKING:
-    from tests.conftest import Server
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -72,14 +68,3 @@ def attached(directory: Path) -> List[str]:
 def inside(found: Snapshot) -> Snapshot:
     """What an image brings, of all that is in a slot."""
     return without(found, "/etc", "/lost+found")
-
-
-def provision(root: Path, target: Path, server: Server) -> None:
-    """Unpacks v1 into `target`, slot a of the device below `root`, and sets the device up."""
-    done = ota(
-        "image", "unpack", f"{server.url}v1/", target, "--cacert", server.cacert,
-        "--anchors", root / "etc/ota/certs",
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    done = ota("setup", "--root", root)
-    assert done.code == 0, done.err

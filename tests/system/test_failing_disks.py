@@ -11,7 +11,7 @@ import pytest
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
-from tests.support.bench import Ran, make_device, ota
+from tests.support.bench import Ran, make_device, ota, provision
 from tests.support.blocks import (
     attached,
     disk_image,
@@ -20,7 +20,6 @@ from tests.support.blocks import (
     loop_device,
     mounted,
     needs_root,
-    provision,
     run,
 )
 from tests.support.failing import (

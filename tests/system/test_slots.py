@@ -13,7 +13,15 @@ import pytest
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server
-from tests.support.bench import Ran, environment, make_device, ota, ota_argv
+from tests.support.bench import (
+    Ran,
+    environment,
+    make_device,
+    ota,
+    ota_argv,
+    provision,
+    unpack_first,
+)
 from tests.support.blocks import (
     attached,
     disk_image,
@@ -22,7 +30,6 @@ from tests.support.blocks import (
     loop_device,
     mounted,
     needs_root,
-    provision,
     run,
 )
 from tests.support.trees import snapshot
@@ -125,11 +132,7 @@ def test_a_device_no_kernel_could_find_is_refused_by_setup(
     with loop_device(a) as first, loop_device(b) as second:
         slots = f"slots:\n  a: {{device: {first}}}\n  b: {{device: {second}}}\n"
         root = make_device(tmp_path / "device", [images.anchor], loader="grub", slots=slots)
-        done = ota(
-            "image", "unpack", f"{server.url}v1/", first, "--cacert", server.cacert,
-            "--anchors", root / "etc/ota/certs",
-        )  # fmt: skip
-        assert done.code == 0, done.err
+        unpack_first(root, first, server)
         done = ota("setup", "--root", root)
     assert done.code == 14
     assert "PARTUUID" in done.err
