@@ -8,7 +8,6 @@ one, and never into a message.
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +100,9 @@ class Fetcher:
         self._peer = f"the proxy {self._proxy}" if self._proxy else urlsplit(self.base).netloc
         self._halt = Halt()
         self._throttle = Throttle(settings.limit_rate, self._halt.event)
-        self._liveness = Liveness(settings.no_progress_timeout_s, _slowest_rate(settings))
+        self._liveness = Liveness(
+            settings.no_progress_timeout_s, _slowest_rate(settings), settings.read_timeout_s
+        )
         self._memory = Budget(MEMORY_BYTES)
 
     def __enter__(self) -> Fetcher:
@@ -110,7 +111,7 @@ class Fetcher:
         self._link = Link(
             tls_context(settings.cacert, settings.cert, settings.key), proxy,
             (CONNECT_TIMEOUT_S, settings.read_timeout_s), self._halt.watch,
-            _SLOWED_BYTES if settings.limit_rate else None,
+            _SLOWED_BYTES if settings.limit_rate else None, self._liveness,
         )  # fmt: skip
         return self
 
@@ -252,12 +253,11 @@ class Fetcher:
             raise transport_failure(self._peer, error) from error
 
     def _consume(self, response: httpcore.Response, receiver: Receiver) -> None:
-        started_s = time.monotonic()
         for chunk in response.iter_stream():
             receiver.arrived(len(chunk))
             receiver.consume(chunk)
             self._throttle.received(len(chunk))
-            self._liveness.saw_bytes(len(chunk), started_s)
+            self._liveness.saw_bytes(len(chunk))
             self._halt.check()
 
 

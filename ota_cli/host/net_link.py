@@ -27,6 +27,7 @@ from urllib.parse import quote, urljoin
 import httpcore
 
 from ..core.urls import split_url
+from .net_retry import Liveness
 
 _KEEP_ALIVE_S = 30.0
 #: In interim answers (1xx) a server could ask for patience for ever.
@@ -118,6 +119,7 @@ class Link:
     """Connections to one server, or to one proxy, used again; `watch` is told of each socket.
 
     `receive_bytes`: what of an answer the kernel may hold for each; None: as much as it likes.
+    `liveness` is told how long each read takes, and ends them all when it gets too much.
 
     The library's pool is left out: it looks through all connections and waiting requests for
     each request, under one lock, and checks each request twice.
@@ -130,13 +132,14 @@ class Link:
         timeouts: Tuple[float, float],
         watch: Callable[[socket.socket], None],
         receive_bytes: Optional[int] = None,
+        liveness: Optional[Liveness] = None,
     ) -> None:
         connect_s, read_s = timeouts
         limits = {"connect": connect_s, "read": read_s, "write": read_s, "pool": None}
         self._extensions = {"timeout": limits}
         self._context = context
         self._proxy = proxy
-        self._backend = _Watched(watch)
+        self._backend = _Watched(watch, liveness)
         self._options: List[httpcore.SOCKET_OPTION] = []
         if receive_bytes is not None:
             self._options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes))
@@ -147,7 +150,7 @@ class Link:
     def get(self, target: Target, headers: Headers) -> Iterator[httpcore.Response]:
         """Asks for `target`; the connection is free again after the block.
 
-        Raises one of TRANSPORT_ERRORS.
+        Raises one of TRANSPORT_ERRORS, and Unreachable as `liveness` does.
         """
         asked = target.by(self._proxy) if self._proxy else target
         named = [(b"Host", target.authority.encode()), *headers]
@@ -197,9 +200,12 @@ class Link:
 class _Watched(httpcore.NetworkBackend):
     """The library's own way to connect, which also tells of each socket."""
 
-    def __init__(self, watch: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self, watch: Callable[[socket.socket], None], liveness: Optional[Liveness]
+    ) -> None:
         self._inner = httpcore.SyncBackend()
         self._watch = watch
+        self._liveness = liveness
 
     def connect_tcp(
         self,
@@ -210,15 +216,19 @@ class _Watched(httpcore.NetworkBackend):
         socket_options: Optional[Iterable[httpcore.SOCKET_OPTION]] = None,
     ) -> httpcore.NetworkStream:
         stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
-        return _Stream(stream, self._watch)
+        return _Stream(stream, self._watch, self._liveness)
 
 
 class _Stream(httpcore.NetworkStream):
     def __init__(
-        self, inner: httpcore.NetworkStream, watch: Callable[[socket.socket], None]
+        self,
+        inner: httpcore.NetworkStream,
+        watch: Callable[[socket.socket], None],
+        liveness: Optional[Liveness],
     ) -> None:
         self._inner = inner
         self._watch = watch
+        self._liveness = liveness
         self._asked_s: Optional[float] = None
         watch(inner.get_extra_info("socket"))
 
@@ -229,7 +239,14 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: Optional[float] = None) -> bytes:
         if self._asked_s is not None and time.monotonic() - self._asked_s > _ANSWER_S:
             raise httpcore.ReadTimeout(f"no answer within {_ANSWER_S:.0f} s")
-        return self._inner.read(max_bytes, timeout)
+        if self._liveness is None:
+            return self._inner.read(max_bytes, timeout)
+        self._liveness.check()
+        began_s = time.monotonic()
+        try:
+            return self._inner.read(max_bytes, timeout)
+        finally:
+            self._liveness.waited(began_s)
 
     def write(self, buffer: bytes, timeout: Optional[float] = None) -> None:
         self._inner.write(buffer, timeout)
@@ -244,7 +261,8 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: Optional[str] = None,
         timeout: Optional[float] = None,
     ) -> httpcore.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._watch)
+        inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
+        return _Stream(inner, self._watch, self._liveness)
 
     def get_extra_info(self, info: str) -> object:
         return self._inner.get_extra_info(info)

@@ -44,31 +44,47 @@ class Again(Exception):
 class Liveness:
     """Whether the server ever answered and how its bytes come, over all threads.
 
-    `patience_s`: how long less than `slowest_rate` bytes per second may come.
+    `patience_s`: how long less than `slowest_rate` bytes per second may come; only the time that
+    something waits for the server is counted, over all requests, however they end.
+    `longest_wait_s`: no wait is longer, unless this process was stopped in it.
     """
 
-    def __init__(self, patience_s: float, slowest_rate: float = SLOWEST_RATE) -> None:
+    def __init__(
+        self,
+        patience_s: float,
+        slowest_rate: float = SLOWEST_RATE,
+        longest_wait_s: float = MAX_BACKOFF_S,
+    ) -> None:
         self.answered = False
         self.last_byte_s = float("-inf")
         self.patience_s = patience_s
         self._worth_bytes = patience_s * slowest_rate
+        self._longest_wait_s = longest_wait_s
         self._fresh_bytes = 0
-        self._progress_s = float("-inf")
+        self._waited_s = 0.0
+        self._counted_s = float("-inf")
 
     def saw_answer(self) -> None:
         """The server answered something."""
         self.answered = True
 
-    def saw_bytes(self, count: int, started_s: float) -> None:
-        """`count` bytes arrived just now, of an answer that began at `started_s`.
-
-        Raises Unreachable when all that arrives is too little.
-        """
-        now = self.last_byte_s = time.monotonic()
+    def saw_bytes(self, count: int) -> None:
+        """`count` bytes of a file arrived just now."""
+        self.last_byte_s = time.monotonic()
         self._fresh_bytes += count
         if self._fresh_bytes >= self._worth_bytes:
-            self._fresh_bytes, self._progress_s = 0, now
-        elif now - max(self._progress_s, started_s) > self.patience_s:
+            self._fresh_bytes, self._waited_s = 0, 0.0
+
+    def waited(self, began_s: float) -> None:
+        """A wait for the server, which began at `began_s`, ends; several at once count once."""
+        now = time.monotonic()
+        wait_s = now - max(began_s, self._counted_s)
+        self._waited_s += min(wait_s, self._longest_wait_s)
+        self._counted_s = now
+
+    def check(self) -> None:
+        """Raises Unreachable when too little came for all the time it was waited for."""
+        if self._waited_s > self.patience_s:
             raise Unreachable(
                 f"less than {self._worth_bytes:.0f} bytes came in {self.patience_s:.0f} seconds",
                 hint="check the network and the server; what was fetched is kept",
@@ -97,8 +113,14 @@ class Retry:
         """
         self._count(again, received)
         left_s = self._patience_left_s()
-        if left_s <= 0 or self._is_hopeless() or self._stop.wait(min(self._pause(again), left_s)):
+        if left_s <= 0 or self._is_hopeless() or self._was_stopped(min(self._pause(again), left_s)):
             raise again.failure from again.failure.__cause__
+
+    def _was_stopped(self, pause_s: float) -> bool:
+        began_s = time.monotonic()
+        was_stopped = self._stop.wait(pause_s)
+        self._liveness.waited(began_s)
+        return was_stopped
 
     def _count(self, again: Again, received: int) -> None:
         self._tries += 1

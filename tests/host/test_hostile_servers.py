@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
+import re
 import socket
 import ssl
 import threading
@@ -22,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ota_cli.entries import Digest
 from ota_cli.errors import ImageDamaged, OtaError, Unreachable
 from ota_cli.host.net import Blob, Fetcher, NetSettings
+from ota_cli.host.net_retry import Liveness
 from ota_cli.image.keys import make_server_certificate
 
 BODY = b"content " * 1000
@@ -92,13 +95,13 @@ def for_ever(start: bytes, piece: bytes) -> Talk:
     return talk
 
 
-def drips(start: bytes) -> Talk:
+def drips(start: bytes, drop: bytes = b"x") -> Talk:
     """A byte now and then: each comes in time, all of them never."""
 
     def talk(connection: ssl.SSLSocket) -> None:
         connection.sendall(start)
         while True:
-            connection.sendall(b"x")
+            connection.sendall(drop)
             time.sleep(0.1)
 
     return talk
@@ -138,10 +141,55 @@ def test_what_has_no_end_or_no_sense_is_given_up(talk: Talk, kind: type, tmp_pat
         assert isinstance(refusal(server), kind)
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up(tmp_path: Path) -> None:
-    with TlsServer(tmp_path, drips(OK + LENGTH % 100_000)) as server:
+@pytest.mark.parametrize(
+    "talk",
+    [
+        drips(OK + LENGTH % 100_000),
+        drips(OK + CHUNKED + b"1;x="),
+        drips(OK + CHUNKED + b"1\r\nx\r\n0\r\nX: "),
+    ],
+    ids=["body", "chunk-extension", "trailer"],
+)
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(talk: Talk, tmp_path: Path) -> None:
+    with TlsServer(tmp_path, talk) as server:
         found = refusal(server)
     assert (found.slug, found.exit_code) == ("too-slow", 69)
+
+
+def test_a_server_that_ends_each_connection_after_a_little_more_is_given_up(tmp_path: Path) -> None:
+    """Each try gets further than the one before, so none of them is in vain."""
+    content = os.urandom(100_000)
+    came = 70_000  # what is worth to be gone on from
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        asked = re.search(rb"range: bytes=(\d+)-", server.seen[-1], re.IGNORECASE)
+        if asked is None:
+            connection.sendall(OK + LENGTH % len(content) + content[:came])
+            return
+        start = int(asked[1])
+        time.sleep(0.2)
+        span = b"Content-Range: bytes %d-%d/%d\r\n" % (start, len(content) - 1, len(content))
+        head = b"HTTP/1.1 206 Partial Content\r\n" + span + LENGTH % (len(content) - start)
+        connection.sendall(head + content[start : start + 1])
+
+    blob = Blob(Digest(hashlib.sha256(content).digest()), len(content), "x", False)
+    out = tmp_path / "out"
+    out.mkdir()
+    with TlsServer(tmp_path, talk) as server, Fetcher(
+        server.url, server.settings()
+    ) as fetcher, pytest.raises(Unreachable) as raised:
+        list(fetcher.blobs([blob], out, lambda count: None))
+    assert raised.value.slug == "too-slow"
+    assert len(server.seen) < 20
+
+
+def test_a_process_that_was_stopped_for_long_does_not_blame_the_server(tmp_path: Path) -> None:
+    liveness = Liveness(patience_s=60.0, longest_wait_s=30.0)
+    liveness.saw_bytes(1)
+    liveness.waited(time.monotonic() - 100_000)
+    liveness.check()
+    liveness.waited(time.monotonic() - 25)  # nearly all of it was counted just now
+    liveness.check()
 
 
 def test_a_slow_server_is_not_one_that_drips(tmp_path: Path) -> None:
