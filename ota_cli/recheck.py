@@ -16,7 +16,7 @@ from .host.mounts import enter_private_namespace
 from .model import Device, SlotName, other_slot
 from .policy import trust
 from .probe import require_running
-from .slots import needs_mounts, readable, running_root
+from .slots import needs_mounts, readable, require_left_whole, running_root
 from .trial import view_session
 from .verify import NO_IMAGE, UPDATE_AGAIN, Difference, compare, not_equal, stored_image
 
@@ -42,8 +42,9 @@ class Rechecked:
 def recheck(device: Device, slot: Optional[SlotName], emit: Emit) -> Rechecked:
     """Compares `slot` (default: the standby one) with the image it was filled from.
 
-    Raises SlotUnusable when it holds no complete image, NotTrusted when that is not trusted any
-    more, Busy while another `ota` changes the device or a trial is not confirmed, NeedsRoot.
+    Raises SlotUnusable when it holds no complete image or was not unmounted, NotTrusted when that
+    is not trusted any more, Busy while another `ota` changes the device or a trial is not
+    confirmed, NeedsRoot.
     """
     with store.exclusive(device):
         if parse_cmdline(device.cmdline).trial:  # its commit, which has a deadline, wants the lock
@@ -51,13 +52,12 @@ def recheck(device: Device, slot: Optional[SlotName], emit: Emit) -> Rechecked:
         target = slot or other_slot(require_running(device))
         record = store.load_record(device)
         _require_filled(record, target)
-        runs = target == device.running
-        if runs:
+        if target == device.running:
             emit(Note(f"slot {target} runs: what its system changed since is told as well"))
         with _opened(device, target) as root:
             image = stored_image(root, *trust(device, record))
             _warn_of_another(record, target, image.image_id, emit)
-            differences, files = compare(root, image, emit, unlock=not runs)
+            differences, files = compare(root, image, emit, unlock=False)
     known = record.slots[target]
     version = image.version or (known.version if known.image_id == image.image_id else None)
     mend = _mend(device, record, target, image.image_id)
@@ -89,6 +89,7 @@ def _opened(device: Device, slot: SlotName) -> Iterator[Path]:
         raise SlotUnusable(f"it is not known where slot {slot} is")
     if needs_mounts(device):
         enter_private_namespace()
+    require_left_whole(device.slots[slot])
     if slot != device.running:
         with readable(device.slots[slot]) as root:
             yield root

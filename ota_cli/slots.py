@@ -156,6 +156,22 @@ def will_format(location: SlotLocation) -> bool:
     return probe_file_system(node_of(location)).kind not in EXT_KINDS
 
 
+def require_left_whole(location: SlotLocation) -> None:
+    """Raises SlotUnusable for a slot that can not be told without writing to it: one that is not
+    mounted and was not unmounted either. Part of what it holds is in its journal alone.
+    """
+    if isinstance(location, DirectorySlot):
+        return
+    node = node_of(location)
+    if not _mounted_at(node, location) and not is_clean(read_superblock(node)):
+        raise SlotUnusable(
+            f"{node}: the file system was not unmounted, or the kernel had found errors in it; "
+            "what it holds can not be told without writing to it",
+            hint=f"`e2fsck -p {node}` writes out its journal; then run this again",
+            slug="slot-damaged",
+        )
+
+
 def require_sound(location: SlotLocation) -> None:
     """Raises SlotUnusable for a slot whose file system no kernel could mount.
 

@@ -310,8 +310,12 @@ def known_good(session: Session, slot: SlotName) -> KnownGood:
 
 
 def _checked(session: Session, slot: SlotName, txn: str, emit: Emit) -> Checked:
-    """A slot proven equal to its signed image, byte for byte, in this run."""
+    """A slot proven equal to its signed image, byte for byte, in this run.
+
+    Raises SlotUnusable and ImageDamaged unless it is.
+    """
     device = session.device
+    require_sound(device.slots[slot])  # and what its journal holds is where it will be read
     if needs_mounts(device):
         enter_private_namespace()
     with readable(device.slots[slot]) as root:

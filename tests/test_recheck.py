@@ -85,6 +85,30 @@ def test_nothing_is_changed_by_looking(staged: Path) -> None:
     assert footprint(staged) == harmed
 
 
+def test_a_file_that_its_owner_may_not_read_is_not_opened_up_for_that(
+    device: Path, server: Server
+) -> None:
+    update(device, server, "--stage-only")
+    path = a_file(device / "slots/b")
+    path.chmod(0)
+    drop: List[str] = []
+    if os.geteuid() == 0:  # who can read everything, and has no need to
+        drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        if subprocess.run([*drop, *ota_argv(), "--version"], check=False).returncode:
+            pytest.skip("only root can read the program here")
+        subprocess.run(["chown", "-R", "65534:65534", device], check=True)
+        for directory in list(device.parents)[:3]:
+            directory.chmod(0o755)
+    before = footprint(device)
+    done = subprocess.run(
+        [*drop, *ota_argv(), "verify", "--root", str(device)],
+        capture_output=True, text=True, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 12, done.stderr
+    assert f"can not be read  /{path.relative_to(device / 'slots/b')}" in done.stdout
+    assert footprint(device) == before
+
+
 def a_file(slot: Path) -> Path:
     """One that belongs to the image alone, with a single name."""
     names = (slot / "usr").rglob("*")

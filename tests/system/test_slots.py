@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Iterator, Tuple
@@ -292,3 +293,35 @@ def test_a_block_slot_is_verified_and_not_a_byte_of_it_changes(
     assert done.code == 12
     assert "not in the image  /opt/not-of-the-image" in done.out
     assert leftovers() == ""
+
+
+def test_a_slot_that_was_not_unmounted_is_not_taken_for_what_lies_in_its_journal(
+    bench: Tuple[Path, Path, Path], server: Server, tmp_path: Path
+) -> None:
+    """What a read-only mount shows of it is older than what the next boot, or fsck, will see."""
+    root, _, second = bench
+    assert update(root, server, "--stage-only").code == 0
+    lose_power_after_a_write(second, tmp_path)
+    done = ota("verify", "--root", root, "--json")
+    assert (done.code, done.document["error"]["slug"]) == (14, "slot-damaged")
+    assert "e2fsck -p" in done.document["error"]["hint"]
+    done = ota("activate", "--root", root, "--json")
+    assert done.code == 12, done.out
+    assert "/opt/not-of-the-image" in done.document["error"]["message"]
+    assert ota("status", "--root", root, "--json").result["next"] == "a"
+    done = ota("verify", "--root", root)
+    assert done.code == 12, "that was the check of its file system, which wrote the journal out"
+    assert leftovers() == ""
+
+
+def lose_power_after_a_write(slot: Path, tmp_path: Path) -> None:
+    """Leaves a directory in `slot` that only its journal knows of."""
+    is_device = slot.is_block_device()
+    with mounted(slot, tmp_path / "harm", "rw" if is_device else "rw,loop") as root:
+        (root / "opt/not-of-the-image").mkdir(parents=True)
+        descriptor = os.open(root / "opt/not-of-the-image", os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        shutil.copyfile(slot, tmp_path / "as-it-was")
+    with open(slot, "r+b") as target, open(tmp_path / "as-it-was", "rb") as source:
+        shutil.copyfileobj(source, target)
