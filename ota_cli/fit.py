@@ -18,8 +18,8 @@ from .survey import STAGING
 
 #: Kept free on the standby slot besides what the plan writes: directories, journal, metadata.
 SPARE_BYTES = 4 * 1024 * 1024
-#: The same in inodes: metadata and staging directory.
-SPARE_INODES = 16
+#: The same in inodes: metadata, bodies of downloads under way, files carried over.
+SPARE_INODES = 128
 _BLOCK_BYTES = 4096
 #: Sources whose content takes new room in the standby slot.
 WRITTEN = (Source.COPIED, Source.DUPLICATED, Source.DOWNLOADED)

@@ -134,11 +134,12 @@ def _write_out(standby: Path) -> None:
     try:
         syncfs(standby)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise NoSpace(
-            "the storage below the standby slot has no room for what its file system holds",
-            hint="make room there: it is a thin volume, or a sparse file on a full disk",
+            "the storage below the standby slot has no room for what was written there",
+            hint="make room: a disk is full, or a quota used up, below a directory, a thin volume "
+            "or a sparse file",
             slug="storage-full",
         ) from error
 
