@@ -9,6 +9,7 @@ from ..errors import EXIT_CODES
 from . import roff
 from .boot import boot_page
 from .events import events_page
+from .failures import errors_page
 from .imageformat import image_page
 from .tree import Option, Verb
 from .written import FILES, OVERVIEW, SECURITY, VERB_NOTES, pages
@@ -25,6 +26,7 @@ def man_pages(tree: Verb) -> Dict[str, str]:
     found.update(pages(_NAME))
     found["ota-image.5"] = image_page(_NAME)
     found.update({"ota-boot.7": boot_page(_NAME), "ota-events.7": events_page(_NAME)})
+    found["ota-errors.7"] = errors_page(_NAME)
     return found
 
 
@@ -53,6 +55,7 @@ def _overview(tree: Verb) -> str:
             _options(tree.options),
             roff.section("exit status"),
             roff.items(exit_code_rows()),
+            roff.paragraph("`ota-errors`(7) has every single failure, and what to do."),
             roff.section("files"),
             roff.items(FILES),
             roff.section("security"),
@@ -77,7 +80,7 @@ def _verb_page(verb: Verb) -> str:
     else:
         parts += _described(verb)
     parts.append(roff.section("exit status"))
-    parts.append(roff.paragraph("As in `ota`(1)."))
+    parts.append(roff.paragraph("As in `ota`(1) and `ota-errors`(7)."))
     parts += _see_also(())
     return roff.page(parts)
 
@@ -112,7 +115,7 @@ def _tag(option: Option) -> str:
 def _see_also(verbs: Tuple[Verb, ...]) -> List[str]:
     names = [f"ota-{verb.name}(1)" for verb in verbs] or ["ota(1)"]
     names += ["ecu_info.yml(5)", "proxy_info.yml(5)", "ota.yml(5)", "ota-image(5)"]
-    names += ["ota-boot(7)", "ota-events(7)"]
+    names += ["ota-boot(7)", "ota-errors(7)", "ota-events(7)"]
     return [roff.section("see also"), roff.escape(", ".join(names))]
 
 

@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import Dict
 
 from ..events import Phase
+from .failures import slugs
 from .schema import Schema, count, fields, flag, maybe, named, several, slot, text, whole
 
 _IMAGE_ID = text("sha256 of what is signed.")
 _ECUS = several("Those below it.", named("ecu"))
 _NAMES = several("ECUs.", text("An ECU."))
-_ERROR = fields(
-    "What failed.",
-    {
-        "slug": text("Stable name of the failure, for scripts."),
-        "message": text("What failed, on what, and why."),
-        "hint": text("What to do."),
-        "footprint": text("What may be changed.", "nothing", "standby", "output", "boot"),
-    },
-    ["slug", "message", "hint"],
-)
+_SLUG = text("Stable name of the failure, for scripts; see ota-errors(7). More may come.")
+
+
+def _error(slug: Schema) -> Schema:
+    return fields(
+        "What failed.",
+        {
+            "slug": slug,
+            "message": text("What failed, on what, and why."),
+            "hint": text("What to do."),
+            "footprint": text("What may be changed.", "nothing", "standby", "output", "boot"),
+        },
+        ["slug", "message", "hint"],
+    )
+
+
+_ERROR = _error(_SLUG)
 _VERDICT = fields(
     "How things stand after the last update.",
     {
@@ -41,7 +49,7 @@ DOCUMENT = whole(
             "command": text("The verb."),
             "ok": flag("Whether the exit code is 0 or 20."),
             "exit_code": count("As in ota(1)."),
-            "error": maybe(_ERROR),
+            "error": maybe(_error({**_SLUG, "examples": slugs()})),
             "result": fields(
                 "What the verb answers; empty where it failed before there was an answer.", {}
             ),
