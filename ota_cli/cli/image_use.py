@@ -96,8 +96,16 @@ def unpack(call: Call, url: str, target: Path, anchors: Optional[Path], source: 
 
 @command("serve", on_device=False)
 @click.argument("directory", type=_PATH)
-@click.option("--address", default="127.0.0.1", help="Address to listen on; default 127.0.0.1.")
-@click.option("--port", default=8443, type=click.IntRange(0, 65535), help="Default 8443; 0: any.")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="Address to listen on; default 127.0.0.1.",
+)
+@click.option(
+    "--port", default=8443, type=click.IntRange(0, 65535), metavar="PORT",
+    help="Default 8443; 0: any.",
+)  # fmt: skip
 def serve(call: Call, directory: Path, address: str, port: int) -> Result:
     """Serve the images below DIRECTORY over TLS until Ctrl-C. Not for production."""
     from ..image.serve import DevServer

@@ -23,8 +23,10 @@ _CACHE = "var/cache/ota"
     "--upstream", metavar="URL", multiple=True,
     help="A server whose files may be asked for; default: `server` of ota.yml.",
 )  # fmt: skip
-@click.option("--address", help="Address to listen on; default: as configured.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port; default: as configured.")
+@click.option("--address", metavar="ADDRESS", help="Address to listen on; default: as configured.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port; default: as configured."
+)
 @click.option("--until-eof", is_flag=True, help="End when standard input does, too.")
 @source_options
 def proxy(

@@ -16,8 +16,8 @@ from .show import verdict_document
 
 @command("wait")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=3600.0, show_default=True,
-    metavar="S", help="Give up after S seconds, with exit code 75.",
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=3600.0, metavar="S",
+    help="Give up after S seconds, with exit code 75; default 3600.",
 )  # fmt: skip
 def wait(call: Call, timeout_s: float) -> Result:
     """Wait until the armed update is confirmed; exit code 18 when it fell back."""

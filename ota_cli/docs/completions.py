@@ -10,6 +10,17 @@ _HEAD = "# Made from the program by `make docs`; changes here are lost."
 #: By lines, or names with spaces would be several.
 _BASH_FILES = 'mapfile -t COMPREPLY < <(compgen -f -- "$current")'
 
+#: True after exactly the verbs given: `verify` alone is another than that of `image`.
+_FISH_AT = (
+    "function __ota_at",
+    "    set -l path ota",
+    "    for word in (commandline -opc)[2..]",
+    '        contains -- "$path $word" $__ota_paths; and set path "$path $word"',
+    "    end",
+    '    test "$path" = "$argv"',
+    "end",
+)
+
 
 def completions(tree: Verb) -> Dict[str, str]:
     """All completion files by name."""
@@ -77,16 +88,17 @@ def _zsh(tree: Verb) -> str:
 
 
 def _zsh_function(verb: Verb) -> List[str]:
+    specs = [spec for option in verb.options for spec in _zsh_specs(option)]
+    choices = " ".join(verb.argument_choices)
+    if verb.verbs:
+        specs += ["'1: :->verb'", "'*:: :->rest'"]
+    elif verb.arguments:
+        specs.append(f"'*: :({choices})'" if choices else "'*: :_files'")
     lines = [f"{_zsh_name(verb)}() {{", "    local line state", "    _arguments -C \\"]
-    lines += [f"        {spec} \\" for option in verb.options for spec in _zsh_specs(option)]
+    lines.append(" \\\n".join(f"        {spec}" for spec in specs))
     if not verb.verbs:
-        last = (
-            f"'*: :({' '.join(verb.argument_choices)})'"
-            if verb.argument_choices
-            else "'*: :_files'"
-        )
-        return [*lines, f"        {last}", "}"]
-    lines += ["        '1: :->verb' \\", "        '*:: :->rest'", "    case $state in"]
+        return [*lines, "}"]
+    lines.append("    case $state in")
     pairs = " ".join(_zsh_quote(f"{each.name}:{each.summary}") for each in verb.verbs)
     lines += [f"        verb) local -a verbs; verbs=({pairs}); _describe verb verbs ;;"]
     lines += ["        rest) case $line[1] in"]
@@ -113,16 +125,15 @@ def _zsh_quote(text: str) -> str:
 
 
 def _fish(tree: Verb) -> str:
-    lines = [_HEAD]
+    paths = " ".join(_fish_quote(" ".join(verb.path)) for verb in tree.walk())
+    lines = [_HEAD, *_FISH_AT, f"set -g __ota_paths {paths}"]
     for verb in tree.walk():
-        seen = "; and ".join(f"__fish_seen_subcommand_from {name}" for name in verb.path[1:])
-        below = " ".join(each.name for each in verb.verbs)
-        guard = "; and ".join(
-            [seen] * bool(seen) + [f"not __fish_seen_subcommand_from {below}"] * bool(below)
-        )
+        guard = f"__ota_at {' '.join(verb.path)}"
         for each in verb.verbs:
             about = _fish_quote(each.summary)
             lines.append(f"complete -c ota -f -n {_fish_quote(guard)} -a {each.name} -d {about}")
+        if not verb.arguments:
+            lines.append(f"complete -c ota -f -n {_fish_quote(guard)}")
         for choice in verb.argument_choices:
             lines.append(f"complete -c ota -f -n {_fish_quote(guard)} -a {choice}")
         lines += [_fish_option(option, guard) for option in verb.options]

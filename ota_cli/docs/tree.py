@@ -56,9 +56,9 @@ def _verb(command: click.Command, path: Tuple[str, ...]) -> Verb:
         path=path,
         summary=text.split(". ")[0].rstrip("."),
         description=command.help or "",
-        arguments=tuple(a.make_metavar(context) for a in arguments),
+        arguments=tuple(_argument(a) for a in arguments),
         argument_choices=tuple(c for a in arguments for c in _choices(a)),
-        options=tuple(_option(p, context) for p in command.get_params(context) if _shown(p)),
+        options=tuple(_option(p) for p in command.get_params(context) if _shown(p)),
         verbs=_verbs(command, context, path),
     )
 
@@ -73,20 +73,30 @@ def _verbs(
 
 
 def _shown(parameter: click.Parameter) -> bool:
-    return isinstance(parameter, click.Option)
+    return isinstance(parameter, click.Option) and not parameter.hidden
 
 
-def _option(parameter: click.Parameter, context: click.Context) -> Option:
+def _option(parameter: click.Parameter) -> Option:
     assert isinstance(parameter, click.Option)
     takes_value = not parameter.is_flag and not parameter.count
-    metavar = _metavar(parameter, context) if takes_value else ""
+    metavar = _metavar(parameter) if takes_value else ""
+    spellings = (*parameter.opts, *parameter.secondary_opts)
     return Option(
-        names=tuple(parameter.opts), metavar=metavar, choices=_choices(parameter),
-        help=parameter.help or "",
+        names=tuple(sorted(spellings, key=len)),  # click 8.1 has those of help in no order
+        metavar=metavar, choices=_choices(parameter),
+        help=f"{parameter.help or ''}{' Required.' if parameter.required else ''}",
     )  # fmt: skip
 
 
-def _metavar(option: click.Option, context: click.Context) -> str:
+def _argument(argument: click.Argument) -> str:
+    """How it is written in a synopsis; click 8.1 and 8.2 ask for this in different ways."""
+    choices = "|".join(_choices(argument))
+    name = choices or argument.metavar or (argument.name or "").upper()
+    shown = name if argument.required else f"[{name}]"
+    return shown if argument.nargs == 1 else f"{shown}..."
+
+
+def _metavar(option: click.Option) -> str:
     choices = _choices(option)
     return "|".join(choices) if choices else (option.metavar or option.type.name.upper())
 

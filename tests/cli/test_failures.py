@@ -70,11 +70,11 @@ class Reader:
                 yield from self._of_call(node)
 
     def _of_call(self, call: ast.Call) -> Iterator[Failure]:
-        name = ast.unparse(call.func).rpartition(".")[2]
+        name = dotted(call.func).rpartition(".")[2]
         given = [word.value for word in call.keywords if word.arg == "slug"]
         if name in MAKERS:
             kind, slug = MAKERS[name]
-            of = "NotTrusted" if kind is None else ast.unparse(call.args[kind])
+            of = "NotTrusted" if kind is None else dotted(call.args[kind])
             if not self._is_passed_on(call.args[slug]):
                 yield from self._told(of, self._word(call.args[slug]))
         elif given and not self._is_passed_on(given[0]):
@@ -89,17 +89,24 @@ class Reader:
             yield self.kinds[kind].exit_code, slug
 
     def _is_passed_on(self, slug: ast.expr) -> bool:
-        return (self.shown, ast.unparse(slug)) in PASSED_ON
+        return (self.shown, dotted(slug)) in PASSED_ON
 
     def _word(self, slug: ast.expr) -> str:
         """A constant, or the name of one."""
         if isinstance(slug, ast.Constant):
             return str(slug.value)
         value: object = self.module
-        for name in ast.unparse(slug).split("."):
+        for name in dotted(slug).split("."):
             value = getattr(value, name)
-        assert isinstance(value, str), f"{self.shown}:{slug.lineno}: {ast.unparse(slug)}"
+        assert isinstance(value, str), f"{self.shown}:{slug.lineno}: {dotted(slug)}"
         return value
+
+
+def dotted(node: ast.expr) -> str:
+    """A name as it is written, `layout.NOT_SET_UP`; of other expressions nothing."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def catalogue() -> Set[Failure]:
