@@ -21,11 +21,12 @@ from .core.cmdline import parse as parse_cmdline
 from .core.outcome import committed
 from .core.record import JointCommit, Record
 from .errors import BootRefused, Footprint, NoSpace, TrialFailed, leaving
-from .events import Emit, Warned, silent
+from .events import Emit, Warned
 from .health import HealthReport, run_checks
 from .host import ops, store
 from .model import Device, SlotName
-from .trial import Session, open_session, remember_end, require_intact, trial_reached
+from .remember import remember
+from .trial import Session, open_session, require_intact, trial_reached
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ def commit(device: Device, emit: Emit) -> Union[Committed, Healthy]:
                     _make_default(session)
             return Committed(slot, version, False, HealthReport(()))
         require_intact(session, slot)
-        record = trial_reached(session)
+        record = trial_reached(session, emit)
         health = _passed(device, record, emit)
         if record.is_joint and session.on_trial:
-            _note_healthy(device, record)
+            _note_healthy(device, record, emit)
             return Healthy(slot, version, health)
         _confirm(session, record, emit)
     return Committed(slot, version, True, health)
@@ -141,16 +142,16 @@ def note_told(device: Device, txn: str, ecu_ids: Sequence[str]) -> None:
             ops.apply([ops.Remove(store.decided_mark(device))])
 
 
-def give_up(device: Device, txn: str, why: str) -> Optional[JointCommit]:
+def give_up(device: Device, txn: str, why: str, emit: Emit) -> Optional[JointCommit]:
     """This ECU, which decides, will never confirm `txn`. What it has decided before, if it has."""
     with store.exclusive(device):
-        record = open_session(device, silent).record
+        record = open_session(device, emit).record
         joint = record.joint
         if joint is None or joint.txn != txn:
             return None
         if joint.decided:
             return joint
-        store.save_record(device, record.without_decision(why))
+        remember(device, record, record.without_decision(why), emit)
         return None
 
 
@@ -196,13 +197,13 @@ def _passed(device: Device, record: Record, emit: Emit) -> HealthReport:
         phase = phases.TRIAL if last.phase == phases.HEALTHY else last.phase
         reason, output = health.failed[0].reason, health.failed_output
         failed = replace(last, phase=phase, reason=reason, output=output)
-        store.save_record(device, replace(record, transaction=failed))
+        remember(device, record, replace(record, transaction=failed), emit)
     raise TrialFailed(
         health.failed[0].reason, hint="a reboot returns to the old system", slug="health-check"
     )
 
 
-def _note_healthy(device: Device, record: Record) -> None:
+def _note_healthy(device: Device, record: Record, emit: Emit) -> None:
     """What is healthy is given more time than a trial boot, for the others may be slow.
 
     Raises TrialFailed where it was given up meanwhile: it has not failed itself, and returns.
@@ -211,7 +212,7 @@ def _note_healthy(device: Device, record: Record) -> None:
     assert last is not None
     assert joint is not None
     healthy = replace(last, phase=phases.HEALTHY, reason=joint.given_up)
-    store.save_record(device, replace(record, transaction=healthy))
+    remember(device, record, replace(record, transaction=healthy), emit)
     if joint.given_up:
         hint = "a reboot returns to the old system"
         raise TrialFailed(joint.given_up, hint=hint, slug="given-up")
@@ -222,9 +223,7 @@ def _note_healthy(device: Device, record: Record) -> None:
 def _confirm(session: Session, record: Record, emit: Emit) -> None:
     with leaving(Footprint.BOOT):
         _make_default(session)
-        ended = _ended(record, session.running)
-        remember_end(session.device, ended, emit)
-        store.save_record(session.device, ended)
+        remember(session.device, record, _ended(record, session.running), emit)
     _bring_rule(session, emit)
 
 

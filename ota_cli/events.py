@@ -57,6 +57,19 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Changed:
+    """The state of this device has changed, durably. `state`: a phase of a transaction, or that
+    of a slot. `is_bad`: nobody wanted that. `version` and `txn` may be empty."""
+
+    state: str
+    slot: str
+    version: str
+    txn: str
+    text: str
+    is_bad: bool
+
+
+@dataclass(frozen=True)
 class Hello:
     """The first word of an ECU to the one above it. `schema`: of what follows."""
 
@@ -81,7 +94,7 @@ class Ready:
     trying: Tuple[str, ...]
 
 
-Plain = Union[PhaseStarted, Progress, Note, Warned, Hello, Alive, Ready]
+Plain = Union[PhaseStarted, Progress, Note, Warned, Changed, Hello, Alive, Ready]
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ from .model import (
 from .ownkernel import ADOPTED_TXN, adopted_files, boot_file, newest
 from .policy import trust
 from .probe import require_running
+from .remember import remember
 from .slots import needs_mounts, running_root
 from .verify import stored_image
 
@@ -282,7 +283,7 @@ class _Setup:
                 ).with_time_of(slot)  # fmt: skip
         record = self._without_future(record)
         if record != known:
-            store.save_record(self.device, record)
+            remember(self.device, known or Record(), record, self.emit)
             yield _Step("what runs is on record", [])
 
     def _without_future(self, record: Record) -> Record:

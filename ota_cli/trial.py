@@ -14,24 +14,24 @@ from typing import Callable, ContextManager, NamedTuple, Optional
 
 from .boot.base import Backend, backend_for
 from .core import record as phases
+from .core.changes import changes
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import given_up, on_trial, settle
 from .core.record import JointCommit, Record, Transaction
 from .errors import (
     BootRefused,
     Busy,
-    ConfigError,
     Footprint,
-    NoSpace,
     SlotUnusable,
     leaving,
 )
-from .events import Emit, Warned
+from .events import Emit
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, other_slot
 from .policy import trust
 from .probe import require_running
+from .remember import remember
 from .setup import check_boot_partition
 from .slots import needs_mounts, readable, require_sound
 from .verify import compare, require_equal, stored_image
@@ -113,29 +113,14 @@ def open_session(device: Device, emit: Emit) -> Session:
     backend_for(device)
     check_boot_partition(device)
     session = view_session(device)
-    if session.record != store.load_record(device):
-        remember_end(device, session.record, emit)
-        store.save_record(device, session.record)
+    known = store.load_record(device)
+    if session.record != known:
+        remember(device, known, session.record, emit)
     return session
 
 
-def remember_end(device: Device, record: Record, emit: Emit) -> None:
-    """One line of history, if the transaction of `record` has ended; before that is saved, for
-    what is cut off in between is told, and saved, by the next session.
-
-    A history that can not be written is only warned of: what it tells of is done.
-    """
-    last = record.transaction
-    if last is None or last.ended is None:
-        return
-    try:
-        store.append_history(device, last)
-    except (ConfigError, NoSpace) as error:
-        emit(Warned(f"this is missing from the history: {error.message}"))
-
-
 def arm(
-    device: Device, backend: Backend, bootable: Bootable, joint: Optional[JointCommit] = None
+    device: Device, backend: Backend, bootable: Bootable, joint: Optional[JointCommit], emit: Emit
 ) -> None:
     """The switch: records the intent, then one atomic write by the boot back-end.
 
@@ -150,9 +135,9 @@ def arm(
         ops.apply(backend.revert(device, boot))
     marks = (store.given_up_mark(device), store.decided_mark(device))
     ops.apply([ops.Remove(mark) for mark in marks])
-    intended = record.with_state(bootable.slot, "armed")
     armed = replace(last, phase=phases.ARMED)
-    store.save_record(device, replace(intended, transaction=armed, joint=joint))
+    intended = replace(record.with_state(bootable.slot, "armed"), transaction=armed, joint=joint)
+    store.save_record(device, intended)
     with leaving(Footprint.BOOT):
         try:
             ops.apply(switch)
@@ -160,6 +145,8 @@ def arm(
             with suppress(BootRefused):
                 ops.apply(backend.revert(device, boot))
             raise
+    for change in changes(record, intended):
+        emit(change)
 
 
 def note_joint(device: Device, joint: Optional[JointCommit]) -> None:
@@ -208,8 +195,8 @@ def activate(
             last = session.record.transaction
             goes_on = last is not None and last.to_slot == slot and last.txn == checked.txn
             if last is None or not goes_on or last.phase not in (phases.STAGED, phases.ARMED):
-                _begin(session, "update", slot, checked.txn)
-            arm(device, session.backend, checked, joint)
+                _begin(session, "update", slot, checked.txn, emit)
+            arm(device, session.backend, checked, joint, emit)
     return Switched("armed", slot, known.version)
 
 
@@ -227,13 +214,13 @@ def rollback(device: Device, emit: Emit, agreement: Agreement = alone, txn: str 
             session.require_confirmed()
         if session.on_trial:
             require_intact(session, target)
-            _reject(session)
+            _reject(session, emit)
             return Switched("reboot", target, record.slots[target].version)
         if session.boot.trial is not None:
             with agreement(False):
                 return stay(session, emit)
         good = known_good(session, target)
-        _try(session, "rollback", replace(good, txn=txn or good.txn), agreement)
+        _try(session, "rollback", replace(good, txn=txn or good.txn), agreement, emit)
     return Switched("armed", target, record.slots[target].version)
 
 
@@ -282,14 +269,14 @@ def switch_slot(
         bootable: Bootable = replace(good, txn=txn or good.txn)
         if not trust_record and session.record.slots[target].image_id is not None:
             bootable = _checked(session, target, bootable.txn, emit)
-        _try(session, "switch-slot", bootable, agreement)
+        _try(session, "switch-slot", bootable, agreement, emit)
     return Switched("armed", target, session.record.slots[target].version)
 
 
-def _try(session: Session, kind: str, bootable: Bootable, agreement: Agreement) -> None:
+def _try(session: Session, kind: str, bootable: Bootable, agreement: Agreement, emit: Emit) -> None:
     with agreement(True) as joint:
-        _begin(session, kind, bootable.slot, bootable.txn)
-        arm(session.device, session.backend, bootable, joint)
+        _begin(session, kind, bootable.slot, bootable.txn, emit)
+        arm(session.device, session.backend, bootable, joint, emit)
 
 
 def known_good(session: Session, slot: SlotName) -> KnownGood:
@@ -342,7 +329,7 @@ def require_boot_files(device: Device, backend: Backend, slot: SlotName) -> None
         )
 
 
-def _begin(session: Session, kind: str, slot: SlotName, txn: str) -> None:
+def _begin(session: Session, kind: str, slot: SlotName, txn: str, emit: Emit) -> None:
     known = session.record.slots[slot]
     last = session.record.transaction
     is_same = last is not None and (last.to_slot, last.image_id) == (slot, known.image_id)
@@ -352,10 +339,10 @@ def _begin(session: Session, kind: str, slot: SlotName, txn: str) -> None:
         known.image_id, known.version, store.now(), attempts=attempts,
     )  # fmt: skip
     begun = replace(session.record, transaction=transaction)
-    store.save_record(session.device, begun.without_own_joint())
+    remember(session.device, session.record, begun.without_own_joint(), emit)
 
 
-def trial_reached(session: Session) -> Record:
+def trial_reached(session: Session, emit: Emit) -> Record:
     """The record with the fact, made durable, that the trial boot reached user space."""
     record, last = session.record, session.record.transaction
     if last is None or last.to_slot != session.running or last.phase != phases.ARMED:
@@ -364,18 +351,18 @@ def trial_reached(session: Session) -> Record:
         record.with_state(session.running, "trial"),
         transaction=replace(last, phase=phases.TRIAL),
     )
-    store.save_record(session.device, reached)
+    remember(session.device, record, reached, emit)
     return reached
 
 
-def _reject(session: Session) -> None:
+def _reject(session: Session, emit: Emit) -> None:
     """Records that the running trial is not wanted: settled as fallen back after a reboot."""
-    record = trial_reached(session)
+    record = trial_reached(session, emit)
     last = record.transaction
     reached = (phases.TRIAL, phases.HEALTHY)
     if last is not None and last.to_slot == session.running and last.phase in reached:
         rejected = replace(last, phase=phases.TRIAL, reason="`ota rollback` rejected it")
-        store.save_record(session.device, replace(record, transaction=rejected))
+        remember(session.device, record, replace(record, transaction=rejected), emit)
 
 
 def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> None:
@@ -384,5 +371,4 @@ def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> No
     back = replace(record, joint=joint).with_state(slot, "staged")
     if last is not None:
         back = replace(back, transaction=replace(last, phase=phases.WITHDRAWN, ended=store.now()))
-    remember_end(device, back, emit)
-    store.save_record(device, back)
+    remember(device, record, back, emit)

@@ -37,6 +37,7 @@ from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
 from .newsystem import adapt, boot_files, flush_and_read_back
 from .policy import signer_policy, trust
 from .probe import require_running
+from .remember import remember
 from .seal import seal_of, usable_level
 from .slots import needs_mounts, readable, running_root, standby_root, will_format
 from .source import fetching, obtain, version_name
@@ -169,7 +170,7 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
         if not request.stage_only:
             with leaving(Footprint.STANDBY), agreement(True) as joint:
                 emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
-                arm(device, session.backend, staged.checked, joint)
+                arm(device, session.backend, staged.checked, joint, emit)
     return Updated(
         version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
         _since(started), not request.stage_only, staged.carried, staged.verify_local,
@@ -256,21 +257,21 @@ class _Staging:
                 )
                 plan = make_plan(self.image.tables, seen.standby, seen.content)
                 require_space(self.device, self.slot, standby, plan, seen.standby, self.image)
-            self._withdraw(withdrawal)
+            self._withdraw(withdrawal, emit)
             self._fill(standby, running, plan, seen, fetcher, emit)
             carried = self._adapt(standby, running, emit)
             self._check(standby, plan, seen, carried, emit)
             self._install(standby, emit)
         checked = Checked(self.slot, self.txn)  # only now: the unmount wrote out the last of it
         with leaving(Footprint.STANDBY):
-            self._record_staged(level)
+            self._record_staged(level, emit)
         return _Staged(checked, plan, carried, level)
 
     def _standby(self, withdrawal: List[ops.Op], emit: Emit) -> AbstractContextManager[Path]:
         @contextmanager
         def formatting() -> Iterator[None]:
             with leaving(Footprint.STANDBY):
-                self._withdraw(withdrawal)
+                self._withdraw(withdrawal, emit)
                 yield
 
         return standby_root(
@@ -288,7 +289,7 @@ class _Staging:
         backend = self.session.backend
         return backend.withdraw(self.device, backend.read(self.device), self.slot)
 
-    def _withdraw(self, withdrawal: List[ops.Op]) -> None:
+    def _withdraw(self, withdrawal: List[ops.Op], emit: Emit) -> None:
         """Nobody boots this slot before it is `ready` again; the intent is recorded first."""
         record = self.session.record
         slots = {**record.slots, self.slot: SlotRecord("staging", self.version, txn=self.txn)}
@@ -297,7 +298,8 @@ class _Staging:
             self.image.image_id, self.version, store.now(),
         )  # fmt: skip
         staging = replace(record, slots=slots, transaction=transaction)
-        store.save_record(self.device, staging.without_own_joint())
+        known = store.load_record(self.device)
+        remember(self.device, known, staging.without_own_joint(), emit)
         ops.apply(withdrawal)
 
     def _fill(
@@ -332,7 +334,7 @@ class _Staging:
             files = boot_files(self.device, self.slot, self.image, standby, self.txn)
         ops.apply(backend.install(self.device, self.slot, files))
 
-    def _record_staged(self, level: VerifyLocal) -> None:
+    def _record_staged(self, level: VerifyLocal, emit: Emit) -> None:
         created = self.image.claims.details.created
         record = store.load_record(self.device)
         staged = record.with_slot(
@@ -342,4 +344,4 @@ class _Staging:
         )  # fmt: skip
         assert staged.transaction is not None
         transaction = replace(staged.transaction, phase=phases.STAGED)
-        store.save_record(self.device, replace(staged, transaction=transaction))
+        remember(self.device, record, replace(staged, transaction=transaction), emit)

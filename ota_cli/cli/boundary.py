@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Mapping, NoReturn, Optional, Tuple
 
-from ..errors import Interrupted, NeedsRoot, OtaError, SignalReceived
+from ..errors import ConfigError, Interrupted, NeedsRoot, OtaError, SignalReceived
 from ..events import Emit
 from ..host.interrupts import ignore_interrupts
-from ..render.choice import Output, open_output
+from ..render.choice import Output, open_output, standard_error
+from ..render.journal import SOCKET, JournalOutput
+from ..render.priority import is_journal
+from ..render.several import SeveralOutputs
 
 #: Exit codes that are answers, not failures.
 _ANSWERS = (0, 20)
@@ -30,6 +33,7 @@ class Display:
     output: str
     verbosity: int
     color: str
+    log_file: Optional[str]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,23 @@ class Result:
 def run_verb(name: str, display: Display, body: Callable[[Call], Result]) -> NoReturn:
     """Runs a verb, shows how it ended, and exits with its documented code."""
     output = open_output(display.output, display.verbosity, display.color)
+    try:
+        output = _logged(output, name, display)
+    except ConfigError as error:
+        sys.exit(_fail(name, error, output))
     sys.exit(_attempt(name, display, body, output))
+
+
+def _logged(output: Output, name: str, display: Display) -> Output:
+    """`output`, and with it the device's journal and the log file of the user, if any."""
+    reads_failures = is_journal(2) and display.output not in ("json", "jsonl")
+    journal = JournalOutput(display.root / SOCKET, name, tells_failures=not reads_failures)
+    if display.log_file is None:
+        return SeveralOutputs(output, journal)
+    from ..render.logfile import open_log
+
+    log = open_log(display.log_file, name, standard_error())
+    return SeveralOutputs(output, journal, log)
 
 
 def _attempt(name: str, display: Display, body: Callable[[Call], Result], output: Output) -> int:

@@ -27,6 +27,7 @@ class Globals:
     verbose: int = 0
     quiet: bool = False
     color: Optional[str] = None
+    log_file: Optional[str] = None
 
     def over(self, before: Globals) -> Globals:
         """These where given, else those given `before` the verb."""
@@ -36,6 +37,7 @@ class Globals:
             verbose=max(self.verbose, before.verbose),
             quiet=self.quiet or before.quiet,
             color=self.color or before.color,
+            log_file=self.log_file or before.log_file,
         )
 
 
@@ -50,6 +52,7 @@ def global_options(body: Decorated, *, with_root: bool = True) -> Decorated:
             verbose=values.pop("verbose"),  # type: ignore[arg-type]
             quiet=values.pop("quiet"),  # type: ignore[arg-type]
             color=values.pop("color"),  # type: ignore[arg-type]
+            log_file=values.pop("log_file"),  # type: ignore[arg-type]
         )
         values.pop("output", None)
         return body(*args, given=given, **values)
@@ -85,6 +88,10 @@ _GLOBALS = (
     ),
     click.option("-q", "--quiet", is_flag=True, help="No progress, no notes."),
     click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours."),
+    click.option(
+        "--log-file", metavar="FILE", callback=_not_empty,
+        help="Append all that happens to FILE, a line each with its time.",
+    ),
 )  # fmt: skip
 
 
@@ -147,6 +154,7 @@ def display_of(given: Globals) -> Display:
         output=given.output or _output_of_environment(),
         verbosity=-1 if given.quiet else given.verbose,
         color=given.color or "auto",
+        log_file=given.log_file,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, U
 from ..errors import EXIT_CODES, OtaError
 from ..events import (
     Alive,
+    Changed,
     Event,
     Hello,
     Note,
@@ -180,6 +181,13 @@ def _progress(found: Object) -> Plain:
     return Progress(_phase(found), min(number(found, "done_bytes"), total), total)
 
 
+def _changed(found: Object) -> Plain:
+    return Changed(
+        state=text(found, "state"), slot=text(found, "slot"), version=text(found, "version"),
+        txn=text(found, "txn"), text=text(found, "text"), is_bad=flag(found, "is_bad"),
+    )  # fmt: skip
+
+
 _EVENTS: Dict[str, Callable[[Object], Plain]] = {
     "hello": _hello,
     "alive": lambda found: Alive(),
@@ -188,6 +196,7 @@ _EVENTS: Dict[str, Callable[[Object], Plain]] = {
     "progress": _progress,
     "note": lambda found: Note(text(found, "text")),
     "warning": lambda found: Warned(text(found, "text")),
+    "changed": _changed,
 }
 
 

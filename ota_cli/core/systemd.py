@@ -30,6 +30,7 @@ After=multi-user.target network-online.target
 
 [Service]
 Type=oneshot
+SyslogIdentifier=ota
 ExecStart=/bin/sh -c 'ota commit; code=$$?; \
   if [ $$code = 18 ] && grep -qw ota.trial /proc/cmdline; then systemctl reboot; fi; \
   exit $$code'

@@ -15,6 +15,8 @@ from .text import printable
 _LABEL = r"[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
 _MAX_HOST = 254
+#: A URL among words: what ends a sentence or a quotation does not belong to it.
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`]*[^\s\"'<>`,;:.)]")
 
 
 def base_url(text: str) -> str:
@@ -65,6 +67,11 @@ def _is_host(host: Optional[str]) -> bool:
 def is_host_name(text: str) -> bool:
     """Whether `text` has the form of a DNS name; IPv4 addresses have it, too."""
     return len(text) <= _MAX_HOST and _HOST.fullmatch(text) is not None
+
+
+def redacted(text: str) -> str:
+    """`text` in which all that looks like a URL is without what may be a secret."""
+    return _IN_TEXT.sub(lambda found: without_secrets(found.group()), text)
 
 
 def without_secrets(text: str) -> str:

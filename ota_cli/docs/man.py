@@ -12,10 +12,10 @@ from .events import events_page
 from .failures import errors_page
 from .imageformat import image_page
 from .tree import Option, Verb
-from .written import FILES, OVERVIEW, SECURITY, VERB_NOTES, pages
+from .written import FILES, LOGS, OVERVIEW, SECURITY, VERB_NOTES, pages
 
 _NAME = f"ota {__version__}"
-_GLOBAL = ("--root", "--output", "--json", "-v", "-q", "--color", "-h")
+_GLOBAL = ("--root", "--output", "--json", "-v", "-q", "--color", "--log-file", "-h")
 
 
 def man_pages(tree: Verb) -> Dict[str, str]:
@@ -56,6 +56,8 @@ def _overview(tree: Verb) -> str:
             roff.section("exit status"),
             roff.items(exit_code_rows()),
             roff.paragraph("`ota-errors`(7) has every single failure, and what to do."),
+            roff.section("logs"),
+            *(roff.paragraph(text) for text in LOGS),
             roff.section("files"),
             roff.items(FILES),
             roff.section("security"),

@@ -79,6 +79,16 @@ EVENTS = (
     ),
     _event("note", "Something the user may want to know.", _SENTENCE),
     _event("warning", "Something to look at although the command goes on.", _SENTENCE),
+    _event(
+        "changed", "The state of the device has changed, durably.",
+        {
+            "state": text("Of the update, as `outcome` of `ota history`, or of a slot: `bad`, "
+                          "`adopted`."),
+            "slot": slot("The slot it is about."), "version": text("What it holds; may be empty."),
+            "txn": text("Of the update; may be empty."),
+            "is_bad": flag("Whether nobody wanted that."), **_SENTENCE,
+        },
+    ),
     _event("hello", "The first word of an ECU to the one above it.", _HELLO),
     _event("alive", "Nothing new, but at work.", {}),
     _event(

@@ -16,6 +16,23 @@ OVERVIEW = (
     "With `--json` there is exactly one document on standard output, also on failure.",
 )
 
+LOGS = (
+    "What changes the state of a device is told to its journal (`journalctl -t ota`), whoever ran "
+    "`ota` and with whatever options: that a slot is being filled, staged, armed, on trial, "
+    "confirmed, taken back, fell back or is marked bad, and how a command failed that had begun to "
+    "change it. The fields `OTA_STATE`, `OTA_SLOT`, `OTA_VERSION`, `OTA_TRANSACTION`, "
+    "`OTA_COMMAND`, and of a failure `OTA_ERROR`, `OTA_EXIT_CODE` and `OTA_HINT`, are for "
+    "`journalctl OTA_STATE=fell_back` and the like. With `--root DIR` that is the journal that "
+    "listens at `DIR/run/systemd/journal/socket`. It is never waited for: without a journal, or "
+    "with one that is stuck, nothing is told.",
+    "Where the journal reads standard error, as of a systemd unit, each line says how important it "
+    "is (`sd-daemon`(3)).",
+    "`--log-file` appends everything that happens, progress included, with the time and the "
+    "process id of each line. The file is made for its owner only; one that can not be opened, a "
+    "symlink for instance, is exit code 78, before anything is done. One that can not be written "
+    "any more is warned of, once. No log has cookies, keys, passwords or the query of a URL.",
+)
+
 FILES = (
     ("/boot/ota/ecu_info.yml", "Identity, slots and boot loader; see `ecu_info.yml`(5)."),
     ("/boot/ota/proxy_info.yml", "Proxies; see `proxy_info.yml`(5)."),

@@ -57,7 +57,7 @@ def _decided(device: Device, joint: JointCommit, emit: Emit) -> JointCommit:
     try:
         await_healthy(device, joint.txn, joint.ecu_ids, (device.ecu.ecu_id,), emit)
     except TrialFailed as why:
-        decided = give_up(device, joint.txn, why.message)
+        decided = give_up(device, joint.txn, why.message, emit)
         if decided is not None:  # by another `ota commit`, before this one saw that
             return decided
         _return_below(device, joint.txn, emit)

@@ -10,6 +10,7 @@ from ..errors import EcusDiffer
 from ..events import Emit
 from ..host import store
 from ..model import Device, Secondary
+from ..remember import remember
 from ..trial import open_session, stay
 from .insist import Uncertain, insist
 from .link import Links
@@ -38,7 +39,7 @@ def disarm_here(device: Device, txn: str, emit: Emit) -> Disarmed:
             if not session.record.is_joint:
                 session.require_confirmed()
             given_up = session.record.without_decision("the ECU above took it back")
-            store.save_record(device, given_up)
+            remember(device, session.record, given_up, emit)
             return Disarmed(returns_by_reboot=last.phase == phases.HEALTHY)
         if last is not None and last.txn == txn and last.phase == phases.COMMITTED:
             raise EcusDiffer(

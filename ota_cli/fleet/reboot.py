@@ -148,7 +148,7 @@ def _taken_back(device: Device, txn: str, why: OtaError, emit: Emit) -> OtaError
     problems: List[str] = []
     is_decided = False
     try:
-        is_decided = give_up(device, txn, why.message) is not None
+        is_decided = give_up(device, txn, why.message, emit) is not None
         if is_decided:
             raise Busy("it was decided meanwhile that the new system stays")
         disarm_here(device, txn, emit)

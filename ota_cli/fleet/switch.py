@@ -67,7 +67,7 @@ def take_back(device: Device, txn: str, emit: Emit) -> Optional[Switched]:
     None where nothing was armed or on trial on this ECU itself. Raises EcusDiffer, naming them,
     where that is not certain of some; this ECU then keeps what it has, to be asked again.
     """
-    if give_up(device, txn, "`ota rollback` took it back") is not None:
+    if give_up(device, txn, "`ota rollback` took it back", emit) is not None:
         raise Busy(
             "it is decided already that the new system stays",
             hint="`ota commit` here tells all ECUs; then `ota rollback --all` goes back",

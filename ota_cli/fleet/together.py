@@ -24,7 +24,7 @@ from ..core.protocol import Object
 from ..core.record import JointCommit
 from ..core.secondaries import on_the_way
 from ..errors import Busy, EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
-from ..events import Emit, Ready, silent
+from ..events import Emit, Ready
 from ..host import store
 from ..model import Device, Secondary
 from ..trial import Agreement, Switched, note_joint, open_session
@@ -81,7 +81,8 @@ def switch_together(
     takes_part = order.ecus is None or device.ecu.ecu_id in order.ecus
     request = replace(order, above=(*order.above, device.ecu.ecu_id))
     with Links(device) as links, Crew(device, links, request, emit) as crew:
-        party = _Party(device, order, crew, (device.ecu.ecu_id,) if takes_part else (), permission)
+        mine = (device.ecu.ecu_id,) if takes_part else ()
+        party = _Party(device, order, crew, mine, permission, emit)
         done = None
         if takes_part:
             done = own(party.agreement)
@@ -100,6 +101,7 @@ class _Party:
     crew: Crew
     mine: Tuple[str, ...]
     permission: Permission
+    emit: Emit
     jointly: bool = False
 
     def ready(self, is_trial: bool) -> Ready:
@@ -133,7 +135,7 @@ class _Party:
 
     def _require_nothing_open(self) -> None:
         """An earlier joint commit is replaced only where all that it is about are tried anew."""
-        joint = open_session(self.device, silent).record.open_joint
+        joint = open_session(self.device, self.emit).record.open_joint
         if joint is None:
             return
         if joint.takes_part or set(joint.ecu_ids) - set(self.crew.ready().trying):

@@ -9,6 +9,7 @@ from typing import Mapping, Optional, Protocol, Tuple, Type
 
 from ..errors import OtaError
 from ..events import Event
+from .priority import is_journal
 from .stream import Stream
 
 
@@ -39,7 +40,7 @@ class Output(Protocol):
 
 def open_output(kind: str, verbosity: int, color: str) -> Output:
     """The output for `kind` (auto, rich, plain, json, jsonl). Cheap: rich is imported last."""
-    err = Stream(sys.stderr, "stderr")
+    err = standard_error()
     out = Stream(sys.stdout, "stdout", complain=err)
     if kind in ("json", "jsonl"):
         from .json import JsonOutput
@@ -52,6 +53,11 @@ def open_output(kind: str, verbosity: int, color: str) -> Output:
 
         return LiveOutput(out, err, verbosity, colored(err, color))
     return PlainOutput(out, err, verbosity, colored(err, color))
+
+
+def standard_error() -> Stream:
+    """Where all goes that is no result."""
+    return Stream(sys.stderr, "stderr", for_journal=is_journal(2))
 
 
 def colored(err: Stream, color: str) -> bool:

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Dict, Mapping, Optional, Tuple, Type
 
 from ..errors import OtaError
-from ..events import Alive, Event, Hello, Note, OfEcu, PhaseStarted, Progress, Ready
+from ..events import Alive, Changed, Event, Hello, Note, OfEcu, PhaseStarted, Progress, Ready
+from .priority import priority
 from .stream import Stream
 from .words import event_line, is_warning
 
@@ -26,6 +27,12 @@ def event_object(event: Event) -> Dict[str, object]:
         }  # fmt: skip
     if isinstance(event, Note):
         return {"event": "note", "text": event.text}
+    if isinstance(event, Changed):
+        return {
+            "event": "changed", "state": event.state, "slot": event.slot,
+            "version": event.version, "txn": event.txn, "text": event.text,
+            "is_bad": event.is_bad,
+        }  # fmt: skip
     if isinstance(event, Hello):
         return {
             "event": "hello", "schema": event.schema, "version": event.version,
@@ -64,7 +71,7 @@ class JsonOutput:
             if self._with_events:
                 self._line(event_object(event))
             elif is_warning(event) or (self._verbosity > 0 and event_line(event, False)):
-                print(event_line(event, False), file=self._err, flush=True)
+                self._err.say(priority(event), event_line(event, False))
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
         self._line(document)

@@ -10,6 +10,7 @@ from typing import Callable, Dict, Mapping, Optional, Tuple, Type
 from ..core.text import printable
 from ..errors import OtaError
 from ..events import Event, Phase, Progress
+from .priority import ERROR, INFO, priority
 from .stream import Stream
 from .words import event_line, failure_lines, is_warning, of_ecu
 
@@ -70,11 +71,11 @@ class PlainOutput:
             if cadence.due(inner):
                 percent = inner.done_bytes * 100 // inner.total_bytes
                 text = f"{inner.phase.value}: {percent} %"
-                print(f"{ecu_id}: {text}" if ecu_id else text, file=self._err, flush=True)
+                self._err.say(INFO, f"{ecu_id}: {text}" if ecu_id else text)
             return
         line = event_line(event, self._color)
         if line:
-            print(line, file=self._err, flush=True)
+            self._err.say(priority(event), line)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
         for line in lines:
@@ -83,4 +84,4 @@ class PlainOutput:
 
     def failure(self, document: Mapping[str, object], error: OtaError) -> None:
         for line in failure_lines(error, self._color):
-            print(line, file=self._err, flush=True)
+            self._err.say(ERROR, line)

@@ -6,20 +6,29 @@ import os
 from contextlib import suppress
 from typing import Optional, TextIO
 
+from .priority import WARNING
+
 
 class Stream:
     """What sinks print to: `inner`, or nothing once that is closed, full or has no reader.
 
     `complain` is told, in a sentence, of a loss that is not just a reader who had enough.
-    Characters that the encoding lacks are written as escapes.
+    `for_journal`: it reads this, so that lines tell how important they are. Characters that the
+    encoding lacks are written as escapes.
     """
 
     def __init__(
-        self, inner: Optional[TextIO], name: str, complain: Optional[Stream] = None
+        self,
+        inner: Optional[TextIO],
+        name: str,
+        complain: Optional[Stream] = None,
+        *,
+        for_journal: bool = False,
     ) -> None:
         self._inner = inner
         self._name = name
         self._complain = complain
+        self._for_journal = for_journal
         if inner is not None and hasattr(inner, "reconfigure"):
             inner.reconfigure(errors="backslashreplace")
 
@@ -29,6 +38,11 @@ class Stream:
 
     def isatty(self) -> bool:
         return self._inner is not None and not self._inner.closed and self._inner.isatty()
+
+    def say(self, priority: int, line: str) -> None:
+        """A line, of what importance if the journal reads it (sd-daemon(3)), at once."""
+        self.write(f"<{priority}>{line}\n" if self._for_journal else f"{line}\n")
+        self.flush()
 
     def write(self, text: str) -> int:
         if self._inner is not None:
@@ -55,5 +69,4 @@ class Stream:
             os.close(nowhere)
         if self._complain is not None and not isinstance(error, BrokenPipeError):
             why = getattr(error, "strerror", None) or str(error)
-            self._complain.write(f"ota: warning: {self._name} can not be written: {why}\n")
-            self._complain.flush()
+            self._complain.say(WARNING, f"ota: warning: {self._name} can not be written: {why}")

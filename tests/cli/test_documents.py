@@ -14,7 +14,18 @@ from ota_cli.cli.main import cli
 from tests.support.bench import BASE
 from tests.support.shells import offered
 
-_GLOBAL = {"--output", "--json", "-v", "--verbose", "-q", "--quiet", "--color", "-h", "--help"}
+_GLOBAL = {
+    "--output",
+    "--json",
+    "-v",
+    "--verbose",
+    "-q",
+    "--quiet",
+    "--color",
+    "--log-file",
+    "-h",
+    "--help",
+}
 
 
 def commands(

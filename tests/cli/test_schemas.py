@@ -13,6 +13,7 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.cli.lazy import VERBS
 from ota_cli.events import (
     Alive,
+    Changed,
     Event,
     Hello,
     Note,
@@ -72,6 +73,7 @@ def test_a_failure_is_as_told(device: Path) -> None:
 def events() -> Iterator[Event]:
     yield from (PhaseStarted(phase, "so") for phase in Phase)
     yield from (Progress(Phase.FILL, 1, 2), Note("so"), Warned("so"), Alive())
+    yield Changed("armed", "b", "v2", "t1", "so", is_bad=False)
     yield from (Hello(1, "0.1", "main"), Ready(("main",), ()), OfEcu("p1", Note("so")))
 
 

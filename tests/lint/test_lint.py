@@ -23,7 +23,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("host",),
     ("slots", "boot", "metadata", "survey", "persist", "policy", "health"),
     ("fill", "probe", "seal", "source", "verify", "newsystem", "confirmable"),
-    ("ownkernel",),
+    ("ownkernel", "remember"),
     ("fit", "setup"),
     ("trial", "provision", "image", "status", "recheck"),
     ("update", "confirm"),

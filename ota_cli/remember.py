@@ -1,0 +1,36 @@
+"""The one way from one state of a device to the next: record, history and log tell the same."""
+
+from __future__ import annotations
+
+from .core.changes import changes
+from .core.record import Record
+from .errors import ConfigError, NoSpace
+from .events import Emit, Warned
+from .host import store
+from .model import Device
+
+
+def remember(device: Device, before: Record, after: Record, emit: Emit) -> None:
+    """Durably replaces the record, which was `before`, and then tells what has changed.
+
+    Raises NoSpace, ConfigError; then nothing is told.
+    """
+    _remember_end(device, before, after, emit)
+    store.save_record(device, after)
+    for change in changes(before, after):
+        emit(change)
+
+
+def _remember_end(device: Device, before: Record, after: Record, emit: Emit) -> None:
+    """One line of history, if a transaction has ended; before that is saved, for what is cut off
+    in between is told, and saved, by the next session.
+
+    A history that can not be written is only warned of: what it tells of is done.
+    """
+    last = after.transaction
+    if last is None or last.ended is None or last == before.transaction:
+        return
+    try:
+        store.append_history(device, last)
+    except (ConfigError, NoSpace) as error:
+        emit(Warned(f"this is missing from the history: {error.message}"))
