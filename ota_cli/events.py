@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import enum
 import threading
+import time
 from dataclasses import dataclass
 from typing import Callable, Tuple, Union
+
+#: A phase that moves is reported this often, however long a hundredth of it takes.
+_REPORT_S = 1.0
 
 
 class Phase(enum.Enum):
@@ -34,12 +38,27 @@ class PhaseStarted:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What is still to be done, in the phases that have work: the bytes of each, as far as known.
+
+    A later one replaces it: the plan knows more than a first look.
+    """
+
+    work: Tuple[Tuple[Phase, int], ...]
+
+
+@dataclass(frozen=True)
 class Progress:
-    """Absolute position within one phase; never goes backwards."""
+    """Absolute position within one phase; `done_bytes` never go back, `total_bytes` may grow."""
 
     phase: Phase
     done_bytes: int
     total_bytes: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """What `Ahead` was about is done: this is the 100 of a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +113,9 @@ class Ready:
     trying: Tuple[str, ...]
 
 
-Plain = Union[PhaseStarted, Progress, Note, Warned, Changed, Hello, Alive, Ready]
+Plain = Union[
+    PhaseStarted, Ahead, Progress, Done, Note, Warned, Changed, Hello, Alive, Ready
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,7 +135,7 @@ def silent(event: Event) -> None:
 
 
 class Meter:
-    """Counts the bytes of one phase, from any thread, and reports every hundredth."""
+    """Counts the bytes of one phase, from any thread; reports every hundredth and every second."""
 
     def __init__(self, emit: Emit, phase: Phase, total_bytes: int) -> None:
         self._emit = emit
@@ -122,14 +143,29 @@ class Meter:
         self._total = total_bytes
         self._done = 0
         self._reported = -1
+        self._reported_s = time.monotonic()
         self._lock = threading.Lock()
+
+    def expect(self, count: int) -> None:
+        """`count` bytes more than was known are to be done."""
+        with self._lock:
+            self._total += count
 
     def add(self, count: int) -> None:
         """`count` more bytes are done."""
         with self._lock:
-            self._done = min(self._done + count, self._total)
-            step = self._done * 100 // self._total if self._total else 100
-            if step == self._reported:
-                return
-            self._reported = step
-            self._emit(Progress(self._phase, self._done, self._total))
+            self._reach(self._done + count)
+
+    def reach(self, count: int) -> None:
+        """At least `count` bytes are done, however they were counted."""
+        with self._lock:
+            self._reach(max(self._done, count))
+
+    def _reach(self, count: int) -> None:
+        self._done = min(count, self._total)
+        step = self._done * 100 // self._total if self._total else 100
+        now = time.monotonic()
+        if step == self._reported and now - self._reported_s < _REPORT_S:
+            return
+        self._reported, self._reported_s = step, now
+        self._emit(Progress(self._phase, self._done, self._total))

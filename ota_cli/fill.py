@@ -29,6 +29,8 @@ from .metadata import ROOT_DIRECTORY, Finisher
 from .model import Attributes
 from .survey import METADATA, STAGING
 
+#: What a fill writes itself, besides what comes from the server.
+METERED = (Source.COPIED, Source.DUPLICATED, Source.STAGED)
 #: So many files are copied by a thread before it is given more.
 _BATCH = 64
 
@@ -59,8 +61,7 @@ def fill(
     Raises NoSpace, SlotUnusable, and what `fetch` raises; the slot is then incomplete.
     """
     emit(PhaseStarted(Phase.FILL, "filling the standby slot"))
-    written = plan.size_bytes(Source.COPIED, Source.DUPLICATED, Source.STAGED, Source.DOWNLOADED)
-    meter = Meter(emit, Phase.FILL, written)
+    meter = Meter(emit, Phase.FILL, plan.size_bytes(*METERED))
     finisher = Finisher(standby, local, attributes, owners=os.geteuid() == 0)
     staging = standby / STAGING
     with slot_errors(standby):
@@ -151,7 +152,7 @@ def _write_copy(
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            copied = content.copy_hashed(source, descriptor)
+            copied = content.copy_hashed(source, descriptor, meter.add)
         except OSError as error:
             if error.filename != source and error.errno != errno.EIO:
                 raise
@@ -160,7 +161,6 @@ def _write_copy(
             os.unlink(target)
             return False
         finisher.new_file(descriptor, step.entry, copied.mtime_ns)
-        meter.add(copied.size)
         return True
     finally:
         os.close(descriptor)
@@ -232,7 +232,6 @@ class _Filling:
         for digest in self.fetch(list(by_digest.values()), self.standby / STAGING, attend):
             with slot_errors(self.standby):
                 _place(self.standby, by_digest[digest], self.finisher)
-            self.meter.add(by_digest[digest].entry.size or 0)
 
 
 def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:

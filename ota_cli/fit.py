@@ -12,8 +12,12 @@ from .core.local import LocalFile, LocalTree
 from .core.plan import Plan, Source
 from .core.record import Record
 from .errors import DoesNotFit, NoSpace, TrialFailed
+from .events import Ahead, Phase
+from .fill import METERED
 from .host.net_staging import unfinished_bytes
 from .model import Device, Image, SlotName
+from .newsystem import kernel_entries, to_read_back
+from .source import exact_on_the_wire, on_the_wire
 from .survey import STAGING
 
 #: Kept free on the standby slot besides what the plan writes: directories, journal, metadata.
@@ -132,8 +136,6 @@ def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
 
 
 def _require_boot_space(device: Device, slot: SlotName, image: Image) -> None:
-    from .newsystem import kernel_entries
-
     kernel, initrd, _ = kernel_entries(image)
     needed = sum(_in_blocks(entry.size or 0) for entry in (kernel, initrd) if entry)
     free = os.statvfs(device.boot)
@@ -151,14 +153,22 @@ def wire_bytes(image: Image, plan: Plan) -> Tuple[int, bool]:
 
     Field images do not say how large their compressed blobs are; then the content's size counts.
     """
-    total, exact = 0, True
-    for step in plan.downloads:
-        entry = step.entry
-        is_packed = entry.compressed and image.claims.compressed_directory
-        size = entry.blob_bytes if is_packed else entry.size
-        exact = exact and size is not None
-        total += (size if size is not None else entry.size) or 0
-    return total, exact
+    sizes = [exact_on_the_wire(image, step) for step in plan.downloads]
+    return sum(on_the_wire(image, step) for step in plan.downloads), None not in sizes
+
+
+def work_ahead(image: Image, plan: Plan) -> Ahead:
+    """What carrying out `plan` takes, from here to the end, in the bytes of each phase."""
+    read_back = to_read_back(image, plan).values()
+    return Ahead(
+        (
+            (Phase.FILL, plan.size_bytes(*METERED)),
+            (Phase.DOWNLOAD, wire_bytes(image, plan)[0]),
+            (Phase.FINISH, 0),
+            (Phase.VERIFY, sum(entry.size or 0 for entry in read_back)),
+            (Phase.BOOT, 0),
+        )
+    )
 
 
 def _in_blocks(size: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from .core import cmdline, fstab
 from .core.kernels import newest_kernel
@@ -94,6 +94,14 @@ def boot_files(device: Device, slot: SlotName, image: Image, standby: Path, txn:
     )
 
 
+def to_read_back(image: Image, plan: Plan) -> Dict[str, FileEntry]:
+    """By path, what is read from the disk again once it was written: downloads, and `/boot`."""
+    regulars = image.tables.regulars
+    wanted = [step.entry for step in plan.downloads]
+    wanted += [regulars[row] for row in regulars.paths.below("/boot")]
+    return {entry.path: entry for entry in wanted}
+
+
 def flush_and_read_back(
     standby: Path, image: Image, plan: Plan, carried: Iterable[str], emit: Emit
 ) -> None:
@@ -106,13 +114,10 @@ def flush_and_read_back(
     _write_out(standby)
     left_out = set(carried)
     below = tuple(f"{each}/" for each in left_out)
-    wanted = [step.entry for step in plan.downloads]
-    regulars = image.tables.regulars
-    wanted += [regulars[row] for row in regulars.paths.below("/boot")]
     entries = {
-        entry.path: entry
-        for entry in wanted
-        if entry.path not in left_out and not entry.path.startswith(below)
+        path: entry
+        for path, entry in to_read_back(image, plan).items()
+        if path not in left_out and not path.startswith(below)
     }
     for path in entries:
         with made_readable(f"{standby}{path}"):

@@ -18,9 +18,9 @@ from .core.certs import CertStore, SignerPolicy
 from .core.delta import make_plan
 from .core.plan import Plan
 from .errors import Footprint, SlotUnusable, leaving
-from .events import Emit
+from .events import Done, Emit
 from .fill import fill, slot_errors
-from .fit import require_room, wire_bytes
+from .fit import require_room, wire_bytes, work_ahead
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher
 from .model import DeviceSlot, DirectorySlot, FileSlot, Image, SlotLocation
@@ -71,16 +71,18 @@ def unpack(
     Raises SlotUnusable for a target that holds something no unpack began.
     """
     image = obtain(fetcher, store, policy, emit)
-    fetch = fetching(fetcher, image, lambda count: None)
+    fetch = fetching(fetcher, image, lambda count: None, emit)
     with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
         seen = survey(image.tables.regulars, root, None, emit, unlock=True)
         plan = make_plan(image.tables, seen.standby, seen.content)
         require_room(root, plan, seen.standby)
+        emit(work_ahead(image, plan))
         fill(root, None, plan, seen.standby, image.tables.attributes, fetch, emit)
         with slot_errors(root):
             write_metadata(root, image, ())
             flush_and_read_back(root, image, plan, (), emit)
             write_slot_index(root, image, plan, seen.standby, ())
+    emit(Done())
     return Unpacked(image, target, plan, wire_bytes(image, plan)[0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Mapping, Sequence
+from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
@@ -14,7 +14,7 @@ from .core.trust import SignedClaims, verify_claims, verify_image
 from .core.urls import without_secrets
 from .entries import Digest
 from .errors import UsageProblem
-from .events import Emit, Phase, PhaseStarted
+from .events import Emit, Meter, Phase, PhaseStarted
 from .fill import Fetch
 from .host.net import Blob, Fetcher, compressed_location, plain_location
 from .model import EcuInfo, Image, Settings
@@ -76,16 +76,39 @@ def _signed_parts(signed: SignedClaims, token: bytes, certificate: bytes) -> Map
     return {ENTRY_POINT: token, signed.certificate.name: certificate}
 
 
-def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None]) -> Fetch:
+def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None], emit: Emit) -> Fetch:
     """How a fill gets content of `image`; `arrived` is told of bytes from the wire."""
+    meter = Meter(emit, Phase.DOWNLOAD, 0)
+
+    def count(received: int) -> None:
+        arrived(received)
+        meter.add(received)
 
     def fetch(
         steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
     ) -> Iterator[Digest]:
-        for blob in fetcher.blobs(blobs(image, steps), directory, arrived, attend):
+        cost = {step.entry.digest: on_the_wire(image, step) for step in steps}
+        meter.expect(sum(cost.values()))
+        done = 0
+        for blob in fetcher.blobs(blobs(image, steps), directory, count, attend):
+            done += cost[blob.digest]
+            meter.reach(done)  # some of it was there already
             yield blob.digest
 
     return fetch
+
+
+def exact_on_the_wire(image: Image, step: FileStep) -> Optional[int]:
+    """Bytes the server would send for `step`; None where a field image does not say."""
+    entry = step.entry
+    is_packed = entry.compressed and image.claims.compressed_directory
+    return entry.blob_bytes if is_packed else entry.size
+
+
+def on_the_wire(image: Image, step: FileStep) -> int:
+    """The same, or at most: the content's size counts where that of its blob is not known."""
+    size = exact_on_the_wire(image, step)
+    return (size if size is not None else step.entry.size) or 0
 
 
 def blobs(image: Image, steps: Iterable[FileStep]) -> List[Blob]:

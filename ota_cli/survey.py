@@ -16,7 +16,7 @@ from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
 from .core import delta
 from .core.local import Content, Known, LocalFiles, LocalTree, Origins
 from .entries import EMPTY_DIGEST, Digest
-from .events import Emit, Meter, Phase, PhaseStarted
+from .events import Ahead, Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, digest_of, made_readable
 from .host.index import index_bytes, remembered
 from .host.tree import is_own_file, look_at, scan, scan_files
@@ -57,20 +57,33 @@ def survey(
     local = scan(standby, emit, unlock=unlock) if standby else LocalTree()
     staged = staged_digests(standby) if standby else frozenset()
     known = Known(local.files)
+    meter = Meter(emit, Phase.COMPARE, 0)
     if standby:
         pairs = delta.same_place(files, range(len(files)), local.files)
         if level == "stat":
             pairs = _not_trusted(standby, files, pairs, local.files, known)
-        _hash(standby, (there for _, there in pairs), known, emit, unlock)
+        unread = array("I", (there for _, there in pairs))
+        emit(_ahead(files, known, unread, will_fill=unlock))
+        _hash(standby, unread, known, meter, emit, unlock)
     missing: Sequence[int] = delta.missing_rows(files, local.files, known, staged)
     if standby and missing:
         others = array("I", delta.size_candidates(files, missing, local.files, known))
-        _hash(standby, others, known, emit, unlock)
+        _hash(standby, others, known, meter, emit, unlock)
         found = {known.digest(row) for row in others}
         missing = array("I", (row for row in missing if files.digest(row) not in found))
     if running and missing:
-        return Survey(local, Content(known, staged, _search(running, files, missing, emit)))
+        return Survey(local, Content(known, staged, _search(running, files, missing, meter, emit)))
     return Survey(local, Content(known, staged))
+
+
+def _ahead(files: PackedFiles, known: Known, unread: Sequence[int], *, will_fill: bool) -> Ahead:
+    """What a first look tells: this is to be read, and what is not there must be brought."""
+    there = sum(map(known.files.size, unread))
+    if not will_fill:
+        return Ahead(((Phase.COMPARE, there),))
+    trusted = sum(map(known.files.size, known.rows()))
+    wanted = sum(size for size in files.sizes() if size > 0)
+    return Ahead(((Phase.COMPARE, there), (Phase.FILL, max(wanted - there - trusted, 0))))
 
 
 def staged_digests(standby: Path) -> FrozenSet[Digest]:
@@ -117,22 +130,24 @@ def _not_trusted(
             yield row, there
 
 
-def _search(running: Path, files: PackedFiles, missing: Sequence[int], emit: Emit) -> Origins:
+def _search(
+    running: Path, files: PackedFiles, missing: Sequence[int], meter: Meter, emit: Emit
+) -> Origins:
     """Where in the running slot the content of the `missing` rows is, if it is there."""
     origins, unreadable = Origins(len(files)), []
     if len(missing) <= _FEW:  # that slot need not be looked through, mostly
         found = look_at(running, (files.paths[row] for row in missing))
         known = _cheapest(running / METADATA, found)
-        _search_same_places(running, files, missing, known, origins, emit)
+        _search_same_places(running, files, missing, known, origins, meter, emit)
         missing = [row for row in missing if row not in origins]
         unreadable = known.unreadable()
     if missing:
         found = scan_files(running, emit, delta.wanted_sizes(files, missing))
         known = remembered(running / METADATA, found)
         known.give_up_all(unreadable)
-        _search_same_places(running, files, missing, known, origins, emit)
+        _search_same_places(running, files, missing, known, origins, meter, emit)
         missing = [row for row in missing if row not in origins]
-        _search_elsewhere(running, files, missing, known, origins, emit)
+        _search_elsewhere(running, files, missing, known, origins, meter, emit)
     return origins
 
 
@@ -144,12 +159,12 @@ def _cheapest(directory: Path, files: LocalFiles) -> Known:
 
 def _search_same_places(
     running: Path, files: PackedFiles, missing: Sequence[int], known: Known, origins: Origins,
-    emit: Emit,
+    meter: Meter, emit: Emit,
 ) -> None:  # fmt: skip
     """Notes which of the `missing` rows have their content under their own name."""
     places = list(delta.same_place(files, missing, known.files))
     unread = (there for _, there in places if known.is_unread(there))
-    _hash(running, unread, known, emit)
+    _hash(running, unread, known, meter, emit)
     for row, there in places:
         if known.digest(there) == files.digest(row):
             origins.here(row)
@@ -157,7 +172,7 @@ def _search_same_places(
 
 def _search_elsewhere(
     running: Path, files: PackedFiles, missing: Sequence[int], known: Known, origins: Origins,
-    emit: Emit,
+    meter: Meter, emit: Emit,
 ) -> None:  # fmt: skip
     """Notes where the content of the `missing` rows is under other names."""
     wanted = {files.digest(row): row for row in missing}
@@ -170,11 +185,13 @@ def _search_elsewhere(
 
     look(known.rows())
     others = array("I", delta.size_candidates(files, wanted.values(), known.files, known))
-    _hash(running, others, known, emit)
+    _hash(running, others, known, meter, emit)
     look(others)
 
 
-def _hash(root: Path, rows: Iterable[int], known: Known, emit: Emit, unlock: bool = False) -> None:
+def _hash(
+    root: Path, rows: Iterable[int], known: Known, meter: Meter, emit: Emit, unlock: bool = False
+) -> None:
     """Learns what the files of `rows` hold."""
     files, chosen = known.files, array("I")
     for row in rows:
@@ -182,7 +199,7 @@ def _hash(root: Path, rows: Iterable[int], known: Known, emit: Emit, unlock: boo
             chosen.append(row)
         else:
             known.learn(row, EMPTY_DIGEST)
-    meter = Meter(emit, Phase.COMPARE, sum(map(files.size, chosen)))
+    meter.expect(sum(map(files.size, chosen)))
     sizes = ((files.paths[row], files.size(row)) for row in chosen)
     digests = digest_files(root, sizes, emit, meter.add, unlock=unlock)
     for row, digest in zip(chosen, digests):

@@ -27,9 +27,9 @@ from .core.delta import make_plan
 from .core.plan import Plan
 from .core.record import Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
-from .events import Emit, Phase, PhaseStarted
+from .events import Done, Emit, Phase, PhaseStarted
 from .fill import fill, slot_errors
-from .fit import require_fit, require_space, space_bytes, wire_bytes
+from .fit import require_fit, require_space, space_bytes, wire_bytes, work_ahead
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher, NetSettings
@@ -135,6 +135,7 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     level = usable_level(device, record, slot, emit)
     plan = _plan_without_touching(device, slot, image, level, emit)
     wire, exact = wire_bytes(image, plan)
+    emit(Done())
     return Preview(
         version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
         image_is_running=runs, armed=session.boot.trial, wire_bytes=wire, wire_is_exact=exact,
@@ -159,6 +160,7 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
             taken_back = session.boot.trial
             with nullcontext() if request.stage_only else agreement(False):
                 stay(session, emit)
+            emit(Done())
             return Updated(
                 version, session.running, image, None, 0, _since(started), False, [], "full",
                 taken_back,
@@ -171,6 +173,7 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
             with leaving(Footprint.STANDBY), agreement(True) as joint:
                 emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
                 arm(device, session.backend, staged.checked, joint, emit)
+    emit(Done())
     return Updated(
         version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
         _since(started), not request.stage_only, staged.carried, staged.verify_local,
@@ -257,6 +260,7 @@ class _Staging:
                 )
                 plan = make_plan(self.image.tables, seen.standby, seen.content)
                 require_space(self.device, self.slot, standby, plan, seen.standby, self.image)
+            emit(work_ahead(self.image, plan))
             self._withdraw(withdrawal, emit)
             self._fill(standby, running, plan, seen, fetcher, emit)
             carried = self._adapt(standby, running, emit)
@@ -306,7 +310,7 @@ class _Staging:
         self, standby: Path, running: Optional[Path], plan: Plan, seen: Survey,
         fetcher: Fetcher, emit: Emit,
     ) -> None:  # fmt: skip
-        fetch = fetching(fetcher, self.image, self.wire.add)
+        fetch = fetching(fetcher, self.image, self.wire.add, emit)
         attributes = self.image.tables.attributes
         fill(standby, running, plan, seen.standby, attributes, fetch, emit)
 

@@ -22,7 +22,7 @@ from .core.tree import implied_directories
 from .core.trust import verify_claims, verify_image
 from .entries import EMPTY_DIGEST, Digest, FileEntry
 from .errors import ImageDamaged, NeedsRoot, SlotUnusable
-from .events import Emit, Meter, Phase, PhaseStarted
+from .events import Ahead, Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files
 from .host.files import read_limited
 from .host.index import INDEX, Indexed, write_index
@@ -149,7 +149,9 @@ def _files(
     regulars, files = image.tables.regulars, local.files
     rows = regulars.paths.matched(files.paths)
     there = array("I", (row for row in rows if row >= 0 and files.size(row)))
-    meter = Meter(emit, Phase.VERIFY, sum(map(files.size, there)))
+    total = sum(map(files.size, there))
+    emit(Ahead(((Phase.VERIFY, total),)))
+    meter = Meter(emit, Phase.VERIFY, total)
     sizes = ((files.paths[row], files.size(row)) for row in there)
     digests = digest_files(slot, sizes, emit, meter.add, unlock=unlock)
     for entry, row in zip(regulars, rows):

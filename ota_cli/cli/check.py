@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, List, Optional
 
 import click
 
+from ..core.text import size
 from ..errors import EcuFailed
 from ..events import Warned
 from ..model import Device
 from ..probe import probe
 from .options import Call, Result, command
 from .request import Source, device_net, version_options
-from .show import Document, plan_files, size, table
+from .show import Document, plan_files, table
 
 if TYPE_CHECKING:
     from ..fleet.check import FleetChecked

@@ -10,10 +10,9 @@ import click
 
 from ..core.claims import TEXT, is_text
 from ..core.lines import checked_path
-from ..core.text import printable
+from ..core.text import printable, size
 from ..errors import ConfigError, Footprint, UsageProblem, leaving
 from .options import Call, Result, command
-from .show import size
 
 _DIRECTORY = click.Path(path_type=Path)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ContextManager, Optional, Tuple
 
 import click
 
+from ..core.text import size
 from ..errors import ConfigError, SignalReceived, UsageProblem
 from ..events import Note
 from ..host.config import load_settings
@@ -15,7 +16,7 @@ from ..host.files import is_directory
 from ..model import Image
 from .options import Call, Result, command
 from .request import Source, net_settings, source_options
-from .show import Document, size, table
+from .show import Document, table
 
 if TYPE_CHECKING:
     from ..core.certs import CertStore, SignerPolicy

@@ -6,6 +6,7 @@ from typing import Dict, Iterable, Optional, Tuple
 
 import click
 
+from ..core.text import size
 from ..core.urls import base_url, without_secrets
 from ..errors import UsageProblem
 from ..host.interrupts import end_with_stdin
@@ -13,7 +14,6 @@ from ..model import ProxyInfo, Settings
 from ..probe import probe
 from .options import Call, Result, command
 from .request import Source, device_net, source_options
-from .show import size
 
 _CACHE = "var/cache/ota"
 

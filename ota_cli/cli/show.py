@@ -12,16 +12,6 @@ from ..core.text import printable
 Document = Dict[str, object]
 Row = Tuple[str, str]
 
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def size(count: int) -> str:
-    """Bytes as people read them: three digits, decimal units."""
-    value, unit = float(count), 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{count} B" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
-
 
 def verdict_document(verdict: Verdict) -> Document:
     """The `verdict` of a status document."""

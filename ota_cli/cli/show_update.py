@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING, List
 
 from ..core.protocol import Object, mapping, number
-from .show import Document, plan_bytes, plan_files, size
+from ..core.text import size
+from .show import Document, plan_bytes, plan_files
 
 if TYPE_CHECKING:
     from ..fleet.report import EcuUpdated

@@ -14,8 +14,10 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, U
 
 from ..errors import EXIT_CODES, OtaError
 from ..events import (
+    Ahead,
     Alive,
     Changed,
+    Done,
     Event,
     Hello,
     Note,
@@ -165,9 +167,9 @@ def _hello(found: Object) -> Plain:
     return Hello(number(found, "schema"), text(found, "version"), text(found, "ecu_id"))
 
 
-def _phase(found: Object) -> Phase:
+def _phase(name: str) -> Phase:
     try:
-        return Phase(text(found, "phase"))
+        return Phase(name)
     except ValueError:
         return Phase.OTHER
 
@@ -176,9 +178,14 @@ def _names(found: Object, key: str) -> Tuple[str, ...]:
     return tuple(map(printable, texts(found, key)))
 
 
+def _ahead(found: Object) -> Plain:
+    work = mapping(found, "work")
+    return Ahead(tuple((_phase(name), number(work, name)) for name in work))
+
+
 def _progress(found: Object) -> Plain:
     total = number(found, "total_bytes")
-    return Progress(_phase(found), min(number(found, "done_bytes"), total), total)
+    return Progress(_phase(text(found, "phase")), min(number(found, "done_bytes"), total), total)
 
 
 def _changed(found: Object) -> Plain:
@@ -192,8 +199,10 @@ _EVENTS: Dict[str, Callable[[Object], Plain]] = {
     "hello": _hello,
     "alive": lambda found: Alive(),
     "ready": lambda found: Ready(_names(found, "ecus"), _names(found, "trying")),
-    "phase": lambda found: PhaseStarted(_phase(found), text(found, "text")),
+    "phase": lambda found: PhaseStarted(_phase(text(found, "phase")), text(found, "text")),
+    "ahead": _ahead,
     "progress": _progress,
+    "done": lambda found: Done(),
     "note": lambda found: Note(text(found, "text")),
     "warning": lambda found: Warned(text(found, "text")),
     "changed": _changed,

@@ -1,4 +1,4 @@
-"""Text from images and servers, made safe to print. Pure."""
+"""Text for people: what images and servers say, made safe to print; sizes and times. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import unicodedata
 
 #: Controls, formats (bidi overrides), surrogates, private use, line and paragraph separators.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def printable(text: str) -> str:
@@ -17,3 +18,18 @@ def printable(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: three digits, decimal units."""
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{count} B" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people read it: minutes and seconds, or hours before them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

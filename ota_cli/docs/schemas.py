@@ -75,7 +75,21 @@ EVENTS = (
     _event("phase", "A part of the command begins.", {"phase": _PHASE, **_SENTENCE}),
     _event(
         "progress", "How far a part is; it never goes backwards.",
-        {"phase": _PHASE, "done_bytes": count("Done."), "total_bytes": count("Done in the end.")},
+        {
+            "phase": _PHASE, "done_bytes": count("Done."), "total_bytes": count("Done in the end."),
+            "percent": count("How far the whole command is on this ECU, 0 to 99."),
+        },
+    ),
+    _event(
+        "ahead", "What is still to be done, as far as it is known; a later one replaces it.",
+        {"work": fields(
+            "The bytes of each part.",
+            {phase.value: count("Of this part.") for phase in Phase}, [],
+        )},
+    ),
+    _event(
+        "done", "All of it is done on this ECU.",
+        {"percent": {"type": "integer", "const": 100, "description": "Of the whole command."}},
     ),
     _event("note", "Something the user may want to know.", _SENTENCE),
     _event("warning", "Something to look at although the command goes on.", _SENTENCE),

@@ -112,6 +112,7 @@ class Follower:
             if isinstance(said, Answer):
                 self._take_answer(said)
                 return
+            self._heard(said)
 
     def _take_answer(self, answer: Answer) -> None:
         if answer.error is not None:

@@ -19,6 +19,8 @@ CHUNK_BYTES = 256 * 1024
 #: Files from this size on are dropped from the page cache once read (FIELD-LESSONS 43).
 LARGE_BYTES = 16 * 1024 * 1024
 _BATCH = 256
+#: So many bytes are read by a thread before it tells of them.
+_TALLY_BYTES = 4 * 1024 * 1024
 
 Arrived = Callable[[int], None]
 Item = TypeVar("Item")
@@ -35,7 +37,7 @@ class Copied(NamedTuple):
 
 def digest_of(path: str) -> Digest:
     """sha256 of the regular file `path`, which is not followed. Raises OSError."""
-    return _digest(path, None, unlock=False)[0]
+    return _digest(path, None, False, _nobody)[0]
 
 
 @contextmanager
@@ -87,14 +89,13 @@ def digest_files(
     never for the running slot, which is only read.
 
     A file that can not be read is reported and None: content we can not read is content we do not
-    have. `arrived` is called with the number of bytes read.
+    have. `arrived` is called with numbers of bytes read, from any thread.
     """
 
     def digested(batch: _Batch) -> _Digested:
-        return _digest_batch(root, batch, unlock)
+        return _digest_batch(root, batch, unlock, arrived)
 
     for batch in in_turn(digested, files, _BATCH):
-        arrived(batch.size)
         for failure in batch.failures:
             emit(Warned(failure))
         yield from batch.digests
@@ -105,42 +106,68 @@ _Batch = List[Tuple[str, int]]
 
 class _Digested(NamedTuple):
     digests: List[Optional[Digest]]
-    size: int
     failures: List[str]
 
 
-def _digest_batch(root: Path, files: _Batch, unlock: bool) -> _Digested:
+class _Tally:
+    """Passes on numbers of bytes, several at a time: many threads tell one meter."""
+
+    def __init__(self, arrived: Arrived) -> None:
+        self._arrived = arrived
+        self._held = 0
+
+    def add(self, count: int) -> None:
+        self._held += count
+        if self._held >= _TALLY_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        held, self._held = self._held, 0
+        if held:
+            self._arrived(held)
+
+
+def _digest_batch(root: Path, files: _Batch, unlock: bool, arrived: Arrived) -> _Digested:
     digests: List[Optional[Digest]] = []
     failures: List[str] = []
-    total = 0
+    tally = _Tally(arrived)
     for path, expected in files:
         try:
-            digest, size = _digest(f"{root}{path}", expected, unlock)
+            digest, _ = _digest(f"{root}{path}", expected, unlock, tally.add)
         except OSError as error:
             failures.append(f"{root}{path} can not be read ({error.strerror}); taken as missing")
             digests.append(None)
             continue
         digests.append(digest)
-        total += size
-    return _Digested(digests, total, failures)
+    tally.flush()
+    return _Digested(digests, failures)
 
 
-def _digest(path: str, expected: Optional[int], unlock: bool) -> Tuple[Digest, int]:
+def _nobody(count: int) -> None:
+    """Who does not want to know how much was read."""
+
+
+def _digest(
+    path: str, expected: Optional[int], unlock: bool, arrived: Arrived
+) -> Tuple[Digest, int]:
     try:
         with _opened(path) as descriptor:
-            return _read(descriptor, None, expected)
+            return _read(descriptor, None, expected, arrived)
     except PermissionError:
         if not unlock:
             raise
     with made_readable(path):
-        return _digest(path, expected, unlock=False)
+        return _digest(path, expected, False, arrived)
 
 
-def copy_hashed(source: str, descriptor: int) -> Copied:
-    """Appends the content of `source` (not followed) to `descriptor`. Raises OSError."""
+def copy_hashed(source: str, descriptor: int, arrived: Arrived = _nobody) -> Copied:
+    """Appends the content of `source` (not followed) to `descriptor`. Raises OSError.
+
+    `arrived` is called with numbers of bytes copied.
+    """
     with _opened(source) as opened:
         status = os.fstat(opened)
-        digest, size = _read(opened, descriptor, status.st_size)
+        digest, size = _read(opened, descriptor, status.st_size, arrived)
         return Copied(digest, size, status.st_mtime_ns)
 
 
@@ -167,7 +194,9 @@ class _opened:  # noqa: N801 (used as a function; a generator takes several time
         os.close(self._descriptor)
 
 
-def _read(descriptor: int, copy_to: Optional[int], expected: Optional[int]) -> Tuple[Digest, int]:
+def _read(
+    descriptor: int, copy_to: Optional[int], expected: Optional[int], arrived: Arrived
+) -> Tuple[Digest, int]:
     """Reads a file once: its sha256 and size; the bytes also go to `copy_to`, if any.
 
     `expected`: its size, if known; it saves the read that finds the end.
@@ -182,6 +211,7 @@ def _read(descriptor: int, copy_to: Optional[int], expected: Optional[int]) -> T
         if copy_to is not None:
             _write_all(copy_to, chunk)
         size += len(chunk)
+        arrived(len(chunk))
         if size == expected and len(chunk) < CHUNK_BYTES:
             break
     if size >= LARGE_BYTES:

@@ -24,7 +24,7 @@ from ..core.claims import ENTRY_POINT
 from ..core.text import printable
 from ..entries import Digest, FileEntry
 from ..errors import Busy, ConfigError
-from ..events import Emit, Meter, Phase, PhaseStarted
+from ..events import Ahead, Emit, Meter, Phase, PhaseStarted
 from ..host.content import CHUNK_BYTES, copy_hashed, digest_files
 from ..host.files import is_directory, write_durably
 from ..model import Attributes
@@ -81,8 +81,9 @@ def build(rootfs: Path, output: Path, options: BuildOptions, emit: Emit) -> Buil
         with _held(output):
             _start_afresh(output)
             emit(PhaseStarted(Phase.BUILD, "hashing and compressing"))
-            digests = _digests(rootfs, tree, emit)
-            blobs = _write_contents(rootfs, output, tree, digests, emit)
+            meter = _meter(tree, emit)
+            digests = _digests(rootfs, tree, meter, emit)
+            blobs = _write_contents(rootfs, output, tree, digests, meter)
             stored = _write_tables(output, tree, digests, blobs, options)
     except OSError as error:
         raise draft.write_failure(output, error) from error
@@ -156,14 +157,21 @@ def _make_directory(path: Path) -> None:
     path.chmod(0o755)
 
 
-def _digests(rootfs: Path, tree: Tree, emit: Emit) -> Dict[str, Digest]:
+def _meter(tree: Tree, emit: Emit) -> Meter:
+    """Of all content, which is hashed first and then stored."""
+    sizes = {found.group or found.path: found.size for found in tree.regulars}
+    total = 2 * sum(sizes.values())
+    emit(Ahead(((Phase.BUILD, total),)))
+    return Meter(emit, Phase.BUILD, total)
+
+
+def _digests(rootfs: Path, tree: Tree, meter: Meter, emit: Emit) -> Dict[str, Digest]:
     """sha256 of every file; names of one file are read once."""
     first_of: Dict[object, str] = {}
     for found in tree.regulars:
         first_of.setdefault(found.group or found.path, found.path)
     sizes = {found.path: found.size for found in tree.regulars}
     chosen = {path: sizes[path] for path in first_of.values()}
-    meter = Meter(emit, Phase.BUILD, sum(chosen.values()))
     digests = digest_files(rootfs, chosen.items(), emit, meter.add)
     known = {path: digest for path, digest in zip(chosen, digests) if digest is not None}
     unread = next((path for path in chosen if path not in known), None)
@@ -176,7 +184,7 @@ def _digests(rootfs: Path, tree: Tree, emit: Emit) -> Dict[str, Digest]:
 
 
 def _write_contents(
-    rootfs: Path, output: Path, tree: Tree, digests: Dict[str, Digest], emit: Emit
+    rootfs: Path, output: Path, tree: Tree, digests: Dict[str, Digest], meter: Meter
 ) -> Dict[Digest, int]:
     """Every file's plain content by path, and the blobs that pay; returns the blobs' sizes."""
     for entry in tree.directories:
@@ -184,7 +192,6 @@ def _write_contents(
     names: Dict[Digest, List[Found]] = {}
     for found in tree.regulars:
         names.setdefault(digests[found.path], []).append(found)
-    meter = Meter(emit, Phase.BUILD, sum(group[0].size for group in names.values()))
 
     def store(item: Tuple[Digest, List[Found]]) -> Tuple[Digest, Optional[int]]:
         digest, group = item

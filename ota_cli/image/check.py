@@ -15,7 +15,7 @@ from ..core.delta import make_plan
 from ..core.kernels import newest_kernel
 from ..core.local import Content, LocalTree
 from ..errors import ConfigError, ImageDamaged
-from ..events import Emit, Meter, Phase, PhaseStarted
+from ..events import Ahead, Emit, Meter, Phase, PhaseStarted
 from ..host.files import is_directory
 from ..host.net import Fetcher, NetSettings
 from ..model import Image
@@ -96,7 +96,9 @@ def check_image(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: 
     plan = make_plan(image.tables, LocalTree(), Content())
     emit(PhaseStarted(Phase.VERIFY, "checking every file"))
     wanted = blobs(image, plan.downloads)
-    meter = Meter(emit, Phase.VERIFY, sum(blob.size or 0 for blob in wanted))
+    total = sum(blob.size or 0 for blob in wanted)
+    emit(Ahead(((Phase.VERIFY, total),)))
+    meter = Meter(emit, Phase.VERIFY, total)
     with tempfile.TemporaryDirectory(prefix="ota-verify-") as name:
         directory = Path(name)
         for blob in fetcher.blobs(wanted, directory, lambda count: None):

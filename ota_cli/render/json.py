@@ -8,23 +8,41 @@ from types import TracebackType
 from typing import Dict, Mapping, Optional, Tuple, Type
 
 from ..errors import OtaError
-from ..events import Alive, Changed, Event, Hello, Note, OfEcu, PhaseStarted, Progress, Ready
+from ..events import (
+    Ahead,
+    Alive,
+    Changed,
+    Done,
+    Event,
+    Hello,
+    Note,
+    OfEcu,
+    PhaseStarted,
+    Progress,
+    Ready,
+)
+from .course import Course
 from .priority import priority
 from .stream import Stream
-from .words import event_line, is_warning
+from .words import event_line, is_warning, of_ecu
 
 
-def event_object(event: Event) -> Dict[str, object]:
-    """An event as a JSON object."""
+def event_object(event: Event, percent: int = 0) -> Dict[str, object]:
+    """An event as a JSON object. `percent`: how far the whole command is after it."""
     if isinstance(event, OfEcu):
-        return {**event_object(event.event), "ecu_id": event.ecu_id}
+        return {**event_object(event.event, percent), "ecu_id": event.ecu_id}
     if isinstance(event, PhaseStarted):
         return {"event": "phase", "phase": event.phase.value, "text": event.text}
     if isinstance(event, Progress):
         return {
             "event": "progress", "phase": event.phase.value,
             "done_bytes": event.done_bytes, "total_bytes": event.total_bytes,
+            "percent": percent,
         }  # fmt: skip
+    if isinstance(event, Ahead):
+        return {"event": "ahead", "work": {phase.value: count for phase, count in event.work}}
+    if isinstance(event, Done):
+        return {"event": "done", "percent": 100}
     if isinstance(event, Note):
         return {"event": "note", "text": event.text}
     if isinstance(event, Changed):
@@ -53,6 +71,7 @@ class JsonOutput:
         self._err = err
         self._with_events = with_events
         self._verbosity = verbosity
+        self._courses: Dict[str, Course] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> JsonOutput:
@@ -69,9 +88,15 @@ class JsonOutput:
     def emit(self, event: Event) -> None:
         with self._lock:
             if self._with_events:
-                self._line(event_object(event))
+                self._line(event_object(event, self._percent(event)))
             elif is_warning(event) or (self._verbosity > 0 and event_line(event, False)):
                 self._err.say(priority(event), event_line(event, False))
+
+    def _percent(self, event: Event) -> int:
+        ecu_id, inner = of_ecu(event)
+        course = self._courses.get(ecu_id, Course()).after(inner)
+        self._courses[ecu_id] = course
+        return course.percent
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
         self._line(document)

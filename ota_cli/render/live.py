@@ -1,41 +1,26 @@
-"""Live progress on a terminal: one bar for the current phase of each ECU, notes above them."""
+"""Live progress on a terminal: a row for each ECU, what happens in lines above them."""
 
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
-from typing import IO, Dict, Mapping, NamedTuple, Optional, Tuple, Type, cast
+from typing import IO, Dict, Mapping, Optional, Tuple, Type, cast
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import (
-    Progress as Bars,
-)
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
 from rich.text import Text
 
 from ..errors import OtaError
-from ..events import Event, Phase, PhaseStarted, Progress
+from ..events import Event, Progress
 from .plain import PlainOutput
+from .rows import Row, Segments, shown
 from .stream import Stream
 from .words import event_line, is_warning, of_ecu
 
 
-class _Row(NamedTuple):
-    """The bar of an ECU."""
-
-    phase: Phase
-    task: TaskID
-
-
 class LiveOutput:
-    """Bars vanish when the work is done; results and failures are the plain ones."""
+    """Rows vanish when the work is done; results and failures are the plain ones."""
 
     def __init__(self, out: Stream, err: Stream, verbosity: int, color: bool) -> None:
         self._plain = PlainOutput(out, err, verbosity, color)
@@ -45,16 +30,16 @@ class LiveOutput:
         self._console = console
         self._verbosity = verbosity
         self._color = color
-        self._bars = Bars(
-            TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
-            TransferSpeedColumn(), TimeRemainingColumn(), console=console, transient=True,
+        #: Replaced and never changed: the thread that draws reads it without the lock.
+        self._rows: Mapping[str, Row] = {}
+        self._live = Live(
+            self, console=console, transient=True, refresh_per_second=5,
             redirect_stdout=False, redirect_stderr=False,  # all that prints has its `Stream`
         )  # fmt: skip
-        self._rows: Dict[str, _Row] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> LiveOutput:
-        self._bars.start()
+        self._live.start()
         return self
 
     def __exit__(
@@ -63,38 +48,33 @@ class LiveOutput:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        self._bars.stop()
+        self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        is_ascii = not options.encoding.startswith("utf")
+        lines = shown(self._rows, options.max_width, time.monotonic(), is_ascii)
+        if lines:
+            yield Text("\n", no_wrap=True, overflow="crop", end="").join(map(_text, lines))
 
     def emit(self, event: Event) -> None:
         with self._lock:
             ecu_id, inner = of_ecu(event)
+            rows: Dict[str, Row] = dict(self._rows)
+            rows[ecu_id] = rows.get(ecu_id, Row()).after(inner, time.monotonic())
+            if self._verbosity >= 0:
+                self._rows = rows
             if isinstance(inner, Progress):
-                self._advance(ecu_id, inner)
                 return
-            if isinstance(inner, PhaseStarted):
-                self._drop(ecu_id)
             line = event_line(event, self._color)
             if line and (self._verbosity >= 0 or is_warning(event)):
                 self._console.print(Text.from_ansi(line))
-
-    def _advance(self, ecu_id: str, event: Progress) -> None:
-        if self._verbosity < 0:
-            return
-        row = self._rows.get(ecu_id)
-        if row is None or row.phase is not event.phase:
-            self._drop(ecu_id)
-            text = f"{ecu_id} {event.phase.value}".strip()
-            row = _Row(event.phase, self._bars.add_task(text, total=event.total_bytes))
-            self._rows[ecu_id] = row
-        self._bars.update(row.task, completed=event.done_bytes)
-
-    def _drop(self, ecu_id: str) -> None:
-        row = self._rows.pop(ecu_id, None)
-        if row is not None:
-            self._bars.remove_task(row.task)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
         self._plain.result(document, lines)
 
     def failure(self, document: Mapping[str, object], error: OtaError) -> None:
-        self._plain.failure(document, error)
+        self._plain.told(error, self._rows.get("", Row()).course)
+
+
+def _text(segments: Segments) -> Text:
+    return Text.assemble(*segments)

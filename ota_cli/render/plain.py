@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Callable, Dict, Mapping, Optional, Tuple, Type
+from typing import Dict, Mapping, Optional, Tuple, Type
 
 from ..core.text import printable
 from ..errors import OtaError
-from ..events import Event, Phase, Progress
+from ..events import Event, Progress
+from .course import Course
+from .pace import Pace
 from .priority import ERROR, INFO, priority
 from .stream import Stream
-from .words import event_line, failure_lines, is_warning, of_ecu
+from .words import event_line, failure_lines, is_warning, of_ecu, progress_text
 
 
 class Cadence:
-    """Lets a progress line through when 10 % and 30 s have passed since the last one."""
+    """Lets a progress line through when there was none, and no other, for 30 s, and it is news."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._phase: Optional[Phase] = None
-        self._percent = 0
-        self._time = clock()
+    def __init__(self, now_s: float) -> None:
+        self._percent = -1
+        self._time_s = now_s
 
-    def due(self, event: Progress) -> bool:
-        """Whether `event` is worth a line; the first of a phase is not, its start had one."""
-        percent = event.done_bytes * 100 // event.total_bytes if event.total_bytes else 100
-        now = self._clock()
-        if event.phase is not self._phase:
-            self._phase, self._percent, self._time = event.phase, 0, now
-        if percent - self._percent < 10 or now - self._time < 30:
+    def spoke(self, now_s: float) -> None:
+        """There was a line."""
+        self._time_s = now_s
+
+    def due(self, percent: int, now_s: float) -> bool:
+        """Whether `percent` is worth a line."""
+        if percent == self._percent or now_s - self._time_s < 30:
             return False
-        self._percent, self._time = percent, now
+        self._percent, self._time_s = percent, now_s
         return True
+
+
+@dataclass
+class _Row:
+    """The way of one ECU, and when a line told of it."""
+
+    cadence: Cadence
+    course: Course = field(default_factory=Course)
+    pace: Pace = field(default_factory=Pace)
 
 
 class PlainOutput:
@@ -44,7 +54,7 @@ class PlainOutput:
         self._err = err
         self._verbosity = verbosity
         self._color = color
-        self._cadences: Dict[str, Cadence] = {}
+        self._rows: Dict[str, _Row] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> PlainOutput:
@@ -66,15 +76,19 @@ class PlainOutput:
         if self._verbosity < 0 and not is_warning(event):
             return
         ecu_id, inner = of_ecu(event)
+        now_s = time.monotonic()
+        row = self._rows.setdefault(ecu_id, _Row(Cadence(now_s)))
+        row.course = row.course.after(inner)
         if isinstance(inner, Progress):
-            cadence = self._cadences.setdefault(ecu_id, Cadence(time.monotonic))
-            if cadence.due(inner):
-                percent = inner.done_bytes * 100 // inner.total_bytes
-                text = f"{inner.phase.value}: {percent} %"
-                self._err.say(INFO, f"{ecu_id}: {text}" if ecu_id else text)
-            return
-        line = event_line(event, self._color)
+            row.pace = row.pace.after(row.course, now_s)
+            if not row.cadence.due(row.course.percent, now_s):
+                return
+            text = progress_text(row.course, row.pace, now_s)
+            line = f"{ecu_id}: {text}" if ecu_id else text
+        else:
+            line = event_line(event, self._color)
         if line:
+            row.cadence.spoke(now_s)
             self._err.say(priority(event), line)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
@@ -83,5 +97,10 @@ class PlainOutput:
         self._out.flush()
 
     def failure(self, document: Mapping[str, object], error: OtaError) -> None:
-        for line in failure_lines(error, self._color):
+        row = self._rows.get("")
+        self.told(error, row.course if row else None)
+
+    def told(self, error: OtaError, course: Optional[Course]) -> None:
+        """Shows `error`, and how far this ECU was on its `course`."""
+        for line in failure_lines(error, self._color, course):
             self._err.say(ERROR, line)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
-from ..core.text import printable
+from ..core.text import duration, printable, size
 from ..errors import Footprint, OtaError
-from ..events import Event, Note, OfEcu, PhaseStarted, Plain, Warned
+from ..events import Event, Note, OfEcu, Phase, PhaseStarted, Plain, Warned
+from .course import Course
+from .pace import Pace
 
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
@@ -25,6 +27,27 @@ def event_line(event: Event, color: bool) -> str:
     return ""
 
 
+def progress_text(course: Course, pace: Pace, now_s: float) -> str:
+    """Where things stand, in a line: phase, percent of all, speed, time left."""
+    words = [f"{phase_name(course)}: {course.percent} % of all"]
+    speed, left_s = pace.speed(now_s), pace.seconds_left(now_s)
+    words += [speed_text(speed)] if speed else []
+    words += [f"{duration(left_s)} left"] if left_s is not None else []
+    return ", ".join(words)
+
+
+def phase_name(course: Course) -> str:
+    """What is under way, in a word."""
+    if course.percent == 100:
+        return "done"
+    return course.phase.value if course.phase else ""
+
+
+def speed_text(bytes_a_second: float) -> str:
+    """A speed as people read it."""
+    return f"{size(round(bytes_a_second))}/s"
+
+
 def of_ecu(event: Event) -> Tuple[str, Plain]:
     """The ECU on which `event` happens, empty for this one, and what that is."""
     if isinstance(event, OfEcu):
@@ -37,13 +60,23 @@ def is_warning(event: Event) -> bool:
     return isinstance(of_ecu(event)[1], Warned)
 
 
-def failure_lines(error: OtaError, color: bool) -> List[str]:
-    """What failed, what to do, and what has been touched."""
+def failure_lines(error: OtaError, color: bool, course: Optional[Course] = None) -> List[str]:
+    """What failed, what to do, and what has been touched. `course`: how far this ECU was."""
     lines = [f"{_painted('ota: error:', _RED, color)} {printable(error.message)}"]
     if error.hint:
         lines.append(f"hint: {printable(error.hint)}")
     lines.append((error.footprint or Footprint.NOTHING).value)
+    if course is not None and error.footprint in (Footprint.STANDBY, Footprint.OUTPUT):
+        lines += _kept(course)
     return lines
+
+
+def _kept(course: Course) -> List[str]:
+    """What the next run need not do again."""
+    work = {"copied": Phase.FILL, "downloaded": Phase.DOWNLOAD}
+    done = {word: course.done(phase).done_bytes for word, phase in work.items()}
+    kept = " and ".join(f"{size(count)} {word}" for word, count in done.items() if count)
+    return [f"It was at {course.percent} %; kept for the next run: {kept}."] if kept else []
 
 
 def _painted(text: str, paint: str, color: bool) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ota_cli.errors import EXIT_CODES
-from ota_cli.events import Phase, Progress
 from ota_cli.render.plain import Cadence
 from tests.conftest import Server
 from tests.support.bench import Ran, environment, ota, ota_argv
@@ -189,14 +188,15 @@ def test_the_settings_of_the_machine_do_not_reach_the_demos_device() -> None:
 
 
 def test_plain_progress_is_never_more_than_a_line_in_thirty_seconds() -> None:
-    now = [0.0]
-    cadence = Cadence(lambda: now[0])
-    lines = []
-    for second in range(1000):
-        now[0] = float(second)
-        if cadence.due(Progress(Phase.FILL, second, 1000)):
-            lines.append(second)
-    assert lines == [100 * n for n in range(1, 10)]
+    cadence = Cadence(0.0)
+    lines = [second for second in range(1000) if cadence.due(second // 10, second)]
+    assert lines == list(range(30, 1000, 30))
+
+
+def test_plain_progress_is_a_line_for_each_hundredth_at_most_however_long_it_takes() -> None:
+    cadence = Cadence(0.0)
+    lines = [second for second in range(0, 100_000, 10) if cadence.due(second // 1000, second)]
+    assert len(lines) == 100
 
 
 def test_jsonl_is_one_object_a_line(device: Path, server: Server) -> None:

@@ -12,8 +12,10 @@ import pytest
 from ota_cli.boot.simulate import next_boot
 from ota_cli.cli.lazy import VERBS
 from ota_cli.events import (
+    Ahead,
     Alive,
     Changed,
+    Done,
     Event,
     Hello,
     Note,
@@ -72,8 +74,9 @@ def test_a_failure_is_as_told(device: Path) -> None:
 
 def events() -> Iterator[Event]:
     yield from (PhaseStarted(phase, "so") for phase in Phase)
-    yield from (Progress(Phase.FILL, 1, 2), Note("so"), Warned("so"), Alive())
+    yield from (Progress(Phase.FILL, 1, 2), Note("so"), Warned("so"), Alive(), Done())
     yield Changed("armed", "b", "v2", "t1", "so", is_bad=False)
+    yield Ahead(((Phase.FILL, 1), (Phase.OTHER, 0)))
     yield from (Hello(1, "0.1", "main"), Ready(("main",), ()), OfEcu("p1", Note("so")))
 
 

@@ -1,0 +1,99 @@
+"""What an update tells of its progress, to programs, to a pipe and to a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from tests.conftest import Server
+from tests.support.bench import environment, ota, ota_argv
+
+
+def words(device: Path, server: Server, *more: str) -> List[str]:
+    at = ["--root", str(device), "--version", f"{server.url}v2/", "--cacert", str(server.cacert)]
+    return [*at, "--no-self-confirm", *more]
+
+
+def events(device: Path, server: Server, verb: str = "update") -> List[Dict[str, Any]]:
+    at = words(device, server)
+    done = ota(verb, *(at if verb == "update" else at[:-1]), "--output", "jsonl")
+    return [json.loads(line) for line in done.out.splitlines()][:-1]
+
+
+def percents(told: List[Dict[str, Any]]) -> List[int]:
+    return [each["percent"] for each in told if "percent" in each]
+
+
+@pytest.mark.parametrize("verb", ["check", "update"])
+def test_percents_only_rise_and_end_at_100(device: Path, server: Server, verb: str) -> None:
+    found = percents(events(device, server, verb))
+    assert found == sorted(found)
+    assert found.count(100) == 1
+    assert found[-1] == 100
+
+
+def test_percents_only_rise_where_everything_is_kept(device: Path, server: Server) -> None:
+    events(device, server)
+    told = events(device, server)
+    found = percents(told)
+    assert found == sorted(found)
+    assert found[-1] == 100
+    plan = [each["work"] for each in told if each["event"] == "ahead"][-1]
+    assert plan["download"] == 0
+
+
+def test_the_bytes_of_each_phase_are_those_that_were_announced(
+    device: Path, server: Server
+) -> None:
+    told = events(device, server)
+    plan = [each["work"] for each in told if each["event"] == "ahead"][-1]
+    last = {each["phase"]: each for each in told if each["event"] == "progress"}
+    for phase in ("fill", "download", "verify"):
+        assert plan[phase] > 0
+        assert last[phase]["done_bytes"] == last[phase]["total_bytes"] == plan[phase]
+
+
+def test_a_pipe_gets_a_line_for_each_phase(device: Path, server: Server) -> None:
+    lines = ota("update", *words(device, server)).err.splitlines()
+    assert [line.split()[0] for line in lines if line.endswith("...")] == [
+        "fetching", "comparing", "filling", "downloading", "carrying", "writing", "arming",
+    ]  # fmt: skip
+
+
+def test_ctrl_c_leaves_a_sane_terminal_and_says_what_is_kept(device: Path, server: Server) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        env = {**environment(), "TERM": "xterm", "COLUMNS": "60"}
+        argv = [*ota_argv(), "update", *words(device, server, "--limit-rate", "20k")]
+        os.execvpe(argv[0], argv, env)  # noqa: S606 (the program itself)
+    said = b""
+    while not re.search(rb"download +\d+ %.* [1-9][\d.]* k?B/s", said):
+        said += os.read(terminal, 4096)
+    os.write(terminal, b"\x03")
+    said += rest_of(terminal)
+    _, status = os.waitpid(child, 0)
+    assert (os.WIFEXITED(status), os.WEXITSTATUS(status)) == (True, 128 + signal.SIGINT)
+    shown = said.decode()
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is back"
+    end = shown[shown.index("ota: error:") :].splitlines()
+    assert re.sub("\x1b[^m]*m", "", end[0]) == "ota: error: interrupted"
+    assert end[1].startswith("hint: run the same command again")
+    assert re.fullmatch(r"It was at \d+ %; kept for the next run: .* copied.*\.", end[3])
+    assert "Traceback" not in shown
+
+
+def rest_of(terminal: int) -> bytes:
+    """What is printed until nobody is left who could."""
+    said = b""
+    while True:
+        try:
+            said += os.read(terminal, 4096)
+        except OSError:
+            return said
