@@ -49,12 +49,15 @@ class Result:
     """What a verb answers: `document` is the JSON `result`, `lines` the same for people.
 
     `failure`: what the answer amounts to, where it is bad news and the exit code tells so.
+    `told_by_code`: the exit code says it all to who wants to hear little: with -q no line is shown,
+    and of a `failure` only that.
     """
 
     document: Mapping[str, object]
     lines: Tuple[str, ...]
     exit_code: int = 0
     failure: Optional[OtaError] = None
+    told_by_code: bool = False
 
 
 def run_verb(name: str, display: Display, body: Callable[[Call], Result]) -> NoReturn:
@@ -97,7 +100,13 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
             traceback.print_exc()
         return _fail(name, _bug(error), output)
     code = result.failure.exit_code if result.failure else result.exit_code
-    output.result(document(name, code, result.document, result.failure), result.lines)
+    answer = document(name, code, result.document, result.failure)
+    if display.verbosity >= 0 or not result.told_by_code:
+        output.result(answer, result.lines)
+    elif result.failure is None:
+        output.result(answer, ())
+    else:
+        output.failure(answer, result.failure)
     return code
 
 

@@ -36,7 +36,8 @@ def check(
     """Tell whether the image at URL is an update: exit 0 if it runs already, 20 if not.
 
     Fetches metadata only, changes nothing. The ECUs below this one are asked as well: 0 means
-    that all of them run it.
+    that all of them run it. With -q, for cron, the exit code is the whole answer: only warnings
+    and failures are printed.
     """
     from ..source import resolve_url
     from ..update import Request, preview
@@ -54,6 +55,7 @@ def check(
         document=preview_document(found),
         lines=preview_lines(found),
         exit_code=UPDATE_AVAILABLE if found.is_available else 0,
+        told_by_code=True,
     )
 
 
@@ -81,6 +83,7 @@ def _check_all(call: Call, device: Device, source: Source, request: Request) -> 
         lines=(*(line for each in done.below for line in _lines_below(each)), *_own_lines(done)),
         exit_code=UPDATE_AVAILABLE if done.is_any_available else 0,
         failure=None if done.is_any_available else failure,
+        told_by_code=True,
     )
 
 

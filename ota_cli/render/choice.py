@@ -48,10 +48,10 @@ def open_output(kind: str, verbosity: int, color: str) -> Output:
         return JsonOutput(out, err, with_events=kind == "jsonl", verbosity=verbosity)
     from .plain import PlainOutput
 
-    if kind == "rich" or (kind == "auto" and _is_lively(err, verbosity)):
+    if verbosity >= 0 and (kind == "rich" or (kind == "auto" and _is_lively(err))):
         from .live import LiveOutput
 
-        return LiveOutput(out, err, verbosity, colored(err, color))
+        return LiveOutput(out, err, colored(err, color))
     return PlainOutput(out, err, verbosity, colored(err, color))
 
 
@@ -67,8 +67,8 @@ def colored(err: Stream, color: str) -> bool:
     return err.isatty() and not os.environ.get("NO_COLOR") and _terminal() != "dumb"
 
 
-def _is_lively(err: Stream, verbosity: int) -> bool:
-    return err.isatty() and _terminal() != "dumb" and verbosity >= 0
+def _is_lively(err: Stream) -> bool:
+    return err.isatty() and _terminal() != "dumb"
 
 
 def _terminal() -> str:

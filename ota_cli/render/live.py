@@ -16,19 +16,18 @@ from ..events import Event, Progress
 from .plain import PlainOutput
 from .rows import Row, Segments, shown
 from .stream import Stream
-from .words import event_line, is_warning, of_ecu
+from .words import event_line, of_ecu
 
 
 class LiveOutput:
     """Rows vanish when the work is done; results and failures are the plain ones."""
 
-    def __init__(self, out: Stream, err: Stream, verbosity: int, color: bool) -> None:
-        self._plain = PlainOutput(out, err, verbosity, color)
+    def __init__(self, out: Stream, err: Stream, color: bool) -> None:
+        self._plain = PlainOutput(out, err, 0, color)
         console = Console(
             file=cast("IO[str]", err), no_color=not color, highlight=False, soft_wrap=True
         )
         self._console = console
-        self._verbosity = verbosity
         self._color = color
         #: Replaced and never changed: the thread that draws reads it without the lock.
         self._rows: Mapping[str, Row] = {}
@@ -61,12 +60,11 @@ class LiveOutput:
             ecu_id, inner = of_ecu(event)
             rows: Dict[str, Row] = dict(self._rows)
             rows[ecu_id] = rows.get(ecu_id, Row()).after(inner, time.monotonic())
-            if self._verbosity >= 0:
-                self._rows = rows
+            self._rows = rows
             if isinstance(inner, Progress):
                 return
             line = event_line(event, self._color)
-            if line and (self._verbosity >= 0 or is_warning(event)):
+            if line:
                 self._console.print(Text.from_ansi(line))
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
