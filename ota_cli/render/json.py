@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from types import TracebackType
-from typing import Dict, Mapping, Optional, Tuple, Type
+from typing import Dict, Mapping, Optional, Tuple, Type, Union
 
 from ..errors import OtaError
 from ..events import (
@@ -51,6 +51,13 @@ def event_object(event: Event, percent: int = 0) -> Dict[str, object]:
             "version": event.version, "txn": event.txn, "text": event.text,
             "is_bad": event.is_bad,
         }  # fmt: skip
+    if isinstance(event, (Hello, Alive, Ready)):
+        return _talk_object(event)
+    return {"event": "warning", "text": event.text}
+
+
+def _talk_object(event: Union[Hello, Alive, Ready]) -> Dict[str, object]:
+    """What one ECU says to the one above it."""
     if isinstance(event, Hello):
         return {
             "event": "hello", "schema": event.schema, "version": event.version,
@@ -58,9 +65,7 @@ def event_object(event: Event, percent: int = 0) -> Dict[str, object]:
         }  # fmt: skip
     if isinstance(event, Alive):
         return {"event": "alive"}
-    if isinstance(event, Ready):
-        return {"event": "ready", "ecus": list(event.ecus), "trying": list(event.trying)}
-    return {"event": "warning", "text": event.text}
+    return {"event": "ready", "ecus": list(event.ecus), "trying": list(event.trying)}
 
 
 class JsonOutput:

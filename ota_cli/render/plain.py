@@ -13,7 +13,7 @@ from ..errors import OtaError
 from ..events import Event, Progress
 from .course import Course
 from .pace import Pace
-from .priority import ERROR, INFO, priority
+from .priority import ERROR, priority
 from .stream import Stream
 from .words import event_line, failure_lines, is_warning, of_ecu, progress_text
 
