@@ -30,7 +30,7 @@ _ota() {
         "ota setup") word="--root --output --json -v --verbose -q --quiet --color --log-file --repair --refresh -h --help" ;;
         "ota doctor") word="--root --output --json -v --verbose -q --quiet --color --log-file --no-ecus -h --help" ;;
         "ota history") word="--root --output --json -v --verbose -q --quiet --color --log-file -n --last -h --help" ;;
-        "ota verify") word="a b --root --output --json -v --verbose -q --quiet --color --log-file -h --help" ;;
+        "ota verify") word="a b --root --output --json -v --verbose -q --quiet --color --log-file --repair --version --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
         "ota proxy") word="--root --output --json -v --verbose -q --quiet --color --log-file --upstream --address --port --until-eof --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy -h --help" ;;
         "ota ssh-gate") word="--root --output --json -v --verbose -q --quiet --color --log-file -h --help" ;;
         "ota image") word="build sign prepare verify inspect unpack serve --root --output --json -v --verbose -q --quiet --color --log-file -h --help" ;;

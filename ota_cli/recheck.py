@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Iterator, List, Optional
 
 from .core.cmdline import parse as parse_cmdline
-from .core.record import Record
+from .core.record import REPAIR, Record
 from .errors import ImageDamaged, SlotUnusable
 from .events import Emit, Note, Warned
 from .host import store
 from .host.mounts import enter_private_namespace
-from .model import Device, SlotName, other_slot
+from .model import Device, Image, SlotName, other_slot
 from .policy import trust
 from .probe import require_running
 from .slots import needs_mounts, readable, require_left_whole, running_root
 from .trial import view_session
-from .verify import NO_IMAGE, UPDATE_AGAIN, Difference, compare, not_equal, stored_image
+from .verify import NO_IMAGE, REPAIR_IT, Difference, compare, not_equal, stored_image
+
+#: States of a slot that has what `ota` brought there, and is none that failed.
+REPAIRABLE = ("good", "adopted", "staged")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Rechecked:
 
     slot: SlotName
     version: Optional[str]
-    image_id: str
+    image: Image
     differences: List[Difference]
     files: int
     mend: str
@@ -50,41 +53,60 @@ def recheck(device: Device, slot: Optional[SlotName], emit: Emit) -> Rechecked:
         if parse_cmdline(device.cmdline).trial:  # its commit, which has a deadline, wants the lock
             view_session(device).require_confirmed()
         target = slot or other_slot(require_running(device))
-        record = store.load_record(device)
-        _require_filled(record, target)
-        if target == device.running:
-            emit(Note(f"slot {target} runs: what its system changed since is told as well"))
-        with _opened(device, target) as root:
-            image = stored_image(root, *trust(device, record))
-            _warn_of_another(record, target, image.image_id, emit)
-            differences, files = compare(root, image, emit, unlock=False)
-    known = record.slots[target]
-    version = image.version or (known.version if known.image_id == image.image_id else None)
-    mend = _mend(device, record, target, image.image_id)
-    return Rechecked(target, version, image.image_id, differences, files, mend)
+        return compared(device, store.load_record(device), target, emit)
 
 
-def _mend(device: Device, record: Record, slot: SlotName, image_id: str) -> str:
+def compared(device: Device, record: Record, slot: SlotName, emit: Emit) -> Rechecked:
+    """The same under the lock, of a device that remembers `record`."""
+    _require_filled(record, slot)
+    if slot == device.running:
+        emit(Note(f"slot {slot} runs: what its system changed since is told as well"))
+    with opened(device, slot) as root:
+        image = stored_image(root, *trust(device, record))
+        _warn_of_another(record, slot, image.image_id, emit)
+        differences, files = compare(root, image, emit, unlock=False)
+    version = known_version(record, slot, image)
+    return Rechecked(slot, version, image, differences, files, _mend(device, record, slot, image))
+
+
+def known_version(record: Record, slot: SlotName, image: Image) -> Optional[str]:
+    """What to call `image`, found in `slot`: its version, else the name it was brought under."""
+    known = record.slots[slot]
+    return image.version or (known.version if known.image_id == image.image_id else None)
+
+
+def _mend(device: Device, record: Record, slot: SlotName, image: Image) -> str:
     if slot == device.running:
         return "a running system changes files: look whether these are of that kind"
-    if record.slots[other_slot(slot)].image_id == image_id:
+    known = record.slots[slot]
+    if known.image_id == image.image_id and known.state == "armed":
+        return f"`ota rollback` takes it back; then {REPAIR_IT}"
+    if known.image_id == image.image_id and known.state in REPAIRABLE:
+        return REPAIR_IT
+    if record.slots[other_slot(slot)].image_id == image.image_id:
         return "it holds the image that runs as well: an update to another one fills it anew"
-    return UPDATE_AGAIN
+    return "update the slot again; only what differs is downloaded"
 
 
 def _require_filled(record: Record, slot: SlotName) -> None:
     """A fill that was cut off leaves the metadata of what was in the slot before."""
-    known = record.slots[slot]
-    if known.state == "staging":
-        raise SlotUnusable(
-            f"slot {slot} holds no complete image: the update to {known.version} was interrupted",
-            hint="run the same `ota update` again; finished work is kept",
-            slug=NO_IMAGE,
-        )
+    known, last = record.slots[slot], record.transaction
+    if known.state != "staging":
+        return
+    if last is not None and (last.kind, last.to_slot) == (REPAIR, slot):
+        what, again = f"its repair from {known.version}", "run `ota verify --repair` again"
+    else:
+        what, again = f"the update to {known.version}", "run the same `ota update` again"
+    raise SlotUnusable(
+        f"slot {slot} holds no complete image: {what} was interrupted",
+        hint=f"{again}; finished work is kept",
+        slug=NO_IMAGE,
+    )
 
 
 @contextmanager
-def _opened(device: Device, slot: SlotName) -> Iterator[Path]:
+def opened(device: Device, slot: SlotName) -> Iterator[Path]:
+    """The tree of a slot, for reading only. Raises SlotUnusable, NeedsRoot."""
     if slot not in device.slots:
         raise SlotUnusable(f"it is not known where slot {slot} is")
     if needs_mounts(device):

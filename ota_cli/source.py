@@ -13,7 +13,7 @@ from .core.plan import FileStep
 from .core.trust import SignedClaims, verify_claims, verify_image
 from .core.urls import without_secrets
 from .entries import Digest
-from .errors import UsageProblem
+from .errors import DoesNotFit, UsageProblem
 from .events import Emit, Meter, Phase, PhaseStarted
 from .fill import Fetch
 from .host.net import Blob, Fetcher, compressed_location, plain_location
@@ -70,6 +70,22 @@ def obtain(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit)
     names = [ref.name for ref in signed.claims.table_refs]
     files = fetcher.metadata_files(names, MAX_TABLE_BYTES)
     return verify_image(signed, {**files, **_signed_parts(signed, token, certificate)})
+
+
+def require_offered(fetcher: Fetcher, image: Image) -> None:
+    """Raises DoesNotFit unless `image` is what is published at the fetcher's base URL.
+
+    No question of trust, and nothing of it is used: only a wrong URL is noticed in time.
+    """
+    token = fetcher.metadata(ENTRY_POINT, MAX_JWT_BYTES)
+    offered = jwt.read_claims(jwt.parse_envelope(token).payload)
+    if jwt.image_id(offered) != image.image_id:
+        named = f", {offered.details.version}," if offered.details.version else ""
+        raise DoesNotFit(
+            f"another image{named} is at {fetcher.base}",
+            hint="give the URL of the very image that the slot was filled from",
+            slug="another-image",
+        )
 
 
 def _signed_parts(signed: SignedClaims, token: bytes, certificate: bytes) -> Mapping[str, bytes]:

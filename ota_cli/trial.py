@@ -331,9 +331,7 @@ def require_boot_files(device: Device, backend: Backend, slot: SlotName) -> None
 
 def _begin(session: Session, kind: str, slot: SlotName, txn: str, emit: Emit) -> None:
     known = session.record.slots[slot]
-    last = session.record.transaction
-    is_same = last is not None and (last.to_slot, last.image_id) == (slot, known.image_id)
-    attempts = last.attempts if last is not None and is_same else 0
+    attempts = session.record.attempts_of(slot, known.image_id)
     transaction = Transaction(
         txn or uuid.uuid4().hex[:12], kind, phases.STAGED, session.running, slot,
         known.image_id, known.version, store.now(), attempts=attempts,

@@ -13,46 +13,40 @@ The right column says what has been touched when a step fails. The running syste
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Iterator, List, Optional
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from typing import List, Optional
 
-from .confirmable import require_confirmable
 from .core import record as phases
 from .core.delta import make_plan
 from .core.plan import Plan
 from .core.record import Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
 from .events import Done, Emit, Phase, PhaseStarted
-from .fill import fill, slot_errors
-from .fit import require_fit, require_space, space_bytes, wire_bytes, work_ahead
-from .host import ops, store
+from .fit import require_fit, space_bytes, wire_bytes
+from .host import store
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher, NetSettings
-from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
-from .newsystem import adapt, boot_files, flush_and_read_back
-from .policy import signer_policy, trust
+from .model import Device, Image, SlotName, VerifyLocal, other_slot
+from .policy import trust
 from .probe import require_running
 from .remember import remember
 from .seal import seal_of, usable_level
-from .slots import needs_mounts, readable, running_root, standby_root, will_format
+from .slots import needs_mounts, readable, running_root, will_format
 from .source import fetching, obtain, version_name
-from .survey import Survey, survey
+from .staging import Staging, Wire
+from .survey import survey
 from .trial import (
     Agreement,
     Session,
     alone,
     arm,
     open_session,
-    require_intact,
     stay,
     view_session,
 )
-from .verify import write_metadata, write_slot_index
 
 
 @dataclass(frozen=True)
@@ -166,17 +160,20 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
                 taken_back,
             )  # fmt: skip
         require_fit(device, session.record, image, request.allow_downgrade, request.retry_failed)
-        txn = request.txn or uuid.uuid4().hex[:12]
-        staging = _Staging(session, request, image, version, txn)
-        staged = staging.stage(fetcher, emit)
+        level = usable_level(device, session.record, other_slot(session.running), emit)
+        wire = Wire()
+        staging = _staging(session, request, image, version, level)
+        staged = staging.stage(fetching(fetcher, image, wire.add, emit), emit)
+        with leaving(Footprint.STANDBY):
+            _record_staged(device, staging, emit)
         if not request.stage_only:
             with leaving(Footprint.STANDBY), agreement(True) as joint:
                 emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
                 arm(device, session.backend, staged.checked, joint, emit)
     emit(Done())
     return Updated(
-        version, staged.checked.slot, image, staged.plan, staging.wire.bytes,
-        _since(started), not request.stage_only, staged.carried, staged.verify_local,
+        version, staged.checked.slot, image, staged.plan, wire.bytes,
+        _since(started), not request.stage_only, staged.carried, level,
     )  # fmt: skip
 
 
@@ -196,6 +193,31 @@ def _plan_without_touching(
     return make_plan(image.tables, seen.standby, seen.content)
 
 
+def _staging(
+    session: Session, request: Request, image: Image, version: str, level: VerifyLocal
+) -> Staging:
+    txn, slot = request.txn or uuid.uuid4().hex[:12], other_slot(session.running)
+    transaction = Transaction(
+        txn, "update", phases.STAGING, session.running, slot, image.image_id, version, store.now()
+    )
+    return Staging(
+        session, image, transaction, SlotRecord("staging", version, txn=txn), level,
+        may_format=request.may_format, self_confirm=request.self_confirm,
+    )  # fmt: skip
+
+
+def _record_staged(device: Device, staging: Staging, emit: Emit) -> None:
+    created = staging.image.claims.details.created
+    record = store.load_record(device)
+    staged = record.with_slot(
+        staging.slot, state="staged", image_id=staging.image.image_id, since=store.now(),
+        created=created.isoformat() if created else None, verify_local=staging.level,
+        seal=seal_of(device.slots[staging.slot]),
+    )  # fmt: skip
+    transaction = replace(staging.transaction, phase=phases.STAGED)
+    remember(device, record, replace(staged, transaction=transaction), emit)
+
+
 def _is_running(device: Device, record: Record, image: Image) -> bool:
     running = device.running
     return running is not None and record.slots[running].image_id == image.image_id
@@ -203,149 +225,3 @@ def _is_running(device: Device, record: Record, image: Image) -> bool:
 
 def _since(started: float) -> float:
     return round(time.monotonic() - started, 3)
-
-
-@dataclass
-class _Wire:
-    """Counts received bytes; called from download threads."""
-
-    bytes: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self.bytes += count
-
-
-@dataclass(frozen=True)
-class _Staged:
-    checked: Checked
-    plan: Plan
-    carried: List[str]
-    verify_local: VerifyLocal
-
-
-@dataclass(frozen=True)
-class _Staging:
-    """One verified image on its way into the standby slot: the steps plan to install."""
-
-    session: Session
-    request: Request
-    image: Image
-    version: str
-    txn: str
-    wire: _Wire = field(default_factory=_Wire)
-
-    @property
-    def device(self) -> Device:
-        return self.session.device
-
-    @property
-    def slot(self) -> SlotName:
-        return other_slot(self.session.running)
-
-    def stage(self, fetcher: Fetcher, emit: Emit) -> _Staged:
-        """The slot holds the image, its boot files are in place, when this returns."""
-        if needs_mounts(self.device):
-            enter_private_namespace()
-        withdrawal = self._withdrawal()
-        level = usable_level(self.device, self.session.record, self.slot, emit)
-        with leaving(Footprint.STANDBY), ExitStack() as stack:
-            with leaving(Footprint.NOTHING):
-                running = stack.enter_context(running_root(self.device))
-                standby = stack.enter_context(self._standby(withdrawal, emit))
-            with leaving(self._touched()):
-                seen = survey(
-                    self.image.tables.regulars, standby, running, emit, unlock=True, level=level
-                )
-                plan = make_plan(self.image.tables, seen.standby, seen.content)
-                require_space(self.device, self.slot, standby, plan, seen.standby, self.image)
-            emit(work_ahead(self.image, plan))
-            self._withdraw(withdrawal, emit)
-            self._fill(standby, running, plan, seen, fetcher, emit)
-            carried = self._adapt(standby, running, emit)
-            self._check(standby, plan, seen, carried, emit)
-            self._install(standby, emit)
-        checked = Checked(self.slot, self.txn)  # only now: the unmount wrote out the last of it
-        with leaving(Footprint.STANDBY):
-            self._record_staged(level, emit)
-        return _Staged(checked, plan, carried, level)
-
-    def _standby(self, withdrawal: List[ops.Op], emit: Emit) -> AbstractContextManager[Path]:
-        @contextmanager
-        def formatting() -> Iterator[None]:
-            with leaving(Footprint.STANDBY):
-                self._withdraw(withdrawal, emit)
-                yield
-
-        return standby_root(
-            self.device, self.slot, emit, may_format=self.request.may_format, formatting=formatting
-        )
-
-    def _touched(self) -> Footprint:
-        """Whether the slot was withdrawn already, because it had to be formatted."""
-        is_withdrawn = store.load_record(self.device) != self.session.record
-        return Footprint.STANDBY if is_withdrawn else Footprint.NOTHING
-
-    def _withdrawal(self) -> List[ops.Op]:
-        """What takes the slot out of every choice. Raises where the running one would not boot."""
-        require_intact(self.session, self.session.running)
-        backend = self.session.backend
-        return backend.withdraw(self.device, backend.read(self.device), self.slot)
-
-    def _withdraw(self, withdrawal: List[ops.Op], emit: Emit) -> None:
-        """Nobody boots this slot before it is `ready` again; the intent is recorded first."""
-        record = self.session.record
-        slots = {**record.slots, self.slot: SlotRecord("staging", self.version, txn=self.txn)}
-        transaction = Transaction(
-            self.txn, "update", phases.STAGING, self.session.running, self.slot,
-            self.image.image_id, self.version, store.now(),
-        )  # fmt: skip
-        staging = replace(record, slots=slots, transaction=transaction)
-        known = store.load_record(self.device)
-        remember(self.device, known, staging.without_own_joint(), emit)
-        ops.apply(withdrawal)
-
-    def _fill(
-        self, standby: Path, running: Optional[Path], plan: Plan, seen: Survey,
-        fetcher: Fetcher, emit: Emit,
-    ) -> None:  # fmt: skip
-        fetch = fetching(fetcher, self.image, self.wire.add, emit)
-        attributes = self.image.tables.attributes
-        fill(standby, running, plan, seen.standby, attributes, fetch, emit)
-
-    def _adapt(self, standby: Path, running: Optional[Path], emit: Emit) -> List[str]:
-        with slot_errors(standby):
-            carried = adapt(self.device, self.slot, self.image, running, standby, emit)
-            write_metadata(standby, self.image, carried)
-        return carried
-
-    def _check(
-        self, standby: Path, plan: Plan, seen: Survey, carried: List[str], emit: Emit
-    ) -> None:
-        with slot_errors(standby):
-            flush_and_read_back(standby, self.image, plan, carried, emit)
-            write_slot_index(standby, self.image, plan, seen.standby, carried)
-        if self.request.self_confirm and self.session.backend.needs_boot_files:
-            policy = signer_policy(self.device, self.session.record)
-            require_confirmable(standby, self.image, policy)
-
-    def _install(self, standby: Path, emit: Emit) -> None:
-        backend = self.session.backend
-        files = None
-        if backend.needs_boot_files:
-            emit(PhaseStarted(Phase.BOOT, "copying kernel and initrd to the boot partition"))
-            files = boot_files(self.device, self.slot, self.image, standby, self.txn)
-        ops.apply(backend.install(self.device, self.slot, files))
-
-    def _record_staged(self, level: VerifyLocal, emit: Emit) -> None:
-        created = self.image.claims.details.created
-        record = store.load_record(self.device)
-        staged = record.with_slot(
-            self.slot, state="staged", image_id=self.image.image_id, since=store.now(),
-            created=created.isoformat() if created else None, verify_local=level,
-            seal=seal_of(self.device.slots[self.slot]),
-        )  # fmt: skip
-        assert staged.transaction is not None
-        transaction = replace(staged.transaction, phase=phases.STAGED)
-        remember(self.device, record, replace(staged, transaction=transaction), emit)

@@ -26,14 +26,14 @@ from .events import Ahead, Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files
 from .host.files import read_limited
 from .host.index import INDEX, Indexed, write_index
-from .host.tree import remove_all, scan, stat_at
+from .host.tree import is_own_file, remove_all, scan, stat_at
 from .metadata import Finisher
 from .model import Image
 from .survey import METADATA
 
 CARRIED = "carried.json"
 NO_IMAGE = "no-image"
-UPDATE_AGAIN = "update the slot again; only what differs is downloaded"
+REPAIR_IT = "`ota verify --repair` fills it again from its image; only what differs is written"
 _MISSING = "missing"
 _UNREADABLE = "can not be read"
 _NOT_IN_THE_IMAGE = "not in the image"
@@ -54,12 +54,17 @@ class Compared(NamedTuple):
 
 
 def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:
-    """Keeps the image's signed bytes, and what was carried over, in the slot's `/.ota`."""
+    """Keeps the image's signed bytes, and what was carried over, in the slot's `/.ota`.
+
+    A file of the image that is right stays: a slot that is filled again from its own image has
+    that at every instant. Raises OSError.
+    """
     directory = slot / METADATA
+    right = {name for name in image.metadata if _holds(directory / name, image, name)}
     for old in list(os.scandir(directory)):
-        if old.name != INDEX:
+        if old.name not in (INDEX, *right):
             remove_all(old.path)
-    for name in image.metadata:
+    for name in image.metadata.keys() - right:
         _write(directory / name, image.metadata.pieces(name))
     _write(directory / CARRIED, [json.dumps(sorted(carried)).encode()])
 
@@ -122,7 +127,7 @@ def require_equal(slot_name: str, differences: List[Difference], *, has_run: boo
     """Raises `not_equal` when there are `differences`."""
     if not differences:
         return
-    hint = UPDATE_AGAIN
+    hint = REPAIR_IT
     if has_run:
         hint = f"a system that ran has changed files: `--trust-record` boots it as it is, or {hint}"
     raise not_equal(slot_name, differences, hint)
@@ -281,6 +286,15 @@ def _read(slot: Path, name: str) -> bytes:
             hint="update the slot again",
             slug=NO_IMAGE,
         ) from None
+
+
+def _holds(path: Path, image: Image, name: str) -> bool:
+    """Whether `path` is a file, of one name, with what the image has as `name`."""
+    if not os.path.lexists(path) or not is_own_file(path):
+        return False
+    with open(path, "rb") as stream:
+        same = all(stream.read(len(piece)) == piece for piece in image.metadata.pieces(name))
+        return same and not stream.read(1)
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:

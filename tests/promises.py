@@ -29,7 +29,7 @@ PROMISES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("Whatever bytes are read: a documented error, never a traceback",
      ("fuzz/test_targets.py",)),
     ("Killed at any effect or by a signal at any moment: boots, tells the truth, completes",
-     ("faults/test_crashes.py", "faults/test_signals.py")),
+     ("faults/test_crashes.py", "faults/test_repairs.py", "faults/test_signals.py")),
     ("Any call that fails (I/O error, full, read-only): the same, and no success without a sync",
      ("faults/test_io_errors.py", "faults/test_setup.py")),
     ("File systems that really fail: the same",

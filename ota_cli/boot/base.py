@@ -48,6 +48,13 @@ class Backend(Protocol):
     def revert(self, device: Device, state: BootState) -> List[Op]:
         """No trial: the next boot is an ordinary one."""
 
+    def regain(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
+        """`slot`, which was known to work before it was withdrawn and is complete again, is good
+        again: no default, not tried, what an ordinary boot falls back to.
+
+        What boots next, and what is armed, stays. Raises BootRefused if it is not `ready`.
+        """
+
     def stored(self, device: Device) -> BootState:
         """What the settings say, whether or not the boot loader already obeys them.
 

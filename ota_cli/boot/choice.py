@@ -39,8 +39,20 @@ def committed(state: BootState, slot: SlotName) -> BootVariables:
             hint=REPAIR_HINT,
             slug="not-ready",
         )
-    good = tuple(each for each in SLOT_NAMES if each == slot or state.slots[each].good)
-    return BootVariables(slot, None, good)
+    return BootVariables(slot, None, _good_with(state, slot))
+
+
+def regained(state: BootState, slot: SlotName) -> BootVariables:
+    """`slot` is good, all else as it is. Raises BootRefused when it could not boot, or when
+    there is no default."""
+    if not state.slots[slot].ready:
+        raise BootRefused(
+            f"slot {slot} has no complete boot files, so it is not known to work",
+            hint="run `ota update` again",
+            slug="not-ready",
+        )
+    good = _good_with(state, slot)
+    return replace(disarmed(state), trial=state.trial, good=good, txn=state.txn)
 
 
 def withdrawn(state: BootState, slot: SlotName) -> BootVariables:
@@ -61,3 +73,7 @@ def withdrawn(state: BootState, slot: SlotName) -> BootVariables:
 def good_slots(state: BootState) -> Tuple[SlotName, ...]:
     """The slots known to work."""
     return tuple(slot for slot in SLOT_NAMES if state.slots[slot].good)
+
+
+def _good_with(state: BootState, slot: SlotName) -> Tuple[SlotName, ...]:
+    return tuple(each for each in SLOT_NAMES if each == slot or state.slots[each].good)

@@ -27,7 +27,7 @@ from ..model import (
     SlotName,
 )
 from . import layout
-from .choice import armed, committed, disarmed, withdrawn
+from .choice import armed, committed, disarmed, regained, withdrawn
 
 needs_boot_files = False
 
@@ -113,6 +113,10 @@ def commit(device: Device, state: BootState, slot: SlotName) -> List[Op]:
 
 def revert(device: Device, state: BootState) -> List[Op]:
     return _switch(device, disarmed(state))
+
+
+def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:
+    return _switch(device, regained(state, slot))
 
 
 def parse(text: bytes) -> BootVariables:

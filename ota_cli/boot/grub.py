@@ -38,7 +38,7 @@ from ..model import (
     SlotName,
 )
 from . import grub_files, layout
-from .choice import armed, committed, disarmed, withdrawn
+from .choice import armed, committed, disarmed, regained, withdrawn
 
 needs_boot_files = True
 
@@ -167,6 +167,10 @@ def mark_good(device: Device, slot: SlotName) -> List[Op]:
 
 def revert(device: Device, state: BootState) -> List[Op]:
     return _switch(device, disarmed(state))
+
+
+def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:
+    return [*_switch(device, regained(state, slot)), *_mark(device, slot)]
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:

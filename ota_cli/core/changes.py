@@ -17,6 +17,7 @@ _TEXTS = {
     phases.HEALTHY: "{what} in slot {slot} is healthy and waits for the other ECUs of its update",
     phases.COMMITTED: "{what} in slot {slot} is confirmed",
     phases.FELL_BACK: "{what} in slot {slot} fell back",
+    phases.REPAIRED: "slot {slot} equals {what} again",
     phases.WITHDRAWN: "{what} in slot {slot} is taken back: it is not tried any more",
 }
 #: What is no update stages nothing.
@@ -54,6 +55,6 @@ def _of_slots(before: Record, after: Record) -> Iterator[Changed]:
         if new.state == "bad":
             text = f"slot {slot} is marked bad: {what} is refused unless --retry-failed is given"
             yield Changed("bad", slot, new.version or "", new.txn, text, is_bad=True)
-        if new.state == "adopted":
+        if new.state == "adopted" and old.state != "staging":  # else it was repaired
             text = f"{what} in slot {slot} is taken for good as it is"
             yield Changed("adopted", slot, new.version or "", new.txn, text, is_bad=False)

@@ -176,12 +176,18 @@ def _at_rest(record: Record, last: Optional[Transaction], running: SlotName) -> 
             record, running, f"The {last.kind} to {_named(last)} was interrupted.",
             f"run `ota {last.kind}` again",
         )  # fmt: skip
+    if last.phase == phases.STAGING and last.kind == phases.REPAIR:
+        return _confirmed(
+            record, running, f"The repair of slot {last.to_slot} was interrupted.",
+            "run `ota verify --repair` again; finished work is kept",
+        )  # fmt: skip
     if last.phase == phases.STAGING:
         return _confirmed(
             record, running, f"The update to {_named(last)} was interrupted.",
             "run the same `ota update` again; finished work is kept",
         )  # fmt: skip
-    if last.phase == phases.STAGED:
+    is_repaired = last.phase == phases.REPAIRED and record.slots[last.to_slot].state == "staged"
+    if last.phase == phases.STAGED or is_repaired:
         return _confirmed(
             record, running, f"{_named(last)} is staged in slot {last.to_slot}.",
             "`ota activate` arms it",

@@ -32,6 +32,10 @@ MAX_FAILED = 32
 STAGING, STAGED, ARMED, TRIAL, HEALTHY = "staging", "staged", "armed", "trial", "healthy"
 #: How a transaction ends.
 COMMITTED, FELL_BACK, WITHDRAWN = "committed", "fell_back", "withdrawn"
+REPAIRED = "repaired"
+
+#: The kind of a transaction that fills a slot again from its own image; it is never armed.
+REPAIR = "repair"
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,11 @@ class SlotRecord:
 
 @dataclass(frozen=True)
 class Transaction:
-    """The last update or switch. `kind`: `update`, `rollback` or `switch-slot`.
+    """The last update or switch. `kind`: `update`, `rollback`, `switch-slot` or `repair`.
 
     `reason`: why it fell back. `output`: what the health checks that failed printed.
-    `attempts`: trials that never reached user space.
+    `attempts`: trials that never reached user space. `was`: the state of the slot before its
+    repair, which it has again in the end.
     """
 
     txn: str
@@ -77,6 +82,7 @@ class Transaction:
     reason: str = ""
     attempts: int = 0
     output: str = ""
+    was: str = ""
     unknown: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -177,6 +183,13 @@ class Record:
         if not image_id or image_id in self.failed:
             return self
         return replace(self, failed=(*self.failed, image_id)[-MAX_FAILED:])
+
+    def attempts_of(self, slot: SlotName, image_id: Optional[str]) -> int:
+        """How many trials of `image_id` in `slot` were lost, as far as the last transaction
+        knows."""
+        last = self.transaction
+        is_same = last is not None and (last.to_slot, last.image_id) == (slot, image_id)
+        return last.attempts if last is not None and is_same else 0
 
     def without_failed(self, image_id: Optional[str]) -> Record:
         """A record that has forgotten that `image_id` fell back."""

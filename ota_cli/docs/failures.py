@@ -60,6 +60,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "weak-signature": "A certificate is not signed over a SHA-2 hash. Issue it anew.",
     },
     11: {
+        "another-image": "At the URL is another image than the one the slot was filled from. Give "
+        "the URL of that one.",
         "downgrade": "The image is older than the running system. `--allow-downgrade` brings it "
         "all the same.",
         "incompatible": "The image is for another kind of device. Check its URL, and `compatible` "
@@ -82,6 +84,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "bad-tree": "The image describes no possible tree of files. Ask the publisher.",
         "content-encoding": "The server sends files compressed anew. Configure it to send them as "
         "they are.",
+        "content-missing": "What the slot lacks is in neither slot. `ota verify --repair --version "
+        "URL` fetches it.",
         "digest-mismatch": "A table is not the one that the metadata names. The image is damaged "
         "or half uploaded: ask the publisher.",
         "image-damaged": "The image can not be used as it is. Ask the publisher.",
@@ -129,6 +133,7 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "read-back": "The slot does not read back as it was written. Its disk is failing: see the "
         "kernel log.",
         "running-slot": "The slot that runs can not be written to. Name the other one.",
+        "slot-armed": "The slot to be repaired is armed. `ota rollback` takes that back.",
         "slot-damaged": "The file system of the slot is damaged or lost writes. `ota update` "
         "checks it, and makes a new one where it must.",
         "slot-in-use": "The slot is mounted, or held by another program. Unmount it.",
@@ -140,6 +145,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "`/`. Correct `slots:` in `ecu_info.yml`.",
         "staged-by-another": "The slot holds what an update of several ECUs staged. Run that "
         "update again.",
+        "unknown-image": "The slot holds another image than `ota` brought there. `ota update` "
+        "fills it anew.",
         "unknown-slot": "It is not known which slot runs. Run `ota setup`.",
         "unreadable": "A persistent file can not be carried over. The disk may be failing: see "
         "the kernel log.",

@@ -123,7 +123,7 @@ _SLOT = fields(
 )
 _END: Dict[str, Schema] = {
     "txn": text("Its name."),
-    "kind": text("`update`, `rollback` or `switch-slot`."),
+    "kind": text("`update`, `rollback`, `switch-slot` or `repair`."),
     "outcome": text("How far it got, or how it ended."),
     "version": maybe(text("The image.")),
     "from": maybe(slot("The slot that ran.")),
@@ -139,7 +139,7 @@ _STATUS: Dict[str, Schema] = {
     "next": maybe(slot("The slot that boots next; null where none would.")),
     "slots": fields("Those that are known.", {"a": named("slot"), "b": named("slot")}, []),
     "verdict": named("verdict"),
-    "last_update": maybe(fields("The last update, rollback or switch.", _LAST)),
+    "last_update": maybe(fields("The last update, rollback, switch or repair.", _LAST)),
     "boot_problem": text("What is wrong with the boot loader; may be empty."),
     "ecus": _ECUS,
     "warnings": several("What to look at.", text("A sentence.")),
@@ -217,14 +217,7 @@ _PROXY = fields(
         ),
     },
 )  # fmt: skip
-_UPDATED: Dict[str, Schema] = {
-    "version": maybe(text("The image; null where this ECU was left out.")),
-    "image_id": _IMAGE_ID,
-    "slot": maybe(slot("The slot it was brought to.")),
-    "up_to_date": flag("Whether it ran already."),
-    "taken_back": maybe(slot("A slot that is not tried any more.")),
-    "armed": flag("Whether the slot boots next, on trial."),
-    "files": _FILES,
+_FILLED: Dict[str, Schema] = {
     "bytes": fields(
         "Bytes.",
         {
@@ -234,8 +227,27 @@ _UPDATED: Dict[str, Schema] = {
     ),
     "seconds": {"type": "number", "minimum": 0, "description": "How long it took."},
     "carried": several("What was carried over from the running slot.", text("A path.")),
+}  # fmt: skip
+_UPDATED: Dict[str, Schema] = {
+    "version": maybe(text("The image; null where this ECU was left out.")),
+    "image_id": _IMAGE_ID,
+    "slot": maybe(slot("The slot it was brought to.")),
+    "up_to_date": flag("Whether it ran already."),
+    "taken_back": maybe(slot("A slot that is not tried any more.")),
+    "armed": flag("Whether the slot boots next, on trial."),
+    "files": _FILES,
+    **_FILLED,
     "owners_applied": flag("False where it was not run as root."),
     "verify_local": text("How local content was verified.", "full", "stat"),
+}  # fmt: skip
+
+_COMPARED: Dict[str, Schema] = {
+    "slot": slot("The slot."), "version": maybe(text("Its image.")), "image_id": _IMAGE_ID,
+    "equal": flag("Whether it is what its image says."),
+    "files": count("How many were read."),
+    "differences": several("What is not, or was not before a repair.", fields("", {
+        "path": text("Where."), "what": text("What about it."),
+    })),
 }  # fmt: skip
 
 #: The `result` of each verb; those in one entry have the same.
@@ -306,13 +318,9 @@ RESULTS: Dict[str, Schema] = {
         ),
     })),
     "verify": whole("ota verify", fields("", {
-        "slot": slot("The slot."), "version": maybe(text("Its image.")), "image_id": _IMAGE_ID,
-        "equal": flag("Whether it is what its image says."),
-        "files": count("How many were read."),
-        "differences": several("What is not.", fields("", {
-            "path": text("Where."), "what": text("What about it."),
-        })),
-    })),
+        **_COMPARED, "repaired": flag("Whether it was filled again. Only with --repair."),
+        "state": text("What the slot is now.", *_STATES), **_FILLED,
+    }, list(_COMPARED))),
     "proxy": whole("ota proxy", _PROXY),
 }  # fmt: skip
 

@@ -150,24 +150,36 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
     ),
     "verify": (
         "Persistent files, and what the update itself wrote, are not compared; see `ota-image`(5). "
-        "Nothing is written; while it looks, no other `ota` changes the slot. Slots that are no "
+        "While it looks, no other `ota` changes the slot. Slots that are no "
         "directories need root; so do owners, which are not compared for others. The ECUs below "
         "are not asked.",
         "What a line may say of a path: `content`, `mode`, `owner`, `target` of a symlink, "
         "`hard link`, `extended attributes`, `missing`, `not in the image` or `can not be read`. "
         "Exit 12 when there are any, 14 when the slot holds no complete image, 10 when its image "
         "is not trusted any more.",
-        "`ota update --stage-only` to the same image mends the standby slot, with "
-        "`--allow-downgrade` where that is older than what runs; only what differs is downloaded. "
-        "A slot that was good is staged then: `ota activate` boots it, on trial.",
+        "`--repair` fills the standby slot again from the image whose signed metadata it holds, as "
+        "an update would: what its system changed while it ran is undone, and persistent files are "
+        "carried over anew. Content is taken from that slot and from the running one. What is in "
+        "neither is fetched from `--version URL`, where that very image is published; without it "
+        "the repair is refused with exit 12 and the slug `content-missing`, and another image "
+        "there with exit 11, before anything is changed. Where nothing differs nothing is written.",
+        "A slot that was good is good again afterwards, what the boot loader falls back to; one "
+        "that was staged is staged. Nothing is armed, and what boots next stays. One that is armed "
+        "is refused, exit 14, until `ota rollback` has taken that back; an image that fell back "
+        "here with exit 18, while a trial is not confirmed with 75, and a slot that has no image "
+        "with 14. Interrupted anywhere, the running system boots, and the same command goes on "
+        "where it stopped; `ota update` does as well, with any image.",
         "In the document, `result` has `slot`, `version`, `image_id`, `equal`, `files` "
-        "(how many were read), and `differences`, each with `path` and `what`.",
+        "(how many were read), and `differences`, each with `path` and `what`. With `--repair` "
+        "they are what was found before it, and there are `repaired` (whether anything was to be "
+        "done), `state` (of the slot now), `bytes`, `seconds` and `carried` as of `ota update`.",
     ),
     "history": (
         "It is kept in `/boot/ota/history.jsonl`, which both slots see; the last 200 ends are. It "
         "needs no root. Lines that are damaged are left out with a warning.",
-        "In the document, each of `result.updates` has `txn`, `kind` (`update`, `rollback` or "
-        "`switch-slot`), `outcome` (`committed`, `fell_back` or `withdrawn`), `version`, `from`, "
+        "In the document, each of `result.updates` has `txn`, `kind` (`update`, `rollback`, "
+        "`switch-slot` or `repair`), `outcome` (`committed`, `fell_back` or `withdrawn`; "
+        "`repaired` of a repair), `version`, `from`, "
         "`to`, `started`, `ended`, `reason`, and `attempts`: trials that never reached user space.",
         "`ended` is when `ota` noticed. An end that nothing has written down yet is told as of "
         "now.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 import pytest
 
@@ -12,7 +12,7 @@ from ota_cli.boot.base import Backend, backend_for, detect_loader
 from ota_cli.boot.simulate import next_boot
 from ota_cli.errors import BootRefused, UsageProblem
 from ota_cli.host.ops import Op, apply
-from ota_cli.model import BootState, Checked, Device, EcuInfo, KnownGood, SlotBoot
+from ota_cli.model import BootState, Checked, Device, EcuInfo, KnownGood, SlotBoot, SlotName
 from ota_cli.probe import probe
 from tests.support.boot import bare_device, boot_files, files_below, ready_device
 
@@ -101,6 +101,25 @@ def test_a_known_good_slot_can_be_armed_again(device: Device, backend: Backend) 
     assert boot.cmdline.endswith("ota.txn=t2")
 
 
+@pytest.mark.parametrize("trial", [None, "b"])
+def test_a_slot_that_was_good_is_so_again_without_being_tried_or_the_default(
+    device: Device, backend: Backend, trial: Optional[SlotName]
+) -> None:
+    stage(device)
+    next_boot(device)
+    apply(backend.commit(device, backend.read(device), "b"))
+    apply(backend.withdraw(device, backend.read(device), "a"))
+    apply(backend.install(device, "a", boot_files(device, "a")))
+    assert not backend.read(device).slots["a"].good
+    if trial is not None:
+        apply(backend.arm(device, backend.read(device), KnownGood(trial, "t3")))
+    armed = backend.read(device)
+    apply(backend.regain(device, armed, "a"))
+    assert backend.read(device) == replace(armed, slots=COMMITTED.slots)
+    assert backend.mark_good(device, "a") == []
+    assert next_boot(device).slot == "b"
+
+
 def test_the_default_can_be_withdrawn_when_the_other_slot_is_good(
     device: Device, backend: Backend
 ) -> None:
@@ -124,6 +143,7 @@ def test_refuses_to_arm_or_commit_a_slot_that_is_not_ready(
     for make in (
         lambda: backend.arm(device, backend.read(device), Checked("b", "t")),
         lambda: backend.commit(device, backend.read(device), "b"),
+        lambda: backend.regain(device, backend.read(device), "b"),
     ):
         with pytest.raises(BootRefused) as caught:
             make()
@@ -140,6 +160,7 @@ def test_making_ops_changes_nothing(device: Device, backend: Backend) -> None:
     backend.commit(device, state, "b")
     backend.mark_good(device, "a")
     backend.revert(device, state)
+    backend.regain(device, state, "b")
     assert files_below(device.root) == before
 
 
@@ -150,6 +171,7 @@ def test_every_list_of_ops_can_be_done_twice(device: Device, backend: Backend) -
         backend.revert(device, backend.read(device)),
         backend.commit(device, backend.read(device), "b"),
         backend.mark_good(device, "a"),
+        backend.regain(device, backend.read(device), "b"),
         backend.install(device, "b", boot_files(device, "b")),
     ):
         apply(ops)

@@ -325,3 +325,47 @@ def lose_power_after_a_write(slot: Path, tmp_path: Path) -> None:
         shutil.copyfile(slot, tmp_path / "as-it-was")
     with open(slot, "r+b") as target, open(tmp_path / "as-it-was", "rb") as source:
         shutil.copyfileobj(source, target)
+
+
+def test_a_good_block_slot_is_repaired_and_known_to_be_good_again(
+    bench: Tuple[Path, Path, Path], server: Server, images: Images, tmp_path: Path
+) -> None:
+    root, first, _ = bench
+    assert update(root, server).code == 0
+    assert next_boot(probe(root)).slot == "b"
+    assert ota("commit", "--root", root).code == 0
+    loops = attached(tmp_path)
+    options = "rw" if first.is_block_device() else "rw,loop"
+    with mounted(first, tmp_path / "harm", options) as slot:
+        next((slot / "boot").glob("vmlinuz-*")).write_text("rotten")
+        (slot / "opt/not-of-the-image").mkdir(parents=True)
+        os.chown(slot / "usr", 12345, 12345)
+        harmed = snapshot(slot, owners=True, mtimes=True)
+    done = ota("verify", "--repair", "--root", root, "--json")
+    assert (done.code, done.document["error"]["slug"]) == (12, "content-missing")
+    assert done.document["error"]["footprint"] == "nothing"
+    with mounted(first, tmp_path / "harm", options) as slot:
+        assert snapshot(slot, owners=True, mtimes=True) == harmed
+    at = ("--version", f"{server.url}v1/", "--cacert", server.cacert)
+    done = ota("verify", "--repair", "--root", root, *at, "--json")
+    assert (done.code, done.result["state"]) == (0, "adopted"), done.out
+    assert ota("verify", "--root", root).code == 0
+    assert leftovers() == ""
+    assert attached(tmp_path) == loops
+    with mounted(first, tmp_path / "look", options.replace("rw", "ro")) as slot:
+        found = inside(snapshot(slot, owners=True, mtimes=True))
+    assert found == inside(snapshot(images.trees / "v1", owners=True, mtimes=True))
+    run("e2fsck", "-f", "-n", first)
+    assert ota("status", "--root", root, "--json").result["next"] == "b"
+    assert ota("rollback", "--root", root).code == 0
+    assert next_boot(probe(root)).slot == "a"
+
+
+def test_a_repair_makes_no_new_file_system(broken_other: Tuple[Path, Path]) -> None:
+    root, first = broken_other
+    before = first.read_bytes()
+    done = ota("verify", "--repair", "--root", root, "--json")
+    assert done.code == 14, done.out
+    assert "`ota update`" in done.document["error"]["hint"]
+    assert first.read_bytes() == before
+    assert ota("status", "--root", root, "--json").result["next"] == "b"

@@ -1,0 +1,167 @@
+"""Bringing one verified image into the standby slot: what `ota update` and `ota verify --repair`
+have in common, the steps plan to install of DESIGN section 4.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Callable, Iterator, List, Optional
+
+from .confirmable import require_confirmable
+from .core.delta import make_plan
+from .core.plan import Plan
+from .core.record import SlotRecord, Transaction
+from .errors import Footprint, leaving
+from .events import Emit, Phase, PhaseStarted
+from .fill import Fetch, fill, slot_errors
+from .fit import require_space, work_ahead
+from .host import ops, store
+from .host.mounts import enter_private_namespace
+from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
+from .newsystem import adapt, boot_files, flush_and_read_back
+from .policy import signer_policy
+from .remember import remember
+from .slots import needs_mounts, running_root, standby_root
+from .survey import Survey, survey
+from .trial import Session, require_intact
+from .verify import write_metadata, write_slot_index
+
+
+@dataclass
+class Wire:
+    """Counts received bytes; called from download threads."""
+
+    bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, count: int) -> None:
+        """So many more have arrived."""
+        with self._lock:
+            self.bytes += count
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What came of a staging: `checked` may be armed. `carried`: what differs from the image."""
+
+    checked: Checked
+    plan: Plan
+    carried: List[str]
+
+
+def anything(plan: Plan) -> None:
+    """Admits every plan."""
+
+
+@dataclass(frozen=True)
+class Staging:
+    """One verified image on its way into the standby slot.
+
+    `transaction`, `intended`: what is on record of it, and of the slot, before that is touched.
+    `level`: how much of the slot is read. `admit`: raises where a plan can not be carried out;
+    nothing is touched then.
+    """
+
+    session: Session
+    image: Image
+    transaction: Transaction
+    intended: SlotRecord
+    level: VerifyLocal
+    may_format: bool
+    self_confirm: bool
+    admit: Callable[[Plan], None] = anything
+
+    @property
+    def device(self) -> Device:
+        return self.session.device
+
+    @property
+    def slot(self) -> SlotName:
+        return other_slot(self.session.running)
+
+    def stage(self, fetch: Fetch, emit: Emit) -> Staged:
+        """The slot holds the image, its boot files are in place, when this returns; on record it
+        is still `intended`. Raises OtaError with the footprint of the step that failed.
+        """
+        if needs_mounts(self.device):
+            enter_private_namespace()
+        withdrawal = self._withdrawal()
+        with leaving(Footprint.STANDBY), ExitStack() as stack:
+            with leaving(Footprint.NOTHING):
+                running = stack.enter_context(running_root(self.device))
+                standby = stack.enter_context(self._standby(withdrawal, emit))
+            with leaving(self._touched()):
+                seen = survey(
+                    self.image.tables.regulars, standby, running, emit, unlock=True,
+                    level=self.level,
+                )  # fmt: skip
+                plan = make_plan(self.image.tables, seen.standby, seen.content)
+                require_space(self.device, self.slot, standby, plan, seen.standby, self.image)
+                self.admit(plan)
+            emit(work_ahead(self.image, plan))
+            self._withdraw(withdrawal, emit)
+            attributes = self.image.tables.attributes
+            fill(standby, running, plan, seen.standby, attributes, fetch, emit)
+            carried = self._adapt(standby, running, emit)
+            self._check(standby, plan, seen, carried, emit)
+            self._install(standby, emit)
+        # only now is it checked: the unmount wrote out the last of it
+        return Staged(Checked(self.slot, self.intended.txn), plan, carried)
+
+    def _standby(self, withdrawal: List[ops.Op], emit: Emit) -> AbstractContextManager[Path]:
+        @contextmanager
+        def formatting() -> Iterator[None]:
+            with leaving(Footprint.STANDBY):
+                self._withdraw(withdrawal, emit)
+                yield
+
+        return standby_root(
+            self.device, self.slot, emit, may_format=self.may_format, formatting=formatting
+        )
+
+    def _touched(self) -> Footprint:
+        """Whether the slot was withdrawn already, because it had to be formatted."""
+        is_withdrawn = store.load_record(self.device) != self.session.record
+        return Footprint.STANDBY if is_withdrawn else Footprint.NOTHING
+
+    def _withdrawal(self) -> List[ops.Op]:
+        """What takes the slot out of every choice. Raises where the running one would not boot."""
+        require_intact(self.session, self.session.running)
+        backend = self.session.backend
+        return backend.withdraw(self.device, backend.read(self.device), self.slot)
+
+    def _withdraw(self, withdrawal: List[ops.Op], emit: Emit) -> None:
+        """Nobody boots this slot before it is `ready` again; the intent is recorded first."""
+        record = self.session.record
+        slots = {**record.slots, self.slot: self.intended}
+        staging = replace(record, slots=slots, transaction=self.transaction)
+        known = store.load_record(self.device)
+        remember(self.device, known, staging.without_own_joint(), emit)
+        ops.apply(withdrawal)
+
+    def _adapt(self, standby: Path, running: Optional[Path], emit: Emit) -> List[str]:
+        with slot_errors(standby):
+            carried = adapt(self.device, self.slot, self.image, running, standby, emit)
+            write_metadata(standby, self.image, carried)
+        return carried
+
+    def _check(
+        self, standby: Path, plan: Plan, seen: Survey, carried: List[str], emit: Emit
+    ) -> None:
+        with slot_errors(standby):
+            flush_and_read_back(standby, self.image, plan, carried, emit)
+            write_slot_index(standby, self.image, plan, seen.standby, carried)
+        if self.self_confirm and self.session.backend.needs_boot_files:
+            policy = signer_policy(self.device, self.session.record)
+            require_confirmable(standby, self.image, policy)
+
+    def _install(self, standby: Path, emit: Emit) -> None:
+        backend = self.session.backend
+        files = None
+        if backend.needs_boot_files:
+            emit(PhaseStarted(Phase.BOOT, "copying kernel and initrd to the boot partition"))
+            files = boot_files(self.device, self.slot, self.image, standby, self.intended.txn)
+        ops.apply(backend.install(self.device, self.slot, files))
