@@ -13,7 +13,7 @@ from typing import Callable, Dict, List
 import httpcore
 import zstandard
 
-from ota_cli.core import claims, cmdline, config, fstab, grubcfg, grubenv, tables
+from ota_cli.core import claims, cmdline, config, extlinux, fstab, grubcfg, grubenv, tables
 from ota_cli.core.accounts import owner_map
 from ota_cli.core.attributes import parse_attributes
 from ota_cli.core.certificate import read_certificates
@@ -134,6 +134,15 @@ def custom_cfg(data: bytes) -> None:
         grubcfg.sources_custom(_text(data))
         changed = grubcfg.with_part(_text(data))
         assert grubcfg.with_part(changed) == changed
+
+
+@target
+def extlinux_conf(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    with suppress(BootRefused):
+        changed = extlinux.with_root(text, "PARTUUID=x")
+        assert extlinux.default_entry(changed).root == "PARTUUID=x"
+        assert extlinux.with_root(changed, "PARTUUID=x") == changed
 
 
 @target
