@@ -18,7 +18,15 @@ from .policy import trust
 from .probe import require_running
 from .slots import needs_mounts, readable, require_left_whole, running_root
 from .trial import view_session
-from .verify import NO_IMAGE, REPAIR_IT, Difference, compare, not_equal, stored_image
+from .verify import (
+    NO_IMAGE,
+    REPAIR_IT,
+    UPDATE_AGAIN,
+    Difference,
+    compare,
+    not_equal,
+    stored_image,
+)
 
 #: States of a slot that has what `ota` brought there, and is none that failed.
 REPAIRABLE = ("good", "adopted", "staged")
@@ -85,7 +93,7 @@ def _mend(device: Device, record: Record, slot: SlotName, image: Image) -> str:
         return REPAIR_IT
     if record.slots[other_slot(slot)].image_id == image.image_id:
         return "it holds the image that runs as well: an update to another one fills it anew"
-    return "update the slot again; only what differs is downloaded"
+    return UPDATE_AGAIN
 
 
 def _require_filled(record: Record, slot: SlotName) -> None:

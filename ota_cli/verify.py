@@ -21,7 +21,7 @@ from .core.plan import Plan, Source
 from .core.tree import implied_directories
 from .core.trust import verify_claims, verify_image
 from .entries import EMPTY_DIGEST, Digest, FileEntry
-from .errors import ImageDamaged, NeedsRoot, SlotUnusable
+from .errors import ImageDamaged, NeedsRoot, NotTrusted, OtaError, SlotUnusable
 from .events import Ahead, Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files
 from .host.files import read_limited
@@ -33,6 +33,7 @@ from .survey import METADATA
 
 CARRIED = "carried.json"
 NO_IMAGE = "no-image"
+UPDATE_AGAIN = "update the slot again; only what differs is downloaded"
 REPAIR_IT = "`ota verify --repair` fills it again from its image; only what differs is written"
 _MISSING = "missing"
 _UNREADABLE = "can not be read"
@@ -95,8 +96,24 @@ def write_slot_index(
 def stored_image(slot: Path, store: CertStore, policy: SignerPolicy) -> Image:
     """The image a slot was filled from, verified anew from its `/.ota`.
 
-    Raises SlotUnusable when there is none, NotTrusted and ImageDamaged as for a fetched one.
+    Raises SlotUnusable when there is none, NotTrusted and ImageDamaged as for a fetched one; it is
+    the slot that has to be mended where it is damaged, whatever the publisher has.
     """
+    try:
+        return _stored_image(slot, store, policy)
+    except ImageDamaged as error:
+        raise ImageDamaged(_damaged(error), hint=UPDATE_AGAIN, slug=error.slug) from None
+    except NotTrusted as error:
+        if error.slug != "bad-signature":
+            raise
+        raise NotTrusted(_damaged(error), hint=UPDATE_AGAIN, slug=error.slug) from None
+
+
+def _damaged(error: OtaError) -> str:
+    return f"what the slot keeps of its image is damaged: {error.message}"
+
+
+def _stored_image(slot: Path, store: CertStore, policy: SignerPolicy) -> Image:
     token = _read(slot, "metadata.jwt")
     envelope = jwt.parse_envelope(token)
     certificate = _read(slot, envelope.certificate.name)

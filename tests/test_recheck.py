@@ -212,6 +212,30 @@ def test_an_image_that_is_not_trusted_any_more_is_told(staged: Path) -> None:
     assert "Nothing on this device was changed." in done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "at", "code", "slug"),
+    [
+        ("metadata.jwt", 9, 12, "bad-metadata"),
+        ("metadata.jwt", -9, 10, "bad-signature"),
+        ("regulars.txt", 9, 12, "digest-mismatch"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["verify", "activate"])
+def test_what_a_slot_keeps_of_its_image_is_mended_by_an_update_not_by_the_publisher(
+    verb: str, name: str, at: int, code: int, slug: str, staged: Path
+) -> None:
+    kept = staged / "slots/b/.ota" / name
+    data = bytearray(kept.read_bytes())
+    data[at] = ord("B" if data[at] == ord("A") else "A")
+    kept.write_bytes(data)
+    done = ota(verb, "--root", staged, "--json")
+    error = done.document["error"]
+    assert (done.code, error["slug"]) == (code, slug)
+    assert "publisher" not in error["hint"]
+    assert error["hint"].startswith("update the slot again")
+    assert "what the slot keeps of its image is damaged" in error["message"]
+
+
 def test_an_image_that_somebody_else_put_there_is_told(staged: Path) -> None:
     slots = staged / "slots"
     shutil.rmtree(slots / "b")

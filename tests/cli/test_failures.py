@@ -33,6 +33,7 @@ MAKERS: Dict[str, Tuple[Optional[int], int]] = {
 #: Where such a maker, or what tells the failure of another ECU, passes the slug on.
 PASSED_ON = {
     ("core/certs.py", "slug"), ("core/protocol.py", "self.error.slug"),
+    ("verify.py", "error.slug"),
     ("fleet/failures.py", "slug"), ("fleet/failures.py", "found.slug"),
 }  # fmt: skip
 #: Who calls what raises these makes another failure of them.
