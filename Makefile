@@ -6,7 +6,7 @@ RUN = $(VENV)/bin/python
 MACHINES ?= 2
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test soak fuzz lint bench docs promises
+.PHONY: demo test soak fuzz lint bench docs screens promises
 
 demo: $(STAMP)
 	$(VENV)/bin/ota demo
@@ -29,6 +29,10 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	$(RUN) -m ota_cli.docs
+
+# What people see on a terminal, as it is now; look at each with `git diff` before it is expected.
+screens: $(STAMP)
+	SCREENS=write $(RUN) -m pytest -q tests/screens
 
 # Counts in the reports that `make test` and `make soak` left, into the README.
 promises: $(STAMP)

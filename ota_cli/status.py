@@ -15,6 +15,7 @@ from .core.record import COMMITTED, Record, SlotRecord, Transaction
 from .errors import BootRefused, Busy, ConfigError, TrialFailed
 from .events import Emit, Warned
 from .host import store
+from .host.capacity import capacity
 from .model import (
     SLOT_NAMES,
     BootState,
@@ -34,12 +35,14 @@ _LOOK_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class SlotStatus:
-    """One slot: its version, state (DESIGN section 1), and where it is."""
+    """One slot: its version, state (DESIGN section 1), where it is, and how large."""
 
     version: Optional[str]
     state: str
     device: str
     since: Optional[str]
+    size_bytes: Optional[int] = None
+    used_bytes: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,8 @@ def _slot(
 ) -> SlotStatus:
     known = record.slots[name]
     state = _state(known, boot, name, device.running, trial)
-    return SlotStatus(known.version, state, describe(device.slots[name]), known.since)
+    where, room = describe(device.slots[name]), capacity(device, name)
+    return SlotStatus(known.version, state, where, known.since, *room)
 
 
 def _state(

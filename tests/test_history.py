@@ -11,6 +11,7 @@ from typing import Any, Dict, List
 import pytest
 
 from ota_cli.boot.simulate import next_boot
+from ota_cli.cli.show import when
 from ota_cli.core.history import entry_of, format_end, parse_history
 from ota_cli.core.record import Transaction
 from ota_cli.probe import probe
@@ -75,8 +76,8 @@ def test_past_updates_are_one_line_each_and_the_newest_is_first(seasoned: Path) 
     assert (update["kind"], update["version"]) == ("update", "v2")
     assert (update["from"], update["to"], update["outcome"]) == ("a", "b", "committed")
     assert history(seasoned).out == (
-        f"{rollback['ended']}  rollback  v1  b -> a  committed\n"
-        f"{update['ended']}  update    v2  a -> b  committed\n"
+        f"{when(rollback['ended'])}  rollback  v1  b -> a  confirmed\n"
+        f"{when(update['ended'])}  update    v2  a -> b  confirmed\n"
     )
 
 
@@ -90,7 +91,7 @@ def test_an_end_that_nothing_has_written_down_yet_is_told(device: Path, server: 
     do(device, "update", "--version", f"{server.url}v2/", "--cacert", server.cacert)
     assert (reboot(device), reboot(device)) == ("b", "a")
     assert not history_file(device).exists()
-    assert "a -> b  fell_back  the trial never reached user space" in history(device).out
+    assert "a -> b  fell back  the trial never reached user space" in history(device).out
     [told] = updates(device)
     do(device, "activate")  # that writes it down
     assert {**updates(device)[0], "ended": None} == {**told, "ended": None}

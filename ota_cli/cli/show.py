@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Sequence, Tuple
+import re
+import sys
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ..core.outcome import Verdict
 from ..core.plan import Plan, Source
 from ..core.record import Transaction
-from ..core.text import printable
+from ..core.text import printable, wrapped
+from ..render.stream import Stream
 
 Document = Dict[str, object]
 Row = Tuple[str, str]
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:Z|\+00:00)")
 
 
 def verdict_document(verdict: Verdict) -> Document:
@@ -27,6 +32,18 @@ def transaction_document(last: Optional[Transaction]) -> Optional[Document]:
         "to": last.to_slot, "started": last.started, "ended": last.ended, "reason": last.reason,
         "output": last.output, "txn": last.txn,
     }  # fmt: skip
+
+
+#: How far a transaction got, as people say it; the words of scripts are those of the record.
+_OUTCOMES = {
+    "staging": "begun", "healthy": "healthy, not all ECUs are", "committed": "confirmed",
+    "fell_back": "fell back", "withdrawn": "taken back untried",
+}  # fmt: skip
+
+
+def outcome(transaction: Transaction) -> str:
+    """How a transaction ended, or how far it got."""
+    return _OUTCOMES.get(transaction.phase, transaction.phase)
 
 
 def plan_files(plan: Optional[Plan]) -> Document:
@@ -54,11 +71,28 @@ def plan_bytes(plan: Optional[Plan], downloaded: int) -> Document:
     }
 
 
-def table(rows: Sequence[Tuple[str, ...]]) -> Tuple[str, ...]:
-    """Aligned columns, two spaces apart; all rows have as many cells, the last is not padded."""
+def when(time: Optional[str]) -> str:
+    """An RFC 3339 time in UTC as people read it, to the minute."""
+    found = _TIME.fullmatch(time or "")
+    return f"{found[1]} {found[2]} UTC" if found else time or ""
+
+
+def terminal_width() -> Optional[int]:
+    """How many columns stdout has; None where it is no terminal: nothing is wrapped."""
+    return Stream(sys.stdout, "stdout").columns
+
+
+def table(rows: Sequence[Tuple[str, ...]], width: Optional[int] = None) -> Tuple[str, ...]:
+    """Aligned columns, two spaces apart; all rows have as many cells, the last is not padded, and
+    wrapped where it would go beyond `width` columns."""
     widths = [max(len(printable(cell)) for cell in column) for column in zip(*rows)][:-1]
-    lines = ([*map(_padded, row, widths), row[-1]] for row in rows)
-    return tuple("  ".join(cells).rstrip() for cells in lines)
+    indent = sum(widths) + 2 * len(widths)
+    lines: List[str] = []
+    for row in rows:
+        first, *more = wrapped(row[-1], width and width - indent)
+        lines.append("  ".join([*map(_padded, row, widths), first]).rstrip())
+        lines += [f"{'':{indent}}{line}" for line in more]
+    return tuple(lines)
 
 
 def _padded(cell: str, width: int) -> str:

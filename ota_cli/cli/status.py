@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, List, Optional, Tuple
 
 import click
 
 from .. import __version__
+from ..core.text import size
 from ..errors import TrialFailed
 from ..events import Warned
 from ..host.store import now
+from ..model import SlotName
 from ..probe import probe
 from ..status import Status, read_status
 from .options import Call, Result, command
-from .show import Document, Row, table, transaction_document, verdict_document
+from .show import (
+    Document,
+    Row,
+    outcome,
+    table,
+    terminal_width,
+    transaction_document,
+    verdict_document,
+    when,
+)
 
 if TYPE_CHECKING:
     from ..fleet.report import Ecu
 
 _Branches = Tuple[str, str, str, str]
+
+#: What to do where nothing asks for anything.
+_AT_REST = dict.fromkeys(
+    ("confirmed", "never_updated"), "`ota check --version URL` tells whether there is an update"
+)
+
+#: States that a slot stays in, so that it is of interest since when.
+_LASTING = ("staged", "good", "adopted")
 
 #: Before the first line of an ECU and its others; of the last one and its others.
 _DRAWN: _Branches = ("├─ ", "│  ", "└─ ", "   ")
@@ -46,9 +66,14 @@ def status(call: Call, no_ecus: bool, exit_code: bool) -> Result:
         call.emit(Warned(warning))
     return Result(
         document=document(found, ecus),
-        lines=(*table(_rows(found)), *_tree(ecus, _DRAWN if _can_draw() else _INDENTED)),
+        lines=_lines(found, ecus, terminal_width()),
         failure=_failure(found) if exit_code else None,
     )
+
+
+def _lines(found: Status, ecus: Tuple[Ecu, ...], width: Optional[int]) -> Tuple[str, ...]:
+    branches = _DRAWN if _can_draw() else _INDENTED
+    return (*table(_rows(found), width), *_tree(ecus, branches, width))
 
 
 def _failure(found: Status) -> Optional[TrialFailed]:
@@ -64,7 +89,14 @@ def document(found: Status, ecus: Tuple[Ecu, ...]) -> Document:
         "running": found.running,
         "next": found.next,
         "slots": {
-            name: {"version": s.version, "state": s.state, "device": s.device, "since": s.since}
+            name: {
+                "version": s.version,
+                "state": s.state,
+                "device": s.device,
+                "since": s.since,
+                "size_bytes": s.size_bytes,
+                "used_bytes": s.used_bytes,
+            }
             for name, s in found.slots.items()
         },
         "verdict": verdict_document(found.verdict),
@@ -97,22 +129,47 @@ def _below(ecu: Ecu) -> Document:
 
 def _rows(found: Status) -> List[Row]:
     rows = [("ECU", found.ecu_id)]
-    for name, slot in found.slots.items():
-        marks = [slot.state]
-        marks += ["running"] if name == found.running else []
-        marks += ["boots next"] if name == found.next else []
-        rows.append((f"slot {name}", f"{slot.version or '-'}  ({', '.join(marks)})  {slot.device}"))
-    last = found.last_update
-    if last is not None:
-        reason = f": {last.reason}" if last.reason else ""
-        when = last.ended or last.started
-        rows.append((f"last {last.kind}", f"{last.version or '-'} {last.phase} {when}{reason}"))
+    for name in sorted(found.slots, key=lambda each: each != found.running):
+        rows += _slot_rows(found, name)
+    rows.append(("boots next", _boots_next(found)))
+    rows += _last_rows(found)
     rows.append(("verdict", found.verdict.text))
-    if found.verdict.hint:
-        rows.append(("hint", found.verdict.hint))
-    if found.boot_problem:
-        rows.append(("boot loader", found.boot_problem))
+    hint = found.verdict.hint or _AT_REST.get(found.verdict.code, "")
+    rows += [("next step", hint)] if hint else []
+    rows += [("boot loader", found.boot_problem)] if found.boot_problem else []
     return rows
+
+
+def _slot_rows(found: Status, name: SlotName) -> List[Row]:
+    slot = found.slots[name]
+    since = f" since {when(slot.since)}" if slot.since and slot.state in _LASTING else ""
+    what = f"{slot.version}, {slot.state}" if slot.version else slot.state
+    sizes = [f"{size(slot.size_bytes)}"] if slot.size_bytes is not None else []
+    sizes += [f"{size(slot.used_bytes)} used"] if slot.used_bytes is not None else []
+    label = "running" if name == found.running else "standby" if found.running else ""
+    return [
+        (label, f"slot {name}: {what}{since}"),
+        ("", ", ".join([slot.device, *sizes])),
+    ]
+
+
+def _boots_next(found: Status) -> str:
+    if found.next is None:
+        return "nothing that is known"
+    slot = found.slots.get(found.next)
+    trial = ", on trial" if slot is not None and slot.state == "armed" else ""
+    version = f": {slot.version}" if slot is not None and slot.version else ""
+    return f"slot {found.next}{version}{trial}"
+
+
+def _last_rows(found: Status) -> List[Row]:
+    last = found.last_update
+    if last is None:
+        return []
+    reason = f": {last.reason}" if last.reason and last.reason not in found.verdict.text else ""
+    time = when(last.ended or last.started)
+    kind = last.kind.partition("-")[0]
+    return [(f"last {kind}", f"to {last.version or 'the system'}, {outcome(last)} {time}{reason}")]
 
 
 def _rows_below(ecu: Ecu) -> List[Row]:
@@ -121,23 +178,31 @@ def _rows_below(ecu: Ecu) -> List[Row]:
         warnings = [("warning", warning) for warning in ecu.status.warnings]
         return [("ECU", f"{ecu.ecu_id}{place}"), *_rows(ecu.status)[1:], *warnings]
     assert ecu.trouble is not None
-    since = f"since {ecu.unreachable_since}: " if ecu.unreachable_since else ""
+    since = f"since {when(ecu.unreachable_since)}: " if ecu.unreachable_since else ""
     return [
         ("ECU", f"{ecu.ecu_id}{place}"),
         ("no answer" if place else "unknown", f"{since}{ecu.trouble.message}"),
-        ("hint", ecu.trouble.hint),
+        ("next step", ecu.trouble.hint),
     ]
 
 
-def _tree(ecus: Tuple[Ecu, ...], branches: _Branches) -> Tuple[str, ...]:
+def _tree(ecus: Tuple[Ecu, ...], branches: _Branches, width: Optional[int]) -> Tuple[str, ...]:
     lines: List[str] = []
     for ecu in ecus:
         first, others = branches[2:] if ecu is ecus[-1] else branches[:2]
-        head, *rest = (*table(_rows_below(ecu)), *_tree(ecu.below, branches))
+        left = width and width - len(others)
+        head, *rest = (*table(_rows_below(ecu), left), *_tree(ecu.below, branches, left))
         lines += [f"{first}{head}", *(f"{others}{line}" for line in rest)]
     return tuple(lines)
 
 
 def _can_draw() -> bool:
     out = sys.stdout
-    return out is not None and out.isatty() and out.encoding.lower().replace("-", "") == "utf8"
+    is_unicode = out is not None and out.encoding.lower().replace("-", "") == "utf8"
+    return is_unicode and out.isatty() and _locale() not in ("C", "POSIX")
+
+
+def _locale() -> str:
+    """What the user chose; Python writes UTF-8 in the C locale all the same (PEP 540)."""
+    names = map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))
+    return next(filter(None, names), "")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import List, Optional
 
 #: Controls, formats (bidi overrides), surrogates, private use, line and paragraph separators.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+
+#: Narrower columns read worse than what the terminal makes of long lines.
+_MIN_COLUMNS = 20
 
 
 def printable(text: str) -> str:
@@ -14,6 +18,18 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE else c for c in text)
+
+
+def wrapped(text: str, width: Optional[int]) -> List[str]:
+    """`text` in lines of less than `width` columns, at least one; words stay whole.
+
+    Escapes of colours count as columns. Without a width, or a hopeless one, it is left alone.
+    """
+    if width is None or len(text) < width or width < _MIN_COLUMNS:
+        return [text]
+    import textwrap
+
+    return textwrap.wrap(text, width - 1, break_long_words=False, break_on_hyphens=False) or [text]
 
 
 def _escaped(character: str) -> str:

@@ -7,6 +7,7 @@ from typing import Dict
 from ..events import Phase
 from .failures import slugs
 from .schema import Schema, count, fields, flag, maybe, named, several, slot, text, whole
+from .schemas_image import IMAGE_RESULTS
 
 _IMAGE_ID = text("sha256 of what is signed.")
 _ECUS = several("Those below it.", named("ecu"))
@@ -118,6 +119,8 @@ _SLOT = fields(
         "state": text("What is in it.", *_STATES),
         "device": text("Where it is."),
         "since": maybe(text("Since when it is in this state, RFC 3339.")),
+        "size_bytes": maybe(count("How large it is; null where not known, and for a directory.")),
+        "used_bytes": maybe(count("How much of that is used; of the running slot only.")),
     },
     ["version", "state", "device"],
 )
@@ -322,6 +325,7 @@ RESULTS: Dict[str, Schema] = {
         "state": text("What the slot is now.", *_STATES), **_FILLED,
     }, list(_COMPARED))),
     "proxy": whole("ota proxy", _PROXY),
+    **IMAGE_RESULTS,
 }  # fmt: skip
 
 

@@ -181,8 +181,12 @@ def _ecu(found: Object, depth: int) -> Ecu:
 def _slot(found: Object) -> SlotStatus:
     return SlotStatus(
         optional_text(found, "version"), text(found, "state"), text(found, "device"),
-        optional_text(found, "since"),
+        optional_text(found, "since"), _size(found, "size_bytes"), _size(found, "used_bytes"),
     )  # fmt: skip
+
+
+def _size(found: Object, key: str) -> Optional[int]:
+    return None if found.get(key) is None else number(found, key)
 
 
 def _transaction(found: Object) -> Optional[Transaction]:

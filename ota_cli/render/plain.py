@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Dict, Mapping, Optional, Tuple, Type
 
-from ..core.text import printable
+from ..core.text import printable, wrapped
 from ..errors import OtaError
 from ..events import Event, Progress
 from .course import Course
@@ -103,4 +103,5 @@ class PlainOutput:
     def told(self, error: OtaError, course: Optional[Course]) -> None:
         """Shows `error`, and how far this ECU was on its `course`."""
         for line in failure_lines(error, self._color, course):
-            self._err.say(ERROR, line)
+            for part in wrapped(line, self._err.columns):
+                self._err.say(ERROR, part)

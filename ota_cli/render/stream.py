@@ -36,6 +36,16 @@ class Stream:
     def encoding(self) -> str:
         return getattr(self._inner, "encoding", None) or "utf-8"
 
+    @property
+    def columns(self) -> Optional[int]:
+        """How wide the terminal is; None where this is none, or it does not say."""
+        if self._inner is None or not self.isatty():
+            return None
+        try:
+            return os.get_terminal_size(self._inner.fileno()).columns or None
+        except (OSError, ValueError):
+            return None
+
     def isatty(self) -> bool:
         return self._inner is not None and not self._inner.closed and self._inner.isatty()
 

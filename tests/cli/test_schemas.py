@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 from typing import Iterator
 
@@ -10,7 +12,7 @@ import fastjsonschema
 import pytest
 
 from ota_cli.boot.simulate import next_boot
-from ota_cli.cli.lazy import VERBS
+from ota_cli.cli.lazy import IMAGE_VERBS, VERBS
 from ota_cli.events import (
     Ahead,
     Alive,
@@ -28,13 +30,15 @@ from ota_cli.events import (
 )
 from ota_cli.probe import probe
 from ota_cli.render.json import event_object
-from tests.conftest import Server
-from tests.support.bench import ota
+from tests.conftest import Images, Server
+from tests.support.bench import Ran, environment, ota, ota_argv
 from tests.support.schemas import SAME, SCHEMAS, checker, require_as_told
+from tests.support.systems import make_system
 
 
 def test_every_verb_has_a_schema() -> None:
-    used = {SAME.get(verb, verb) for verb in VERBS}
+    verbs = {*VERBS, *(f"image-{verb}" for verb in IMAGE_VERBS)} - {"image"}
+    used = {SAME.get(verb, verb) for verb in verbs}
     assert used - {None} == {path.stem for path in SCHEMAS.glob("*.json")} - {"document", "event"}
 
 
@@ -63,6 +67,39 @@ def test_the_documents_of_an_update_and_what_follows_it(device: Path, server: Se
     run("history")
     run("verify", "b")
     require_as_told("doctor", ota("doctor", "--root", device, "--json"))
+
+
+def test_the_documents_of_images(tmp_path: Path, images: Images) -> None:
+    tree, image, keys = tmp_path / "tree", tmp_path / "image", images.keys
+    make_system(tree, 1)
+    anchors = ("--anchors", keys)
+
+    def run(verb: str, *words: object) -> None:
+        require_as_told(f"image-{verb}", ota("image", verb, *words, "--json"))
+
+    run("prepare", tree, "--anchor", images.anchor)
+    run("build", tree, image, "--version", "x")
+    run("sign", image, "--key", keys / "sign.key", "--cert", keys / "sign.crt")
+    run("verify", image, *anchors)
+    run("inspect", image, *anchors)
+    run("unpack", image, tmp_path / "slot", *anchors)
+
+
+def test_the_document_of_a_server_that_was_ended(images: Images) -> None:
+    words = ("image", "serve", str(images.directory), "--port", "0", "--json", "-v")
+    process = subprocess.Popen(
+        [*ota_argv(), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(),
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert "not for production" in [process.stderr.readline() for _ in range(3)][-1]
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    require_as_told("image-serve", Ran(process.returncode, out, ""))
+
+
+def test_the_document_of_the_demo() -> None:
+    require_as_told("demo", ota("demo", "--json"))
 
 
 def test_a_failure_is_as_told(device: Path) -> None:

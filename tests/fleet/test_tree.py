@@ -134,8 +134,8 @@ def test_lines_are_indented_in_a_pipe(vehicle: Fleet) -> None:
     out = vehicle["main"].ota("status").out
     lines = out.splitlines()
     assert out.isascii()
-    assert f"  ECU      p1 at {vehicle['p1'].sshd.address}" in lines
-    assert f"    ECU      p1x at {vehicle['p1x'].sshd.address}" in lines
+    assert f"  ECU         p1 at {vehicle['p1'].sshd.address}" in lines
+    assert f"    ECU         p1x at {vehicle['p1x'].sshd.address}" in lines
     [problem] = [line for line in lines if line.startswith("  no answer")]
     assert "since 20" in problem
     assert "Connection refused" in problem
@@ -152,9 +152,9 @@ def test_a_tree_is_drawn_on_a_terminal(vehicle: Fleet) -> None:
     text = os.read(master, 100_000).decode()
     os.close(master)
     assert done.returncode == 0
-    assert "├─ ECU      p1 at" in text
-    assert "│  └─ ECU      p1x at" in text
-    assert "└─ ECU      p3 at" in text
+    assert "├─ ECU         p1 at" in text
+    assert "│  └─ ECU         p1x at" in text
+    assert "└─ ECU         p3 at" in text
 
 
 def test_ctrl_c_ends_it_at_once_and_leaves_no_connection(vehicle: Fleet) -> None:

@@ -16,7 +16,7 @@ SCHEMAS = Path(ota_cli.__file__).with_name("schemas")
 #: Verbs whose result is that of others; None: what is printed is for people, or for the ECU above.
 SAME = {
     "activate": "switch", "rollback": "switch", "switch-slot": "switch",
-    "demo": None, "image": None, "ssh-gate": None,
+    "ssh-gate": None,
 }  # fmt: skip
 
 Check = Callable[[Any], Any]
