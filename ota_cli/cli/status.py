@@ -33,11 +33,6 @@ if TYPE_CHECKING:
 
 _Branches = Tuple[str, str, str, str]
 
-#: What to do where nothing asks for anything.
-_AT_REST = dict.fromkeys(
-    ("confirmed", "never_updated"), "`ota check --version URL` tells whether there is an update"
-)
-
 #: States that a slot stays in, so that it is of interest since when.
 _LASTING = ("staged", "good", "adopted")
 
@@ -134,10 +129,19 @@ def _rows(found: Status) -> List[Row]:
     rows.append(("boots next", _boots_next(found)))
     rows += _last_rows(found)
     rows.append(("verdict", found.verdict.text))
-    hint = found.verdict.hint or _AT_REST.get(found.verdict.code, "")
+    hint = found.verdict.hint or _at_rest(found)
     rows += [("next step", hint)] if hint else []
     rows += [("boot loader", found.boot_problem)] if found.boot_problem else []
     return rows
+
+
+def _at_rest(found: Status) -> str:
+    """What to do where nothing asks for anything."""
+    if found.verdict.code not in ("confirmed", "never_updated"):
+        return ""
+    if any(slot.state == "staged" for slot in found.slots.values()):
+        return "`ota activate` tries what is staged"
+    return "`ota check --version URL` tells whether there is an update"
 
 
 def _slot_rows(found: Status, name: SlotName) -> List[Row]:

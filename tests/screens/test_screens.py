@@ -83,6 +83,11 @@ def _taken_back(bench: Bench) -> None:
     bench.run("rollback")
 
 
+def _disarmed(bench: Bench) -> None:
+    bench.update()
+    bench.run("rollback")
+
+
 def _with_ecus(bench: Bench) -> None:
     info = bench.device / "boot/ota/ecu_info.yml"
     more = "secondaries: [{ecu_id: p1, ip_addr: 127.0.0.1, ssh_port: 1}]\n"
@@ -109,6 +114,7 @@ SCREENS: Dict[str, Screen] = {
     "status-confirmed": Screen("status", _confirmed),
     "status-fell-back": Screen("status", _fell_back),
     "status-taken-back": Screen("status", _taken_back),
+    "status-disarmed": Screen("status", _disarmed),
     "status-ecus": Screen("status", _with_ecus),
     "status-ecus-ascii": Screen("status", _with_ecus, _ASCII),
     "history": Screen("history", _fell_back),
