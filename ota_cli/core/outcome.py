@@ -169,7 +169,7 @@ def _at_rest(record: Record, last: Optional[Transaction], running: SlotName) -> 
             "fell_back",
             f"{_named(last)} in slot {last.to_slot} fell back: {last.reason}. "
             f"Slot {running} runs as before.",
-            hint or "update to another image",
+            hint or "`ota update` to another image; with `--retry-failed` this one is tried again",
         )
     if last.phase == phases.STAGED and last.kind != "update":
         return _confirmed(

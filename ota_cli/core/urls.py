@@ -16,7 +16,7 @@ _LABEL = r"[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
 _MAX_HOST = 254
 #: A URL among words: what ends a sentence or a quotation does not belong to it.
-_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`]*[^\s\"'<>`,;:.)]")
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>`]*[^\s\"'<>`,;:.)]")
 
 
 def base_url(text: str) -> str:

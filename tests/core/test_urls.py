@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ota_cli.core.urls import without_secrets
+from ota_cli.core.urls import redacted, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,17 @@ from ota_cli.core.urls import without_secrets
 )
 def test_passwords_and_queries_are_left_out(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("nothing to hide: 2026.11, at 10:00", "nothing to hide: 2026.11, at 10:00"),
+        ("https://u:p@host/v2/: no", "https://...@host/v2/: no"),
+        ("see https://host/v2?key=secret, and wait.", "see https://host/v2, and wait."),
+        ("(http://u:p'x@proxy:80)", "(http://...@proxy:80)"),
+        ("one https://a/?b then https://c#d.", "one https://a/ then https://c."),
+    ],
+)
+def test_they_are_left_out_of_urls_among_words(text: str, shown: str) -> None:
+    assert redacted(text) == shown
