@@ -90,8 +90,9 @@ def repair(
         wire = Wire()
         staging = _staging(open_session(device, emit), found, begun, fetcher)
         staged = staging.stage(_source(staging, fetcher, wire, emit), emit)
-        with leaving(Footprint.STANDBY):
-            _record_repaired(staging, emit)
+        is_good = SlotRecord(staging.transaction.was).is_good
+        with leaving(Footprint.BOOT if is_good else Footprint.STANDBY):
+            _restore(staging, is_good, emit)
     return Repaired(
         found, staging.transaction.was, staged.plan, staged.carried, wire.bytes,
         round(time.monotonic() - started, 3),
@@ -224,14 +225,13 @@ def _source(staging: Staging, fetcher: Optional[Fetcher], wire: Wire, emit: Emit
     return refuse
 
 
-def _record_repaired(staging: Staging, emit: Emit) -> None:
+def _restore(staging: Staging, is_good: bool, emit: Emit) -> None:
     """The slot is again what it was. The boot loader is told first: a record that says less only
     has the repair done once more."""
     session, slot, device = staging.session, staging.slot, staging.device
-    if SlotRecord(staging.transaction.was).is_good:
-        with leaving(Footprint.BOOT):
-            state = session.backend.read(device)
-            ops.apply(session.backend.regain(device, state, slot))
+    if is_good:
+        state = session.backend.read(device)
+        ops.apply(session.backend.regain(device, state, slot))
     record = store.load_record(device)
     restored = record.with_slot(
         slot, state=staging.transaction.was, since=store.now(), verify_local=staging.level,

@@ -96,7 +96,7 @@ def _repair_lines(done: Repaired) -> Tuple[str, ...]:
     counts = plan_bytes(done.plan, done.downloaded_bytes)
     return (
         *(_differences(found) if found.differences else ()),
-        f"Slot {found.slot} is repaired: it equals {_image(found)}, and is {done.state} as before.",
+        f"Slot {found.slot} is repaired: it equals {_image(found)}, and is {done.state}.",
         f"  bytes: {size(int(str(counts['downloaded'])))} downloaded, "
         f"{size(int(str(counts['reused'])))} reused; {done.seconds:.1f} s",
     )
