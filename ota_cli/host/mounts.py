@@ -54,7 +54,11 @@ def mounted(source: str, target: Path, options: Sequence[str]) -> Iterator[Path]
     try:
         run(["mount", "-o", ",".join(options), source, str(target)])
     except CommandFailed as error:
-        raise SlotUnusable(f"{source} can not be mounted: {error.message}") from None
+        raise SlotUnusable(
+            f"{source} can not be mounted: {error.message}",
+            hint="see `dmesg`; `ota update` makes a new file system in a standby slot whose own is "
+            "damaged",
+        ) from None
     try:
         yield target
     finally:
