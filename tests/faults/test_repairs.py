@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import List, NamedTuple, Sequence, Tuple
@@ -13,7 +14,7 @@ from ota_cli.boot.base import backend_for
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
-from tests.faults.conftest import SHARES, holds, own_files, points
+from tests.faults.conftest import EVERY, SEED, SHARES, holds, own_files, points
 from tests.support.bench import ota
 from tests.support.effects import Effects, Fault, needs_compiler
 from tests.support.trees import Snapshot
@@ -21,18 +22,22 @@ from tests.support.trees import Snapshot
 pytestmark = needs_compiler
 
 SAMPLES = 12
+#: A repair that goes on has more effects than this, whatever was done already.
+SURE = 30
 
 
 class Broken(NamedTuple):
     """A device that runs v2 in slot b; slot a, known to be good, differs from its image v1.
 
     `words`: what repairs it, with the effects `names`. `leaves`: all files of ota's own then.
+    `before`, `tree`: what slot a holds, and what it should.
     """
 
     device: Path
     words: Tuple[object, ...]
     names: Sequence[str]
     leaves: frozenset[str]
+    before: Snapshot
     tree: Snapshot
 
 
@@ -54,12 +59,13 @@ def broken(
     (slot / "usr/more/deep").mkdir(parents=True)
     words = ("verify", "--repair", "--version", f"{server.url}v1/", "--cacert", server.cacert)
     whole = Effects(library, copy_tree(device, base / "after"))
-    names = whole.names(words)
-    return Broken(device, words, names, own_files(whole.device), holds(images.trees / "v1"))
+    names, tree = whole.names(words), holds(images.trees / "v1")
+    return Broken(device, words, names, own_files(whole.device), holds(slot), tree)
 
 
 def require_safe(device: Path, broken: Broken) -> bool:
-    """The running system boots next, and slot a is no choice while it is not whole.
+    """The running system boots next, and slot a is no choice from its first changed byte until
+    it is whole.
 
     True where the repair has begun.
     """
@@ -69,9 +75,8 @@ def require_safe(device: Path, broken: Broken) -> bool:
     assert status["verdict"]["code"] == "confirmed", status["verdict"]
     has_begun: bool = status["last_update"]["kind"] == "repair"
     known = backend_for(facts).read(facts).slots["a"]
-    if has_begun and (known.good or status["slots"]["a"]["state"] == "adopted"):
-        assert known.ready
-        assert holds(device / "slots/a") == broken.tree
+    if known.good or status["slots"]["a"]["state"] == "adopted":
+        assert holds(device / "slots/a") in (broken.before, broken.tree)
     assert next_boot(facts).slot == "b"
     return has_begun
 
@@ -87,15 +92,36 @@ def test_a_repair_that_is_killed_at_any_effect_goes_on_and_the_slot_is_good(
         done = effects.run(broken.words, Fault(number))
         assert done.code == -9, (where, done.err)
         has_begun = require_safe(device, broken)
-        again = ota(*broken.words, "--root", device, "--json")
-        assert again.code == 0, (where, again.out)
-        assert has_begun or again.result["repaired"], where
-        require_safe(device, broken)
-        facts = probe(device)
-        assert backend_for(facts).read(facts).slots["a"].good, where
-        assert ota("status", "--root", device, "--json").result["slots"]["a"]["state"] == "adopted"
-        assert holds(device / "slots/a") == broken.tree, where
-        assert own_files(device) == broken.leaves, where
-        lines = (device / "boot/ota/history.jsonl").read_text().splitlines()
-        assert [json.loads(line)["outcome"] for line in lines] == ["committed", "repaired"], where
+        require_end(device, broken, where, has_begun=has_begun)
         tried.append(number)
+
+
+def test_a_repair_that_is_killed_again_while_it_goes_on_ends_the_same(
+    broken: Broken, library: Path, tmp_path: Path, tried: List[int]
+) -> None:
+    drawn = random.Random(SEED)
+    for attempt in range(len(broken.names) if EVERY else 2):
+        effects = Effects(library, copy_tree(broken.device, tmp_path / str(attempt)))
+        number = drawn.randint(1, len(broken.names) - SURE)
+        then = drawn.randint(1, SURE)
+        for each in (number, then):
+            done = effects.run(broken.words, Fault(each))
+            assert done.code == -9, (number, then, done.err)
+            require_safe(effects.device, broken)
+        require_end(effects.device, broken, f"killed at {number}, then at {then}", has_begun=True)
+        tried.append(attempt)
+
+
+def require_end(device: Path, broken: Broken, where: str, *, has_begun: bool) -> None:
+    """Run again, the repair ends with a slot that is whole and known to be good."""
+    again = ota(*broken.words, "--root", device, "--json")
+    assert again.code == 0, (where, again.out)
+    assert has_begun or again.result["repaired"], where
+    require_safe(device, broken)
+    facts = probe(device)
+    assert backend_for(facts).read(facts).slots["a"].good, where
+    assert ota("status", "--root", device, "--json").result["slots"]["a"]["state"] == "adopted"
+    assert holds(device / "slots/a") == broken.tree, where
+    assert own_files(device) == broken.leaves, where
+    lines = (device / "boot/ota/history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == ["committed", "repaired"], where
