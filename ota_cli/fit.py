@@ -16,7 +16,7 @@ from .events import Ahead, Phase
 from .fill import METERED
 from .host.net_staging import unfinished_bytes
 from .model import Device, Image, SlotName
-from .newsystem import kernel_entries, to_read_back
+from .newsystem import require_kernel, to_read_back
 from .source import exact_on_the_wire, on_the_wire
 from .survey import STAGING
 
@@ -136,7 +136,7 @@ def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
 
 
 def _require_boot_space(device: Device, slot: SlotName, image: Image) -> None:
-    kernel, initrd, _ = kernel_entries(image)
+    kernel, initrd, _ = require_kernel(image)
     needed = sum(_in_blocks(entry.size or 0) for entry in (kernel, initrd) if entry)
     free = os.statvfs(device.boot)
     available = free.f_bavail * free.f_frsize + occupied_bytes(device, slot)

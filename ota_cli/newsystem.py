@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional
 
 from .core import cmdline, fstab
 from .core.kernels import newest_kernel
@@ -67,24 +67,41 @@ def root_spec(device: Device, slot: SlotName) -> Optional[str]:
     )
 
 
-def kernel_entries(image: Image) -> Tuple[FileEntry, Optional[FileEntry], str]:
-    """The newest kernel of an image, its initrd, and its version. Raises DoesNotFit without."""
+class Kernel(NamedTuple):
+    """A kernel of an image, the initrd made for it, and their version; empty without one."""
+
+    kernel: FileEntry
+    initrd: Optional[FileEntry]
+    version: str
+
+
+def kernel_of(image: Image) -> Optional[Kernel]:
+    """The newest kernel of an image, if it holds one."""
     regulars = image.tables.regulars
     in_boot = (regulars[row] for row in regulars.paths.below("/boot"))
     there = {entry.path[len("/boot/") :]: entry for entry in in_boot if entry.path.count("/") == 2}
     names = newest_kernel(there)
     if names is None:
+        return None
+    initrd = there[names.initrd] if names.initrd else None
+    return Kernel(there[names.kernel], initrd, names.version)
+
+
+def require_kernel(image: Image) -> Kernel:
+    """The same. Raises DoesNotFit without one."""
+    found = kernel_of(image)
+    if found is None:
         raise DoesNotFit(
             "the image holds no kernel in /boot",
             hint="install a kernel package into the image's root file system",
             slug="no-kernel",
         )
-    return there[names.kernel], there[names.initrd] if names.initrd else None, names.version
+    return found
 
 
 def boot_files(device: Device, slot: SlotName, image: Image, standby: Path, txn: str) -> BootFiles:
     """What the boot loader needs of the filled slot, by the digests of the signed image."""
-    kernel, initrd, _ = kernel_entries(image)
+    kernel, initrd, _ = require_kernel(image)
     arguments = cmdline.build(
         device.cmdline, _text(standby, "/etc/ota/cmdline"), slot, txn, root_spec(device, slot),
         device.settings.commit_deadline_s,

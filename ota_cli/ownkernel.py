@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterator, List, Mapping, NamedTuple, Optional
 
 from .boot import grub_files
 from .core import cmdline
@@ -49,6 +49,35 @@ def adopted_files(device: Device, slot: SlotName, tree: Optional[Path]) -> BootF
         hint="install a kernel package; after a kernel upgrade reboot first",
         slug="no-kernel",
     )
+
+
+class InUse(NamedTuple):
+    """What the running system was booted with. `digests`: sha256 in hex of `kernel` and `initrd`,
+    where the boot loader has copies of its own."""
+
+    version: Optional[str]
+    digests: Mapping[str, str]
+
+
+def in_use(device: Device, tree: Optional[Path]) -> InUse:
+    """The kernel that runs below `tree`; on another machine's device, the newest one there.
+
+    Nothing is hashed; what can not be read is not known.
+    """
+    digests = _booted_digests(device)
+    if device.is_this_machine:
+        return InUse(os.uname().release, digests)
+    places = [device.boot] if tree is None else [tree / "boot", device.boot]
+    found = next((kernel for place in places for kernel in _kernels_in(place)), None)
+    return InUse(found.version or None if found else None, digests)
+
+
+def _booted_digests(device: Device) -> Mapping[str, str]:
+    if device.loader == "grub" and device.running:
+        with suppress(OSError, BootRefused):
+            booted = grub_files.booted_set(device, device.running)
+            return booted.digests() if booted else {}
+    return {}
 
 
 def newest(device: Device, tree: Path) -> Optional[KernelPaths]:

@@ -59,12 +59,23 @@ def persist(
         running, standby, os.geteuid() == 0,
         owner_map(_accounts(running), _accounts(standby)), emit,
     )  # fmt: skip
+    for path in present(listed, globs, running):
+        with _named(path):
+            _carry(carrier, resolve_parent(running, path), path)
+    return carrier.places
+
+
+def present(listed: Iterable[str], globs: Iterable[str], running: Path) -> Iterator[str]:
+    """What of it the running slot has: these are carried over.
+
+    Raises OSError, SlotUnusable where one can not be read, and DoesNotFit for loops of symlinks.
+    """
     wanted = [*listed, *(path for pattern in globs for path in expand(running, pattern))]
     for path in dict.fromkeys(wanted):
         with _named(path):
-            if path not in IGNORED and _present(running, path):
-                _carry(carrier, resolve_parent(running, path), path)
-    return carrier.places
+            is_there = path not in IGNORED and _present(running, path)
+        if is_there:
+            yield path
 
 
 @contextmanager

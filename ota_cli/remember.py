@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .core.changes import changes
 from .core.record import Record
+from .core.transitions import transitions
 from .errors import ConfigError, NoSpace
 from .events import Emit, Warned
 from .host import store
@@ -17,7 +17,7 @@ def remember(device: Device, before: Record, after: Record, emit: Emit) -> None:
     """
     _remember_end(device, before, after, emit)
     store.save_record(device, after)
-    for change in changes(before, after):
+    for change in transitions(before, after):
         emit(change)
 
 

@@ -14,10 +14,10 @@ from typing import Callable, ContextManager, NamedTuple, Optional
 
 from .boot.base import Backend, backend_for
 from .core import record as phases
-from .core.changes import changes
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import given_up, on_trial, settle
 from .core.record import JointCommit, Record, Transaction
+from .core.transitions import transitions
 from .errors import (
     BootRefused,
     Busy,
@@ -145,7 +145,7 @@ def arm(
             with suppress(BootRefused):
                 ops.apply(backend.revert(device, boot))
             raise
-    for change in changes(record, intended):
+    for change in transitions(record, intended):
         emit(change)
 
 

@@ -17,9 +17,11 @@ import time
 import uuid
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
+from . import dryrun
 from .core import record as phases
+from .core.changes import Changes
 from .core.delta import make_plan
 from .core.plan import Plan
 from .core.record import Record, SlotRecord, Transaction
@@ -70,13 +72,15 @@ class Preview:
     """What an update would do. `image_is_running`: nothing is to be filled. `armed`: what the
     next boot tries until then.
 
-    `wire_bytes`: bytes the server would send. `space_bytes`: new content for the standby slot.
+    `changes` None: it is not filled. `wire_bytes`: bytes the server would send. `space_bytes`: new
+    content for the standby slot.
     """
 
     version: str
     image: Image
     slot: SlotName
     plan: Plan
+    changes: Optional[Changes]
     image_is_running: bool
     armed: Optional[SlotName]
     wire_bytes: int
@@ -127,13 +131,14 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     if not runs:
         require_fit(device, record, image, request.allow_downgrade, request.retry_failed)
     level = usable_level(device, record, slot, emit)
-    plan = _plan_without_touching(device, slot, image, level, emit)
+    plan, changes = _plan_without_touching(device, slot, image, level, emit)
     wire, exact = wire_bytes(image, plan)
     emit(Done())
     return Preview(
         version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
-        image_is_running=runs, armed=session.boot.trial, wire_bytes=wire, wire_is_exact=exact,
-        space_bytes=space_bytes(plan), will_format=will_format(device.slots[slot]),
+        changes=None if runs else changes, image_is_running=runs, armed=session.boot.trial,
+        wire_bytes=wire, wire_is_exact=exact, space_bytes=space_bytes(plan),
+        will_format=will_format(device.slots[slot]),
     )  # fmt: skip
 
 
@@ -179,7 +184,7 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
 
 def _plan_without_touching(
     device: Device, slot: SlotName, image: Image, level: VerifyLocal, emit: Emit
-) -> Plan:
+) -> Tuple[Plan, Changes]:
     with ExitStack() as stack:
         if needs_mounts(device):  # an update that finds its slot mounted would fail for good
             stack.enter_context(store.exclusive(device))
@@ -190,7 +195,8 @@ def _plan_without_touching(
         if standby is not None and not standby.is_dir():
             standby = None
         seen = survey(image.tables.regulars, standby, running, emit, unlock=False, level=level)
-    return make_plan(image.tables, seen.standby, seen.content)
+        plan = make_plan(image.tables, seen.standby, seen.content)
+        return plan, dryrun.changes(device, image, plan, seen.standby, running)
 
 
 def _staging(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import click
 
@@ -14,7 +14,8 @@ from ..model import Device
 from ..probe import probe
 from .options import Call, Result, command
 from .request import Source, device_net, version_options
-from .show import Document, plan_files, table
+from .show import Document, Row, plan_files, table
+from .show_changes import changes_below, changes_document
 
 if TYPE_CHECKING:
     from ..fleet.check import FleetChecked
@@ -60,6 +61,21 @@ def check(
 
 
 def _check_all(call: Call, device: Device, source: Source, request: Request) -> Result:
+    done = ask_all(call, device, source, request)
+    failure = unanswered(done)
+    if failure is not None and done.is_any_available:
+        call.emit(Warned(failure.message))
+    return Result(
+        document={**checked_document(done), "available": done.is_any_available},
+        lines=(*(line for each in done.below for line in lines_below(each)), *_own_lines(done)),
+        exit_code=UPDATE_AVAILABLE if done.is_any_available else 0,
+        failure=None if done.is_any_available else failure,
+        told_by_code=True,
+    )
+
+
+def ask_all(call: Call, device: Device, source: Source, request: Request) -> FleetChecked:
+    """What an update would do here and on all ECUs below."""
     from ..core.requests import AskCheck
     from ..fleet.check import check_all
     from ..fleet.ownproxy import through_own_proxy
@@ -74,20 +90,10 @@ def _check_all(call: Call, device: Device, source: Source, request: Request) -> 
         above=(), url=url_template(source.version or "", device.settings), name=request.name,
         allow_downgrade=request.allow_downgrade, retry_failed=request.retry_failed,
     )  # fmt: skip
-    done = through_own_proxy(device, order, request.net, call.emit, work)
-    failure = _failure(done)
-    if failure is not None and done.is_any_available:
-        call.emit(Warned(failure.message))
-    return Result(
-        document={**checked_document(done), "available": done.is_any_available},
-        lines=(*(line for each in done.below for line in _lines_below(each)), *_own_lines(done)),
-        exit_code=UPDATE_AVAILABLE if done.is_any_available else 0,
-        failure=None if done.is_any_available else failure,
-        told_by_code=True,
-    )
+    return through_own_proxy(device, order, request.net, call.emit, work)
 
 
-def _failure(done: FleetChecked) -> Optional[EcuFailed]:
+def unanswered(done: FleetChecked) -> Optional[EcuFailed]:
     """Without an answer from all, nobody knows that all are up to date."""
     failed = [each.trouble for each in done.everybody_below() if each.trouble is not None]
     if not failed:
@@ -110,13 +116,15 @@ def _below(ecu: EcuChecked) -> Document:
         "available": ecu.available if known else None,
         "version": ecu.version or None,
         "bytes": {"download": ecu.download_bytes, "space": ecu.space_bytes} if known else None,
+        "changes": changes_below(ecu),
         "error": ecu.trouble._asdict() if ecu.trouble else None,
         "ecus": [_below(each) for each in ecu.below],
     }
 
 
-def _lines_below(ecu: EcuChecked) -> List[str]:
-    below = [line for each in ecu.below for line in _lines_below(each)]
+def lines_below(ecu: EcuChecked) -> List[str]:
+    """What an update would do on an ECU below and on those below it, for people."""
+    below = [line for each in ecu.below for line in lines_below(each)]
     if ecu.trouble is not None:
         return [*below, f"{ecu.ecu_id}: not known: {ecu.trouble.message}"]
     if not ecu.available:
@@ -146,11 +154,12 @@ def preview_document(found: Preview) -> Document:
             "space": found.space_bytes,
         },
         "format": found.will_format,
+        "changes": changes_document(found.changes) if found.changes else None,
     }
 
 
-def preview_lines(found: Preview) -> tuple[str, ...]:
-    """The same for people."""
+def preview_lines(found: Preview, details: Sequence[Row] = ()) -> tuple[str, ...]:
+    """The same for people, and `details` of what would be done."""
     if not found.is_available:
         return (f"{found.version} is what runs: nothing to update.",)
     if found.image_is_running:
@@ -166,4 +175,4 @@ def preview_lines(found: Preview) -> tuple[str, ...]:
     ]
     if found.will_format:
         rows.append(("format", f"slot {found.slot} gets a new ext4 file system"))
-    return table(rows)
+    return table([*rows, *details])

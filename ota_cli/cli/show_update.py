@@ -33,8 +33,8 @@ def update_document(done: Updated) -> Document:
     }
 
 
-def update_lines(done: Updated, reboot: bool) -> List[str]:
-    """The same for people."""
+def update_lines(done: Updated, reboot: bool, activate: str = "ota activate") -> List[str]:
+    """The same for people. `activate`: what arms what is staged only."""
     if done.plan is None:
         if done.taken_back is None:
             return [f"{done.version} runs already: nothing to do."]
@@ -51,7 +51,7 @@ def update_lines(done: Updated, reboot: bool) -> List[str]:
     if os.geteuid() != 0:
         lines.append("  owners were not applied: not run as root")
     if not done.armed:
-        lines.append("Run `ota activate` to boot it next.")
+        lines.append(f"Run `{activate}` to boot it next.")
     elif not reboot:
         lines.append("Reboot to try it; `ota rollback` takes it back until then.")
     return lines
@@ -75,7 +75,7 @@ def fleet_keys(done: FleetSwitched[Own]) -> Document:
 def fleet_lines(done: FleetSwitched[Updated], reboot: bool) -> List[str]:
     """The same for people."""
     lines = [line for each in done.below for line in _lines_below(each)]
-    lines += update_lines(done.own, reboot=True) if done.own else []
+    lines += update_lines(done.own, True, "ota activate --all") if done.own else []
     lines += [_proxy_line(done.proxy)] if done.proxy else []
     own_is_armed = done.own is not None and done.own.armed
     if reboot:

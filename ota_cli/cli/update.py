@@ -12,7 +12,7 @@ from ..errors import UsageProblem
 from ..events import Note, Warned
 from ..model import Device
 from ..probe import probe
-from .check import preview_document, preview_lines
+from .dry_run import dry_run_all, dry_run_here
 from .options import Call, Result, command
 from .request import Source, device_net, version_options
 from .show_update import fleet_document, fleet_lines, update_document, update_lines
@@ -69,11 +69,10 @@ def update(
         allow_downgrade=allow_downgrade, retry_failed=retry_failed,
         may_format=not no_format, self_confirm=not no_self_confirm,
     )  # fmt: skip
+    if dry_run and with_others:
+        return dry_run_all(call, device, source, request, ecus)
     if dry_run:
-        if with_others:
-            call.emit(Warned("this is about this ECU only: the others are not asked"))
-        found = story.preview(device, request, call.emit)
-        return Result(document=preview_document(found), lines=preview_lines(found))
+        return dry_run_here(story.preview(device, request, call.emit))
     if with_others:
         return _update_all(call, device, source, request, ecus, reboot)
     done = story.update(device, request, call.emit)

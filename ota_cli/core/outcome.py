@@ -110,9 +110,14 @@ def _fell_back(record: Record, last: Transaction, now: str) -> Record:
 
 
 def verdict(
-    record: Record, boot: Optional[BootState], running: Optional[SlotName], trial: bool
+    record: Record,
+    boot: Optional[BootState],
+    running: Optional[SlotName],
+    trial: bool,
+    has_others: bool = False,
 ) -> Verdict:
-    """What a technician needs to know, for a settled `record`. `boot` None: not readable."""
+    """What a technician needs to know, for a settled `record`. `boot` None: not readable.
+    `has_others`: there are ECUs below, to be switched with this one."""
     if boot is None or running is None:
         return Verdict(
             "disagree", "The boot loader's settings or the running slot can not be read.",
@@ -154,16 +159,18 @@ def verdict(
             "disagree", f"Slot {running} runs, but its boot files are not complete: {what}.",
             "`ota setup --repair` installs them anew",
         )  # fmt: skip
-    return _at_rest(record, last, running)
+    return _at_rest(record, last, running, "ota activate --all" if has_others else "ota activate")
 
 
-def _at_rest(record: Record, last: Optional[Transaction], running: SlotName) -> Verdict:
-    """Nothing is armed or on trial, and the default runs."""
+def _at_rest(
+    record: Record, last: Optional[Transaction], running: SlotName, activate: str
+) -> Verdict:
+    """Nothing is armed or on trial, and the default runs. `activate`: what arms what is staged."""
     if last is None:
         return Verdict("never_updated", f"Slot {running} runs; this device was never updated.")
     if last.phase == phases.FELL_BACK:
         slot = record.slots[last.to_slot]
-        hint = "`ota activate` tries it again" if slot.state == "staged" else ""
+        hint = f"`{activate}` tries it again" if slot.state == "staged" else ""
         hint = hint or ("`ota switch-slot` tries it again" if slot.is_good else "")
         return Verdict(
             "fell_back",
@@ -190,7 +197,7 @@ def _at_rest(record: Record, last: Optional[Transaction], running: SlotName) -> 
     if last.phase == phases.STAGED or is_repaired:
         return _confirmed(
             record, running, f"{_named(last)} is staged in slot {last.to_slot}.",
-            "`ota activate` arms it",
+            f"`{activate}` arms it",
         )  # fmt: skip
     return _confirmed(record, running, "", "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from array import array
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..entries import Digest, DirEntry, FileEntry, LinkEntry, NodeEntry
 from ..packed import PackedFiles
@@ -72,6 +72,13 @@ class Steps:
     def of(self, *sources: Source) -> Iterator[FileStep]:
         """The steps whose content comes from one of `sources`."""
         return map(self._step, self._numbers(*sources))
+
+    def find(self, row: int) -> Optional[FileStep]:
+        """The step that is about `row` of the image; None for a further name of a file."""
+        try:
+            return self._step(self._rows.index(row))
+        except ValueError:
+            return None
 
     def linked(self) -> Iterator[FileStep]:
         """The steps that have names to be linked."""

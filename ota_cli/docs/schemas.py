@@ -173,6 +173,43 @@ _COST = fields(
     },
     ["download", "space"],
 )  # fmt: skip
+_COUNTS = fields(
+    "How many.",
+    {
+        "new": count("Not in the slot."), "changed": count("Other content, or another type."),
+        "moved": count("Under another name in the slot."),
+        "metadata": count("Only other modes, owners, times or names."),
+        "removed": count("Not in the image."), "kept": count("As they are."),
+    },
+)  # fmt: skip
+_KERNEL = fields(
+    "The kernel.",
+    {
+        "old": maybe(text("Version of the one that runs.")),
+        "new": maybe(text("Version of that of the image.")),
+        "kernel": maybe(flag("Whether it is another; null where only hashing could tell.")),
+        "initrd": maybe(flag("Whether that is another.")),
+    },
+)
+_CHANGES_BELOW = fields(
+    "What an update changes in the slot; null where nothing, or an older `ota` there does not say.",
+    {"files": _COUNTS, "kernel": maybe(_KERNEL)},
+)
+_CHANGES = fields(
+    "What an update changes in the slot; null where nothing.",
+    {
+        "files": _COUNTS,
+        "others": _COUNTS,
+        "downloads": several("The largest, at most ten.", fields("", {
+            "path": text("Where it goes."), "bytes": count("On the wire."),
+        })),
+        "kernel": maybe(_KERNEL),
+        "persisted": maybe(several(
+            "What is carried over from the running slot; null where only root may look.",
+            text("A path."),
+        )),
+    },
+)  # fmt: skip
 _PREVIEW: Dict[str, Schema] = {
     "available": flag("Whether there is an update."),
     "armed": maybe(slot("The slot that boots next, on trial.")),
@@ -182,13 +219,14 @@ _PREVIEW: Dict[str, Schema] = {
     "files": _FILES,
     "bytes": _COST,
     "format": flag("Whether the slot gets a new file system."),
+    "changes": maybe(_CHANGES),
 }
 _CHECKED_BELOW = fields(
     "An ECU below.",
     {
         "ecu_id": text("Its name."), "available": maybe(flag("Null where it is not known.")),
         "version": maybe(text("The image.")), "bytes": maybe(_COST), "error": maybe(_ERROR),
-        "ecus": _ECUS,
+        "changes": maybe(_CHANGES_BELOW), "ecus": _ECUS,
     },
 )  # fmt: skip
 
@@ -264,7 +302,8 @@ RESULTS: Dict[str, Schema] = {
     ),
     "check": whole(
         "ota check, ota update --dry-run",
-        fields("", {**_PREVIEW, "ecus": _ECUS}, list(_PREVIEW)), ecu=_CHECKED_BELOW,
+        fields("", {**_PREVIEW, "ecu_ids": _NAMES, "ecus": _ECUS}, list(_PREVIEW)),
+        ecu=_CHECKED_BELOW,
     ),
     "update": whole(
         "ota update",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterator, Optional, Tuple
 
+from ..core.changes import Counts, KernelChange
 from ..core.history import slot_name, transaction_of
 from ..core.outcome import Verdict
 from ..core.protocol import (
@@ -72,13 +73,16 @@ class EcuUpdated:
 @dataclass(frozen=True)
 class EcuChecked:
     """What an update would do on an ECU below. `trouble`: why it gave no answer; then it is not
-    known whether one is `available`."""
+    known whether one is `available`. `files`, `kernel`: what it changes; None where that is
+    nothing, or the `ota` there is too old to say."""
 
     ecu_id: str
     available: bool = False
     version: str = ""
     download_bytes: int = 0
     space_bytes: int = 0
+    files: Optional[Counts] = None
+    kernel: Optional[KernelChange] = None
     below: Tuple[EcuChecked, ...] = ()
     trouble: Optional[Complaint] = None
 
@@ -95,17 +99,33 @@ def parse_checked(found: Object, ecu_id: str, depth: int = 0) -> EcuChecked:
     trouble = _complaint(found)
     if trouble is not None:
         return EcuChecked(ecu_id, trouble=trouble)
-    counts = mapping(found, "bytes")
+    counts, changes = mapping(found, "bytes"), mapping(found, "changes")
     return EcuChecked(
         ecu_id=ecu_id,
         available=flag(found, "available"),
         version=text(found, "version"),
         download_bytes=number(counts, "download"),
         space_bytes=number(counts, "space"),
+        files=_counts(mapping(changes, "files")),
+        kernel=_kernel(mapping(changes, "kernel")),
         below=tuple(
             parse_checked(each, text(each, "ecu_id"), depth + 1) for each in objects(found, "ecus")
         ),
     )
+
+
+def _counts(found: Object) -> Optional[Counts]:
+    return Counts(*(number(found, name) for name in Counts._fields)) if found else None
+
+
+def _kernel(found: Object) -> Optional[KernelChange]:
+    if not found:
+        return None
+    known = {key: flag(found, key) for key in ("kernel", "initrd") if found.get(key) is not None}
+    return KernelChange(
+        optional_text(found, "old"), optional_text(found, "new"),
+        known.get("kernel"), known.get("initrd"),
+    )  # fmt: skip
 
 
 def _complaint(found: Object) -> Optional[Complaint]:

@@ -69,7 +69,8 @@ def test_a_boot_loader_that_was_never_told_has_tried_nothing() -> None:
     settled = settle(armed(), untold, "a", False, NOW)
     assert settled.slots["b"].state == "staged"
     assert verdict(settled, untold, "a", False).code == "confirmed"
-    assert "activate" in verdict(settled, untold, "a", False).hint
+    assert verdict(settled, untold, "a", False).hint == "`ota activate` arms it"
+    assert verdict(settled, untold, "a", False, True).hint == "`ota activate --all` arms it"
 
 
 @pytest.mark.parametrize("phase", [phases.ARMED, phases.TRIAL])

@@ -51,3 +51,21 @@ def test_without_an_answer_of_all_nobody_says_up_to_date(vehicle: Vehicle) -> No
     available = check(vehicle, "v2")
     assert available.code == 20
     assert "warning: not all ECUs could be checked: ECU p1x" in available.err
+
+
+def test_a_dry_run_tells_of_every_ecu_what_would_change(vehicle: Vehicle) -> None:
+    main = vehicle.fleet["main"]
+    done = main.ota("update", "--version", "v2", "--dry-run", "--json")
+    assert done.code == 0, done.out
+    assert done.result["ecu_ids"] == ["main", "p1", "p1x", "p2", "p3"]
+    p1, p2, p3 = done.result["ecus"]
+    for each in (p1, p2, p3, *p1["ecus"]):
+        assert each["changes"]["files"] == done.result["changes"]["files"]
+        assert each["changes"]["kernel"]["new"] == "6.1.0-2"
+    assert vehicle.versions() == everywhere("v1")
+
+    lines = main.ota("update", "--version", "v2", "--dry-run", "--ecu", "p1x")
+    assert lines.code == 0
+    heads = {line.split(":")[0] for line in lines.out.splitlines()}
+    assert heads == {"p1", "p1x"}, "p1 is on the way"
+    assert main.ota("update", "--version", "v2", "-n", "--ecu", "nobody").code == 2

@@ -108,7 +108,8 @@ class EcuBench:
         )
         ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
         if "--json" in words:
-            require_as_told(str(words[0]), ran)
+            is_dry = "--dry-run" in words
+            require_as_told("check" if is_dry else str(words[0]), ran)
         return ran
 
     def limit_rate(self, rate: str) -> None:

@@ -1,0 +1,77 @@
+"""`ota update --dry-run`: what would change, here and on the ECUs below."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Iterator, Sequence, Tuple
+
+from ..core.text import printable
+from ..errors import UsageProblem
+from ..model import Device
+from .check import (
+    ask_all,
+    checked_document,
+    lines_below,
+    preview_document,
+    preview_lines,
+    unanswered,
+)
+from .options import Call, Result
+from .request import Source
+from .show_changes import changes_rows, counts_text, kernel_text
+
+if TYPE_CHECKING:
+    from ..fleet.check import FleetChecked
+    from ..fleet.report import EcuChecked
+    from ..update import Preview, Request
+
+
+def dry_run_here(found: Preview) -> Result:
+    """Of this ECU."""
+    return Result(document=preview_document(found), lines=_lines(found))
+
+
+def dry_run_all(
+    call: Call, device: Device, source: Source, request: Request, ecus: Tuple[str, ...]
+) -> Result:
+    """Of this ECU and those below, or of `ecus` among them. One that gives no answer fails it, as
+    it would the update. Raises UsageProblem for an ECU that nobody knows."""
+    done = ask_all(call, device, source, request)
+    own_id = device.ecu.ecu_id
+    known = [own_id, *(each.ecu_id for each in done.everybody_below())]
+    wanted = ecus or tuple(known)
+    done = replace(done, below=tuple(_among(done.below, wanted)))
+    failure = unanswered(done)
+    unknown = [each for each in wanted if each not in known]
+    if unknown and failure is None:
+        raise UsageProblem(f"no ECU is called {unknown[0]}", hint="`ota status` shows them all")
+    asked = [each for each in known if each in wanted]
+    return Result(
+        document={**checked_document(done), "ecu_ids": asked},
+        lines=tuple(_fleet_lines(done, own_id in wanted)),
+        failure=failure,
+    )
+
+
+def _among(ecus: Sequence[EcuChecked], wanted: Sequence[str]) -> Iterator[EcuChecked]:
+    """Those that are wanted, and those on the way to them; one that gave no answer may be."""
+    for each in ecus:
+        below = tuple(_among(each.below, wanted))
+        if each.ecu_id in wanted or below:
+            yield replace(each, below=below)
+
+
+def _fleet_lines(done: FleetChecked, with_own: bool) -> Iterator[str]:
+    for each in done.below:
+        yield from lines_below(each)
+    for each in done.everybody_below():
+        if each.files is not None:
+            yield f"{printable(each.ecu_id)}: files: {counts_text(each.files)}"
+        if each.kernel is not None:
+            yield f"{printable(each.ecu_id)}: kernel: {kernel_text(each.kernel)}"
+    if with_own:
+        yield from _lines(done.own)
+
+
+def _lines(found: Preview) -> Tuple[str, ...]:
+    return preview_lines(found, changes_rows(found.changes) if found.changes else ())
