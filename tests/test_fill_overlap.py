@@ -49,9 +49,9 @@ def hold_copies(monkeypatch: pytest.MonkeyPatch, until: threading.Event) -> List
     waited: List[bool] = []
     real = content.copy_hashed
 
-    def copy(source: str, descriptor: int) -> content.Copied:
+    def copy(source: str, descriptor: int, arrived: content.Arrived) -> content.Copied:
         waited.append(until.wait(PATIENCE_S))
-        return real(source, descriptor)
+        return real(source, descriptor, arrived)
 
     monkeypatch.setattr(content, "copy_hashed", copy)
     return waited
@@ -116,7 +116,7 @@ def test_a_copy_that_fails_ends_the_downloads(trees: Path, monkeypatch: pytest.M
     fetched: List[str] = []
     failing = threading.Event()
 
-    def copy(source: str, descriptor: int) -> content.Copied:
+    def copy(source: str, descriptor: int, arrived: content.Arrived) -> content.Copied:
         failing.set()
         raise OSError(errno.ENOSPC, "No space left on device", "the standby slot")
 

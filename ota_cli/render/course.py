@@ -16,7 +16,7 @@ from ..events import Ahead, Done, Phase, PhaseStarted, Plain, Progress
 #: some 100 MB/s and links that bring some 10 MB/s.
 _COST = {Phase.FILL: 2.0, Phase.DOWNLOAD: 10.0}
 #: What every phase costs besides its bytes: small files, waiting for the disk, the boot loader.
-_PHASE_COST = 8e6
+_PHASE_COST = 1e6
 #: The share of the metadata, which is fetched before anybody knows what else there is to do.
 _METADATA_SHARE = 0.02
 #: Left of a way that has not ended, however small floating point makes it.
@@ -34,6 +34,11 @@ class Part(NamedTuple):
     total_bytes: int
     done_bytes: int = 0
     cost: float = 1.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all its bytes are done."""
+        return self.done_bytes == self.total_bytes
 
     @property
     def left(self) -> float:
@@ -131,5 +136,4 @@ def _shown(parts: Mapping[Phase, Part], moving: Phase, before: Optional[Phase]) 
     download: Optional[Part] = parts.get(Phase.DOWNLOAD)
     if {moving, before} != {Phase.FILL, Phase.DOWNLOAD} or download is None:
         return moving
-    is_over = download.done_bytes == download.total_bytes
-    return Phase.FILL if is_over else Phase.DOWNLOAD
+    return Phase.FILL if download.is_over else Phase.DOWNLOAD

@@ -36,8 +36,11 @@ class Pace(NamedTuple):
         return Pace((*kept, here))
 
     def speed(self, now_s: float) -> Optional[float]:
-        """Bytes a second of the phase that is under way; None before that can be told."""
+        """Bytes a second of the phase that is under way; None before that can be told, and for a
+        phase that has none left."""
         here = self.places[-1]
+        if here.part.is_over:
+            return None
         since = [
             each
             for each in self.places

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Dict, Mapping, Optional, Tuple, Type
 
@@ -12,8 +11,8 @@ from ..core.text import printable, wrapped
 from ..errors import OtaError
 from ..events import Event, Progress
 from .course import Course
-from .pace import Pace
 from .priority import ERROR, priority
+from .rows import Row
 from .stream import Stream
 from .words import event_line, failure_lines, is_warning, of_ecu, progress_text
 
@@ -37,15 +36,6 @@ class Cadence:
         return True
 
 
-@dataclass
-class _Row:
-    """The way of one ECU, and when a line told of it."""
-
-    cadence: Cadence
-    course: Course = field(default_factory=Course)
-    pace: Pace = field(default_factory=Pace)
-
-
 class PlainOutput:
     """Results to stdout; events, warnings and failures to stderr."""
 
@@ -54,7 +44,8 @@ class PlainOutput:
         self._err = err
         self._verbosity = verbosity
         self._color = color
-        self._rows: Dict[str, _Row] = {}
+        self._rows: Dict[str, Row] = {}
+        self._cadences: Dict[str, Cadence] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> PlainOutput:
@@ -77,18 +68,18 @@ class PlainOutput:
             return
         ecu_id, inner = of_ecu(event)
         now_s = time.monotonic()
-        row = self._rows.setdefault(ecu_id, _Row(Cadence(now_s)))
-        row.course = row.course.after(inner)
+        row = self._rows.get(ecu_id, Row()).after(inner, now_s)
+        self._rows[ecu_id] = row
+        cadence = self._cadences.setdefault(ecu_id, Cadence(now_s))
         if isinstance(inner, Progress):
-            row.pace = row.pace.after(row.course, now_s)
-            if not row.cadence.due(row.course.percent, now_s):
+            if not cadence.due(row.course.percent, now_s):
                 return
             text = progress_text(row.course, row.pace, now_s)
             line = f"{ecu_id}: {text}" if ecu_id else text
         else:
             line = event_line(event, self._color)
         if line:
-            row.cadence.spoke(now_s)
+            cadence.spoke(now_s)
             self._err.say(priority(event), line)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:

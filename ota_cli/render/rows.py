@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import List, Mapping, NamedTuple, Tuple
 
 from ..core.text import duration
-from ..events import Plain, Progress
+from ..events import PhaseStarted, Plain, Progress
 from .course import Course
 from .pace import Pace
 from .words import phase_name, speed_text
@@ -13,6 +13,8 @@ from .words import phase_name, speed_text
 #: Texts with the style of each.
 Segments = Tuple[Tuple[str, str], ...]
 
+#: How events name the ECU that this runs on, and how rows do, beside others.
+_OWN, _OWN_NAME = "", "here"
 _PHASE_WIDTH, _SPEED_WIDTH, _LEFT_WIDTH = 8, 9, 12
 _LEAST_BAR, _LARGEST_BAR = 5, 40
 
@@ -26,7 +28,7 @@ class Row(NamedTuple):
     def after(self, event: Plain, now_s: float) -> Row:
         """The same after `event`, at `now_s`."""
         course = self.course.after(event)
-        is_moving = isinstance(event, Progress)
+        is_moving = isinstance(event, (PhaseStarted, Progress))
         return Row(course, self.pace.after(course, now_s) if is_moving else self.pace)
 
 
@@ -36,14 +38,15 @@ def shown(rows: Mapping[str, Row], width: int, now_s: float, is_ascii: bool) -> 
     What there is no room for is left out: first the bar, then speed, then the time left.
     """
     measured = {ecu_id: row for ecu_id, row in rows.items() if row.course.is_measured}
-    longest = max(map(len, measured), default=0)
-    return [_line(ecu_id, longest, row, width, now_s, is_ascii) for ecu_id, row in measured.items()]
+    if list(measured) in ([], [_OWN]):
+        names = dict.fromkeys(measured, "")
+    else:
+        longest = max(len(ecu_id or _OWN_NAME) for ecu_id in measured)
+        names = {ecu_id: f"{ecu_id or _OWN_NAME:<{longest}} " for ecu_id in measured}
+    return [_line(names[each], row, width, now_s, is_ascii) for each, row in measured.items()]
 
 
-def _line(
-    ecu_id: str, longest: int, row: Row, width: int, now_s: float, is_ascii: bool
-) -> Segments:
-    name = f"{ecu_id:<{longest}} " if longest else ""
+def _line(name: str, row: Row, width: int, now_s: float, is_ascii: bool) -> Segments:
     head = f"{name}{phase_name(row.course):<{_PHASE_WIDTH}} {row.course.percent:>3} %"
     tail = _tail(row, now_s, width - len(head))
     room = min(width - len(head) - len(tail) - 2, _LARGEST_BAR)

@@ -52,9 +52,9 @@ def test_there_is_no_row_before_anything_can_be_measured() -> None:
 
 
 def test_each_ecu_has_a_row_of_its_own_and_they_line_up() -> None:
-    rows = {"main": downloading(), "p1": downloading().after(Done(), 5)}
+    rows = {"": downloading(), "p1": downloading().after(Done(), 5)}
     main, below = map(text, shown(rows, 80, 4.0, True))
-    assert main.startswith("main download  54 %  ###")
+    assert main.startswith("here download  54 %  ###")
     assert below == f"p1   done     100 %  {40 * '#'}"
 
 
