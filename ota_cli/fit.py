@@ -16,7 +16,7 @@ from .events import Ahead, Phase
 from .fill import METERED
 from .host.net_staging import unfinished_bytes
 from .model import Device, Image, SlotName
-from .newsystem import require_kernel, to_read_back
+from .newsystem import read_back_bytes, require_kernel
 from .source import exact_on_the_wire, on_the_wire
 from .survey import STAGING
 
@@ -153,19 +153,21 @@ def wire_bytes(image: Image, plan: Plan) -> Tuple[int, bool]:
 
     Field images do not say how large their compressed blobs are; then the content's size counts.
     """
-    sizes = [exact_on_the_wire(image, step) for step in plan.downloads]
-    return sum(on_the_wire(image, step) for step in plan.downloads), None not in sizes
+    total, exact = 0, True
+    for step in plan.steps.of(Source.DOWNLOADED):
+        total += on_the_wire(image, step)
+        exact = exact and exact_on_the_wire(image, step) is not None
+    return total, exact
 
 
 def work_ahead(image: Image, plan: Plan) -> Ahead:
     """What carrying out `plan` takes, from here to the end, in the bytes of each phase."""
-    read_back = to_read_back(image, plan).values()
     return Ahead(
         (
             (Phase.FILL, plan.size_bytes(*METERED)),
             (Phase.DOWNLOAD, wire_bytes(image, plan)[0]),
             (Phase.FINISH, 0),
-            (Phase.VERIFY, sum(entry.size or 0 for entry in read_back)),
+            (Phase.VERIFY, read_back_bytes(image, plan)),
             (Phase.BOOT, 0),
         )
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import Iterable, List, NamedTuple, Optional
 
 from .core import cmdline, fstab
 from .core.kernels import newest_kernel
-from .core.plan import Plan
+from .core.plan import Plan, Source
 from .entries import FileEntry
 from .errors import DoesNotFit, NoSpace, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
@@ -111,12 +111,11 @@ def boot_files(device: Device, slot: SlotName, image: Image, standby: Path, txn:
     )
 
 
-def to_read_back(image: Image, plan: Plan) -> Dict[str, FileEntry]:
-    """By path, what is read from the disk again once it was written: downloads, and `/boot`."""
+def read_back_bytes(image: Image, plan: Plan) -> int:
+    """How much `flush_and_read_back` reads, carried files included."""
     regulars = image.tables.regulars
-    wanted = [step.entry for step in plan.downloads]
-    wanted += [regulars[row] for row in regulars.paths.below("/boot")]
-    return {entry.path: entry for entry in wanted}
+    in_boot = set(regulars.paths.below("/boot")).difference(plan.steps.rows(Source.DOWNLOADED))
+    return plan.size_bytes(Source.DOWNLOADED) + sum(regulars.size(row) or 0 for row in in_boot)
 
 
 def flush_and_read_back(
@@ -131,10 +130,13 @@ def flush_and_read_back(
     _write_out(standby)
     left_out = set(carried)
     below = tuple(f"{each}/" for each in left_out)
+    wanted = [step.entry for step in plan.downloads]
+    regulars = image.tables.regulars
+    wanted += [regulars[row] for row in regulars.paths.below("/boot")]
     entries = {
-        path: entry
-        for path, entry in to_read_back(image, plan).items()
-        if path not in left_out and not path.startswith(below)
+        entry.path: entry
+        for entry in wanted
+        if entry.path not in left_out and not entry.path.startswith(below)
     }
     for path in entries:
         with made_readable(f"{standby}{path}"):

@@ -103,11 +103,10 @@ def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None], emi
     def fetch(
         steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
     ) -> Iterator[Digest]:
-        cost = {step.entry.digest: on_the_wire(image, step) for step in steps}
-        meter.expect(sum(cost.values()))
-        done = 0
-        for blob in fetcher.blobs(blobs(image, steps), directory, count, attend):
-            done += cost[blob.digest]
+        wanted, done = blobs(image, steps), 0
+        meter.expect(sum(blob.wire_bytes for blob in wanted))
+        for blob in fetcher.blobs(wanted, directory, count, attend):
+            done += blob.wire_bytes
             meter.reach(done)  # some of it was there already
             yield blob.digest
 
@@ -132,11 +131,11 @@ def blobs(image: Image, steps: Iterable[FileStep]) -> List[Blob]:
     claims = image.claims
     found = {}
     for step in steps:
-        entry = step.entry
+        entry, wire_bytes = step.entry, on_the_wire(image, step)
         if entry.compressed and claims.compressed_directory:
             location = compressed_location(claims.compressed_directory, entry.digest)
-            found[entry.digest] = Blob(entry.digest, entry.size, location, True)
+            found[entry.digest] = Blob(entry.digest, entry.size, location, True, wire_bytes)
         else:
             location = plain_location(claims.rootfs_directory, entry.path)
-            found[entry.digest] = Blob(entry.digest, entry.size, location, False)
+            found[entry.digest] = Blob(entry.digest, entry.size, location, False, wire_bytes)
     return list(found.values())

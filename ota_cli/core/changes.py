@@ -94,7 +94,8 @@ def count_others(plan: Plan, files: PackedFiles, local: LocalTree, *, owners: bo
 
 def largest(plan: Plan, wire_bytes: Callable[[FileStep], int]) -> Tuple[Download, ...]:
     """The downloads that the server sends most for, the largest first."""
-    all_of_them = (Download(step.entry.path, wire_bytes(step)) for step in plan.downloads)
+    steps = plan.steps.of(Source.DOWNLOADED)
+    all_of_them = (Download(step.entry.path, wire_bytes(step)) for step in steps)
     return tuple(heapq.nsmallest(_LARGEST, all_of_them, key=lambda d: (-d.wire_bytes, d.path)))
 
 

@@ -41,12 +41,14 @@ class Blob(NamedTuple):
     """One content to fetch. `location`: percent-encoded, relative to the base URL.
 
     `compressed`: the body is zstd of the content. `size`: of the content, None if not known.
+    `wire_bytes`: of the body, as far as the image tells; it only says how far a download is.
     """
 
     digest: Digest
     size: Optional[int]
     location: str
     compressed: bool
+    wire_bytes: int = 0
 
 
 def unfinished_bytes(directory: Path) -> int:
