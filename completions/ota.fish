@@ -87,7 +87,7 @@ complete -c ota -n '__ota_at ota update' -l proxy -x -d 'Fetch through this OTA 
 complete -c ota -n '__ota_at ota update' -l ecu -x -d 'Only this ECU, also one below another; repeatable.'
 complete -c ota -n '__ota_at ota update' -l stage-only -d 'Prepare the slot; `ota activate` arms it later.'
 complete -c ota -n '__ota_at ota update' -l reboot -d 'Reboot into the new system when it is armed; ECUs below first.'
-complete -c ota -n '__ota_at ota update' -s n -l dry-run -d 'Show what would be done; change nothing.'
+complete -c ota -n '__ota_at ota update' -s n -l dry-run -d 'List what would change; change nothing.'
 complete -c ota -n '__ota_at ota update' -l allow-downgrade -d 'Accept an image older than the running one.'
 complete -c ota -n '__ota_at ota update' -l retry-failed -d 'Accept an image that fell back here before.'
 complete -c ota -n '__ota_at ota update' -l no-format -d 'Fail where the slot has no usable file system.'

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--reboot", is_flag=True, help="Reboot into the new system when it is armed; ECUs below first."
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="List what would change; change nothing.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept an image older than the running one.")
 @click.option("--retry-failed", is_flag=True, help="Accept an image that fell back here before.")
 @click.option("--no-format", is_flag=True, help="Fail where the slot has no usable file system.")
