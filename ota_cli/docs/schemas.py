@@ -75,10 +75,10 @@ _HELLO = {"schema": count("Version of what follows."), "version": text("Its `ota
 EVENTS = (
     _event("phase", "A part of the command begins.", {"phase": _PHASE, **_SENTENCE}),
     _event(
-        "progress", "How far a part is; it never goes backwards.",
+        "progress", "How far a part is: what is done never goes back, the total may grow.",
         {
             "phase": _PHASE, "done_bytes": count("Done."), "total_bytes": count("Done in the end."),
-            "percent": count("How far the whole command is on this ECU, 0 to 99."),
+            "percent": count("Of the whole command on this ECU; 100 only at its end."),
         },
     ),
     _event(
