@@ -7,24 +7,33 @@ import re
 from pathlib import Path
 from typing import Iterator, Optional
 
+from .boot.partition import shared
 from .core import claims as jwt
 from .core.certs import SignerPolicy
-from .core.systemd import COMMIT_UNIT, DEADLINE_UNIT
+from .core.systemd import (
+    COMMIT_UNIT,
+    DEADLINE_UNIT,
+    ONCE_UNIT,
+    VERIFIER_PATH,
+    VERIFIER_TEXT,
+    VERIFIER_UNIT,
+)
 from .core.trust import verify_claims
 from .errors import DoesNotFit, NotTrusted
 from .host.anchors import load_anchors
 from .host.inside import is_executable, resolve, resolve_parent
-from .model import Image
+from .host.units import holds_unit
+from .model import Device, Image
 
 #: Where kernels and initramfs scripts look for init, besides a shell.
 _INITS = ("/sbin/init", "/etc/init", "/bin/init")
 _PROGRAMS = ("/usr/bin/ota", "/usr/local/bin/ota", "/usr/sbin/ota", "/bin/ota")
-_BOOT_LINE = re.compile(r"^[ \t]*[^#\s]\S*[ \t]+/boot/*[ \t]", re.MULTILINE)
 
 
-def require_confirmable(slot: Path, image: Image, policy: SignerPolicy) -> None:
-    """Raises DoesNotFit, listing what is missing, when `slot` could not confirm a trial boot."""
-    missing = list(_missing(slot, image, policy))
+def require_confirmable(device: Device, slot: Path, image: Image, policy: SignerPolicy) -> None:
+    """Raises DoesNotFit, listing what is missing, when the system in the tree `slot` could not
+    confirm a trial boot of `device`."""
+    missing = [*_missing(slot, image, policy), *_missing_here(device, slot)]
     if missing:
         raise DoesNotFit(
             f"the new system could not confirm itself: {'; '.join(missing)}",
@@ -42,10 +51,22 @@ def _missing(slot: Path, image: Image, policy: SignerPolicy) -> Iterator[str]:
     for unit in (COMMIT_UNIT, DEADLINE_UNIT):
         if not _enabled(slot, unit):
             yield f"{unit} is not enabled"
-    if not _BOOT_LINE.search(_text(slot, "/etc/fstab") or ""):
-        yield "no line of its /etc/fstab mounts /boot"
     if not _trusts(slot, image, policy):
         yield "its /etc/ota/certs do not accept this image"
+
+
+def _missing_here(device: Device, slot: Path) -> Iterator[str]:
+    """What depends on the boot loader."""
+    place = f"/{shared(device).relative_to(device.root)}"
+    line = rf"^[ \t]*[^#\s]\S*[ \t]+{re.escape(place)}/*[ \t]"
+    if not re.search(line, _text(slot, "/etc/fstab") or "", re.MULTILINE):
+        yield f"no line of its /etc/fstab mounts {place}"
+    if device.loader != "cboot":
+        return
+    if not _enabled(slot, ONCE_UNIT):
+        yield f"{ONCE_UNIT} is not enabled"
+    if holds_unit(slot, VERIFIER_UNIT) and _text(slot, VERIFIER_PATH) != VERIFIER_TEXT:
+        yield f"{VERIFIER_PATH} is missing, without which NVIDIA's unit calls each boot successful"
 
 
 def _runs(slot: Path, program: str) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Callable, Iterator, List, Optional, Tuple
 
 from . import __version__
+from .boot import partition
 from .boot.base import backend_for
 from .errors import BootRefused, ConfigError, NoSpace, OtaError, SlotUnusable, Unreachable
 from .fleet.report import Ecu
@@ -74,7 +75,7 @@ def _place(location: SlotLocation) -> str:
 
 def _boot_partition(device: Device) -> str:
     check_boot_partition(device)
-    return f"{device.boot} is the one that was set up"
+    return f"{partition.shared(device)} is the one that was set up"
 
 
 def _boot_order(device: Device) -> str:

@@ -7,35 +7,38 @@ import os
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional
 
-from .core import cmdline, fstab
+from .boot.rootspec import extlinux_root, root_spec
+from .core import cmdline, extlinux, fstab
 from .core.kernels import newest_kernel
 from .core.plan import Plan, Source
 from .entries import FileEntry
-from .errors import DoesNotFit, NoSpace, SlotUnusable
+from .errors import BootRefused, DoesNotFit, NoSpace, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, drop_from_cache, made_readable
 from .host.files import syncfs
 from .host.inside import resolve, resolve_parent
-from .host.run import run
-from .model import BootFile, BootFiles, Device, DeviceSlot, Image, SlotName
+from .model import BootFile, BootFiles, Device, Image, SlotName
 from .persist import persist, reading
-from .slots import node_of, probe_file_system
 
 _FSTAB = "/etc/fstab"
+_EXTLINUX = "/boot/extlinux/extlinux.conf"
 _MAX_TEXT_BYTES = 1024 * 1024
 
 
 def adapt(
     device: Device, slot: SlotName, image: Image, running: Optional[Path], standby: Path, emit: Emit
 ) -> List[str]:
-    """Carries persistent files over and fixes fstab; returns the paths that differ from the image.
+    """Carries persistent files over, fixes fstab, and extlinux.conf where that is what boots;
+    returns the paths that differ from the image.
 
-    Raises OSError, DoesNotFit, and SlotUnusable where the running slot can not be read.
+    Raises OSError, DoesNotFit, BootRefused where it is not clear what would boot, and SlotUnusable
+    where the running slot can not be read.
     """
     emit(PhaseStarted(Phase.FINISH, "carrying over what belongs to this device"))
+    carried = _name_root(device, slot, standby) if device.loader == "cboot" else []
     if running is None:
-        return []
-    carried = persist(image.tables.persistents, device.settings.persist, running, standby, emit)
+        return carried
+    carried += persist(image.tables.persistents, device.settings.persist, running, standby, emit)
     text = fstab.merge(_text(standby, _FSTAB), _text(running, _FSTAB), root_spec(device, slot))
     if text != (_text(standby, _FSTAB) or ""):
         _replace_text(standby, _FSTAB, text)
@@ -43,28 +46,20 @@ def adapt(
     return carried
 
 
-def root_spec(device: Device, slot: SlotName) -> Optional[str]:
-    """What `/` of `slot` is mounted from: `PARTUUID=...`; None for directories and files.
-
-    Where no boot loader needs it (containers), a device that is no partition is named by its
-    file system, `UUID=...`. Raises SlotUnusable where a kernel could not find the slot.
-    """
-    location = device.slots[slot]
-    if not isinstance(location, DeviceSlot):
-        return None
-    if location.spec.startswith("PARTUUID="):
-        return location.spec
-    node = node_of(location)
-    argv = ["blkid", "-p", "-s", "PART_ENTRY_UUID", "-o", "value", node]
-    uuid = run(argv, ok=(0, 2)).stdout.decode().strip()
-    if uuid:
-        return f"PARTUUID={uuid}"
-    if device.loader == "directory":
-        return f"UUID={probe_file_system(node).uuid}"
-    raise SlotUnusable(
-        f"{location.spec} is no partition with a PARTUUID: no kernel could find its root there",
-        hint="name the slot by PARTUUID= in ecu_info.yml",
-    )
+def _name_root(device: Device, slot: SlotName, standby: Path) -> List[str]:
+    """The entry that boots mounts its own slot on `/`."""
+    text = _text(standby, _EXTLINUX)
+    if text is None:
+        raise BootRefused(
+            f"the image holds no {_EXTLINUX}, by which CBoot boots",
+            hint="put the one of NVIDIA's BSP into the image's root file system",
+            slug="extlinux",
+        )
+    changed = extlinux.with_root(text, extlinux_root(device, slot))
+    if changed == text:
+        return []
+    _replace_text(standby, _EXTLINUX, changed)
+    return [_EXTLINUX]
 
 
 class Kernel(NamedTuple):

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Iterator, List, Mapping, NamedTuple, Optional
 
 from .boot import grub_files
+from .boot.rootspec import root_spec
 from .core import cmdline
 from .core.kernels import KernelNames, kernels, version_key
 from .errors import BootRefused
 from .host.content import digest_of
 from .model import BootFile, BootFiles, Device, SlotName
-from .newsystem import root_spec
 
 #: The transaction of a system that no update brought here.
 ADOPTED_TXN = "setup"

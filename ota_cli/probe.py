@@ -9,10 +9,12 @@ from typing import Dict, Mapping, Optional
 
 from .boot.base import detect_loader
 from .core.cmdline import parse as parse_cmdline
-from .core.partitions import find_slots
+from .core.partitions import find_numbered_slots, find_slots
 from .errors import ConfigError, SlotUnusable
+from .host import nvbootctrl
 from .host.config import load_ecu_info, load_proxy_info, load_settings
 from .host.run import run
+from .host.store import load_trial_mark
 from .model import Device, DeviceSlot, DirectorySlot, FileSlot, SlotLocation, SlotName
 from .slots import device_number
 
@@ -37,7 +39,9 @@ def probe(root: Path) -> Device:
     )  # fmt: skip
     _require_apart(device)
     device = replace(device, running=_running(device))
-    return replace(device, loader=detect_loader(device))
+    device = replace(device, loader=detect_loader(device))
+    mark = load_trial_mark(device) if device.loader == "cboot" else ""
+    return replace(device, cmdline=f"{device.cmdline} {mark}".strip())
 
 
 def require_running(device: Device) -> SlotName:
@@ -70,7 +74,8 @@ def _slots(
         return {}
     columns = "NAME,PATH,PKNAME,TYPE,SIZE,PARTUUID,MAJ:MIN"
     listing = run(["lsblk", "--json", "--bytes", "--list", "-o", columns], ok=(0, 1, 32, 64)).stdout
-    return find_slots(listing, _device_text(os.stat("/").st_dev))
+    find = find_numbered_slots if nvbootctrl.facts(root).is_jetson else find_slots
+    return find(listing, _device_text(os.stat("/").st_dev))
 
 
 def _below(root: Path, location: SlotLocation) -> SlotLocation:

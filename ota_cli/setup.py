@@ -26,7 +26,7 @@ from .core import cmdline
 from .core.claims import parse_date
 from .core.hooks import hooks
 from .core.record import Record
-from .core.systemd import units
+from .core.systemd import VERIFIER_PATH, VERIFIER_TEXT, VERIFIER_UNIT, units
 from .errors import (
     BootRefused,
     Busy,
@@ -40,6 +40,7 @@ from .events import Emit, Note, Warned
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .host.ops import Link, MakeDirectory, Op, WriteFile
+from .host.units import holds_unit
 from .host.watchdog import watchdog_advice
 from .model import (
     SLOT_NAMES,
@@ -84,14 +85,15 @@ def check_boot_partition(device: Device) -> None:
     if wanted is None:
         raise SlotUnusable(
             f"{partition.record_path(device)} is missing or damaged: "
-            f"{device.boot} is not the boot partition, or the device is not set up",
-            hint=f"mount the boot partition on {device.boot}, or run `ota setup` on a new device",
+            f"{partition.shared(device)} is not the boot partition, or the device is not set up",
+            hint=f"mount the boot partition on {partition.shared(device)}, or run `ota setup` on a "
+            "new device",
             slug="boot-not-recorded",
         )
     found = partition.identify(device)
     if found != wanted:
         raise SlotUnusable(
-            f"{device.boot} is {found}, but `ota setup` recorded {wanted}",
+            f"{partition.shared(device)} is {found}, but `ota setup` recorded {wanted}",
             hint="mount the right partition; `ota setup --repair` accepts this one",
             slug="wrong-boot-partition",
         )
@@ -118,7 +120,7 @@ def setup(device: Device, *, repair: bool, emit: Emit, refresh: bool = False) ->
             changes += [work.do(step) for step in _refresh(device, backend, running)]
         changes += [work.do(step) for step in _unit_steps(device)]
         default = backend.read(device).default
-    if backend.needs_boot_files and device.is_this_machine:
+    if backend.boots_machines and device.is_this_machine:
         hint = watchdog_advice()
         if hint:
             emit(Note(hint))
@@ -360,7 +362,7 @@ def _unit_steps(device: Device) -> Iterator[_Step]:
     for unit in units():
         path = directory / unit.name
         link = directory / f"{unit.wanted_by}.wants" / unit.name
-        if path.is_file() and path.read_text("utf-8") == unit.text and link.exists():
+        if _holds(path, unit.text) and link.exists():
             continue
         yield _Step(
             f"{unit.name} is enabled",
@@ -370,6 +372,11 @@ def _unit_steps(device: Device) -> Iterator[_Step]:
                 Link(link, f"../{unit.name}"),
             ],
         )
+    verifier = device.root / VERIFIER_PATH[1:]
+    if holds_unit(device.root, VERIFIER_UNIT) and not _holds(verifier, VERIFIER_TEXT):
+        dropped_in = WriteFile(verifier, VERIFIER_TEXT.encode())
+        change = f"{VERIFIER_UNIT} leaves a trial to `ota commit`"
+        yield _Step(change, [MakeDirectory(verifier.parent), dropped_in])
     for hook in hooks():
         path = device.root / hook.path[1:]
         if not path.parent.parent.is_dir() or _is_hook(path, hook.text):
@@ -378,5 +385,9 @@ def _unit_steps(device: Device) -> Iterator[_Step]:
         yield _Step(f"{hook.path} is in place", written)
 
 
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text("utf-8") == text
+
+
 def _is_hook(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text("utf-8") == text and os.access(path, os.X_OK)
+    return _holds(path, text) and os.access(path, os.X_OK)

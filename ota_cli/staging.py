@@ -154,9 +154,9 @@ class Staging:
         with slot_errors(standby):
             flush_and_read_back(standby, self.image, plan, carried, emit)
             write_slot_index(standby, self.image, plan, seen.standby, carried)
-        if self.self_confirm and self.session.backend.needs_boot_files:
+        if self.self_confirm and self.session.backend.boots_machines:
             policy = signer_policy(self.device, self.session.record)
-            require_confirmable(standby, self.image, policy)
+            require_confirmable(self.device, standby, self.image, policy)
 
     def _install(self, standby: Path, emit: Emit) -> None:
         backend = self.session.backend
@@ -164,4 +164,4 @@ class Staging:
         if backend.needs_boot_files:
             emit(PhaseStarted(Phase.BOOT, "copying kernel and initrd to the boot partition"))
             files = boot_files(self.device, self.slot, self.image, standby, self.intended.txn)
-        ops.apply(backend.install(self.device, self.slot, files))
+        ops.apply(backend.install(self.device, self.slot, files, standby))

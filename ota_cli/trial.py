@@ -215,6 +215,9 @@ def rollback(device: Device, emit: Emit, agreement: Agreement = alone, txn: str 
         if session.on_trial:
             require_intact(session, target)
             _reject(session, emit)
+            if session.boot.trial is not None:  # a boot loader that would try it once more
+                with leaving(Footprint.BOOT):
+                    ops.apply(session.backend.revert(device, session.boot))
             return Switched("reboot", target, record.slots[target].version)
         if session.boot.trial is not None:
             with agreement(False):

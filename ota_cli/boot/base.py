@@ -6,12 +6,13 @@ bootable before still boots without a person.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Dict, List, Optional, Protocol
 
 from ..errors import BootRefused
 from ..host.ops import Op
 from ..model import Bootable, BootFile, BootFiles, BootState, Device, SlotName
-from . import directory, grub
+from . import cboot, directory, grub
 
 
 class Backend(Protocol):
@@ -23,6 +24,8 @@ class Backend(Protocol):
 
     #: Whether `install` wants a kernel.
     needs_boot_files: bool
+    #: Whether it boots machines, whose systems have to confirm themselves.
+    boots_machines: bool
 
     def detect(self, device: Device) -> bool:
         """Whether this boot loader boots the device."""
@@ -36,14 +39,23 @@ class Backend(Protocol):
         Raises BootRefused when nothing else could boot.
         """
 
-    def install(self, device: Device, slot: SlotName, files: Optional[BootFiles]) -> List[Op]:
-        """Makes `slot` bootable: its boot files, read back and flushed, then `ready`."""
+    def install(
+        self,
+        device: Device,
+        slot: SlotName,
+        files: Optional[BootFiles],
+        tree: Optional[Path] = None,
+    ) -> List[Op]:
+        """Makes `slot` bootable: its boot files, read back and flushed, then `ready`.
+
+        `tree`: where the filled slot is mounted; None for the system that runs.
+        """
 
     def arm(self, device: Device, state: BootState, bootable: Bootable) -> List[Op]:
         """The next boot, and only that, tries `bootable`. Raises BootRefused if not `ready`."""
 
     def commit(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
-        """`slot` is known to work and is what boots from now on."""
+        """`slot`, which runs, is known to work and is what boots from now on."""
 
     def revert(self, device: Device, state: BootState) -> List[Op]:
         """No trial: the next boot is an ordinary one."""
@@ -84,7 +96,7 @@ class Backend(Protocol):
         """Makes the boot loader obey the settings; nothing where it does."""
 
 
-_BACKENDS: Dict[str, Backend] = {"grub": grub, "directory": directory}
+_BACKENDS: Dict[str, Backend] = {"grub": grub, "cboot": cboot, "directory": directory}
 
 
 def detect_loader(device: Device) -> Optional[str]:

@@ -1,19 +1,15 @@
 """The back-end of containers, demos and tests: a marker file instead of a boot loader.
 
 Whoever starts the container reads `/boot/ota/directory-boot`; no script reads it before a
-journal is replayed, so a durable rename is enough. It is one JSON object:
-
-    {"schema": 1, "default": "a", "trial": "b" | null, "good": ["a"], "txn": "..."}
+journal is replayed, so a durable rename is enough. `boot.settings` has its format.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import List, Optional
 
-from ..core.grubenv import REPAIR_HINT, BootVariables
-from ..errors import BootRefused
+from ..core.grubenv import BootVariables
 from ..host.ops import Flush, MakeDirectory, Op, ReadBackStart, Remove, WriteFile
 from ..model import (
     SLOT_NAMES,
@@ -26,10 +22,11 @@ from ..model import (
     SlotBoot,
     SlotName,
 )
-from . import layout
+from . import layout, settings
 from .choice import armed, committed, disarmed, regained, withdrawn
 
 needs_boot_files = False
+boots_machines = False
 
 _READY_TEXT = b"the directory is complete\n"
 
@@ -50,7 +47,7 @@ def read(device: Device) -> BootState:
 
 
 def stored(device: Device) -> BootState:
-    found = parse(_text(marker(device)))
+    found = settings.load(marker(device))
     slots = {slot: SlotBoot(is_intact(device, slot), slot in found.good) for slot in SLOT_NAMES}
     return BootState(found.default, found.trial, slots, found.txn)
 
@@ -86,7 +83,9 @@ def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     ]
 
 
-def install(device: Device, slot: SlotName, files: Optional[BootFiles]) -> List[Op]:
+def install(
+    device: Device, slot: SlotName, files: Optional[BootFiles], tree: Optional[Path] = None
+) -> List[Op]:
     ready = layout.ready_mark(device, slot)
     return [
         MakeDirectory(ready.parent),
@@ -119,48 +118,5 @@ def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     return _switch(device, regained(state, slot))
 
 
-def parse(text: bytes) -> BootVariables:
-    """The content of a marker file. Raises BootRefused when it is damaged."""
-    try:
-        document = json.loads(text)
-        found = BootVariables(
-            default=document["default"],
-            trial=document["trial"],
-            good=tuple(document["good"]),
-            txn=str(document["txn"]),
-        )
-        if {found.default, found.trial or "a", *found.good} - set(SLOT_NAMES):
-            raise ValueError("it names no slot")
-    except (ValueError, KeyError, TypeError) as error:
-        raise BootRefused(
-            f"directory-boot is damaged: {error}", hint=REPAIR_HINT, slug="env-damaged"
-        ) from None
-    return found
-
-
-def compose(variables: BootVariables) -> bytes:
-    """The content of a marker file that says `variables`."""
-    document = {
-        "schema": 1,
-        "default": variables.default,
-        "trial": variables.trial,
-        "good": list(variables.good),
-        "txn": variables.txn,
-    }
-    return json.dumps(document).encode() + b"\n"
-
-
 def _switch(device: Device, wanted: BootVariables) -> List[Op]:
-    text = compose(wanted)
-    return [WriteFile(marker(device), text), ReadBackStart(marker(device), text)]
-
-
-def _text(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise BootRefused(
-            f"{path} is missing", hint="run `ota setup`", slug=layout.NOT_SET_UP
-        ) from None
-    except OSError as error:
-        raise BootRefused(f"{path} can not be read: {error.strerror}") from None
+    return settings.save(marker(device), wanted)

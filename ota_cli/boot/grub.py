@@ -41,6 +41,7 @@ from . import grub_files, layout
 from .choice import armed, committed, disarmed, regained, withdrawn
 
 needs_boot_files = True
+boots_machines = True
 
 
 def environment(device: Device) -> Path:
@@ -133,7 +134,9 @@ def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     ]
 
 
-def install(device: Device, slot: SlotName, files: Optional[BootFiles]) -> List[Op]:
+def install(
+    device: Device, slot: SlotName, files: Optional[BootFiles], tree: Optional[Path] = None
+) -> List[Op]:
     if files is None:
         raise BootRefused(f"slot {slot} holds no kernel", slug="no-kernel")
     words = grub_words(files.arguments)

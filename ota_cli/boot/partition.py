@@ -51,22 +51,27 @@ def recorded(device: Device) -> Optional[str]:
     return identity if isinstance(identity, str) else None
 
 
-def identify(device: Device) -> str:
-    """`UUID=...` of the file system mounted on `/boot`, or `directory`.
+def shared(device: Device) -> Path:
+    """Where both slots mount the partition they share: CBoot reads `/boot` in the slot itself."""
+    return device.state_directory if device.loader == "cboot" else device.boot
 
-    Raises SlotUnusable when a machine with a real boot loader has no boot partition mounted.
+
+def identify(device: Device) -> str:
+    """`UUID=...` of the file system that both slots share, or `directory`.
+
+    Raises SlotUnusable when a machine with a real boot loader has no such partition mounted.
     """
     if device.loader == "directory":
         return PLAIN_DIRECTORY
-    here = os.path.realpath(device.boot)
+    here = os.path.realpath(shared(device))
     mounted = [point for point in mount_points() if point.path == here]
     if mounted:
-        return f"UUID={_uuid(device.boot)}"
+        return f"UUID={_uuid(shared(device))}"
     if not device.is_this_machine:
         return PLAIN_DIRECTORY
     raise SlotUnusable(
-        f"{device.boot} is not a mount point: the slots must share a boot partition",
-        hint="mount the boot partition, with a line in /etc/fstab",
+        f"{shared(device)} is not a mount point: the slots must share a boot partition",
+        hint="mount the boot partition there, with a line in /etc/fstab; see ota-boot(7)",
         slug="no-boot-partition",
     )
 

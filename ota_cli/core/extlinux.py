@@ -120,7 +120,7 @@ def _replaced(line: _Line, root: str) -> str:
 
 
 def _with_append(written: List[str], first: int, count: int, root: str) -> List[str]:
-    """The lines with an `APPEND` at the end of the entry that begins at `first`, `count` long."""
+    """The lines with an `APPEND` at the end of the entry, `count` lines from `first` on."""
     last = first + count - 1
     ending = "\r\n" if written[last].endswith("\r\n") else "\n"
     if not written[last].endswith("\n"):

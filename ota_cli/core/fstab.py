@@ -1,7 +1,7 @@
 """`/etc/fstab` of a filled slot: the image's, but for the lines that belong to the device.
 
-Which partition is `/`, `/boot` or `/boot/efi` only the device knows, so these lines come from
-the running slot; every other line stays as the image has it, byte for byte (DESIGN 4.3).
+Which partition is `/`, `/boot`, `/boot/efi` or `/boot/ota` only the device knows, so these lines
+come from the running slot; every other line stays as the image has it, byte for byte (DESIGN 4.3).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Dict, List, Optional
 
-_OF_THE_DEVICE = ("/", "/boot", "/boot/efi")
+_OF_THE_DEVICE = ("/", "/boot", "/boot/efi", "/boot/ota")
 _FIELDS = re.compile(r"[ \t]*([^ \t\n#][^ \t\n]*)[ \t]+([^ \t\n]+)")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 

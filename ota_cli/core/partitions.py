@@ -34,6 +34,22 @@ def find_slots(lsblk_json: bytes, root_device: str) -> Mapping[SlotName, SlotLoc
     return {"a": _slot(first), "b": _slot(second)}
 
 
+def find_numbered_slots(lsblk_json: bytes, root_device: str) -> Mapping[SlotName, SlotLocation]:
+    """Partitions 1 and 2 of the disk that `/` is on, as NVIDIA's tools flash them; nothing where
+    `/` is neither. Takes what `find_slots` takes."""
+    rows: List[Dict[str, Any]] = json.loads(lsblk_json or b"{}").get("blockdevices", [])
+    partitions = [row for row in rows if row.get("type") == "part" and row.get("partuuid")]
+    root = next((row for row in partitions if row.get("maj:min") == root_device), None)
+    if root is None:
+        return {}
+    disk = {_number(row): row for row in partitions if row.get("pkname") == root.get("pkname")}
+    if _number(root) not in (1, 2) or not disk.keys() >= {1, 2}:
+        return {}
+    if disk[1]["partuuid"] == disk[2]["partuuid"]:
+        return {}
+    return {"a": _slot(disk[1]), "b": _slot(disk[2])}
+
+
 def _slot(row: Mapping[str, Any]) -> DeviceSlot:
     return DeviceSlot(f"PARTUUID={row['partuuid']}")
 

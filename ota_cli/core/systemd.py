@@ -1,8 +1,10 @@
-"""The systemd units that end a trial boot: one confirms it, one gives up on it.
+"""The systemd units that end a trial boot: one confirms it, one gives up on it; and, for CBoot,
+one that makes it the only one.
 
-Both act only when the kernel command line says `ota.trial` (systemd.unit(5),
-ConditionKernelCommandLine=), so an ordinary boot is never touched by them; but one in which other
-ECUs are still to be told of a decision (`joint-decided`) goes on with that.
+They act only when the kernel command line says `ota.trial` (systemd.unit(5),
+ConditionKernelCommandLine=), or the mark `/.ota/trial` of CBoot's slots does, so an ordinary boot
+is never touched by them; but one in which other ECUs are still to be told of a decision
+(`joint-decided`) goes on with that.
 """
 
 from __future__ import annotations
@@ -13,6 +15,15 @@ from ..model import DEFAULT_DEADLINE_S
 
 COMMIT_UNIT = "ota-commit.service"
 DEADLINE_UNIT = "ota-deadline.service"
+ONCE_UNIT = "ota-once.service"
+#: NVIDIA's unit that calls each boot a success, which restores CBoot's counter of retries.
+VERIFIER_UNIT = "nv_update_verifier.service"
+VERIFIER_PATH = f"/etc/systemd/system/{VERIFIER_UNIT}.d/50-ota.conf"
+VERIFIER_TEXT = """\
+# Whether a trial boot is a success `ota commit` decides, after the health checks.
+[Unit]
+ConditionPathExists=!/.ota/trial
+"""
 
 # Failed health checks (18) end the trial at once, and only a trial; what may pass, like another
 # `ota` at work or an ECU that does not answer, is tried again until the deadline. It may wait for
@@ -24,6 +35,7 @@ _COMMIT = """\
 Description=Confirm the updated system after its health checks
 Documentation=man:ota-commit(1)
 ConditionKernelCommandLine=|ota.trial
+ConditionPathExists=|/.ota/trial
 ConditionPathExists=|/boot/ota/joint-decided
 Wants=network-online.target
 After=multi-user.target network-online.target
@@ -32,7 +44,8 @@ After=multi-user.target network-online.target
 Type=oneshot
 SyslogIdentifier=ota
 ExecStart=/bin/sh -c 'ota commit; code=$$?; \
-  if [ $$code = 18 ] && grep -qw ota.trial /proc/cmdline; then systemctl reboot; fi; \
+  if [ $$code = 18 ] && cat /proc/cmdline /.ota/trial 2>/dev/null | grep -qw ota.trial; then \
+    systemctl reboot; fi; \
   exit $$code'
 Restart=on-failure
 RestartSec=5
@@ -44,15 +57,17 @@ WantedBy=multi-user.target
 
 # No Python and no dependencies: emergency mode, a stuck job, memory pressure or a broken
 # interpreter must not keep this from running. `-ff` asks the kernel, not PID 1. What comes
-# after `sleep` runs however it ended. Confirmed is what the boot loader would boot again; a
-# boot partition that is missing or hangs confirms nothing. `given-up` tells the old system which
-# transaction ended this way. A healthy system that waits for other ECUs has said in
-# `/run/ota-healthy` how many seconds more it may take. (`$$` is systemd's `$`.) Of the hardening
-# directives those fit that need no mounts: a unit that can not be started returns nobody.
+# after `sleep` runs however it ended. Confirmed is what the boot loader would boot again, or
+# a slot whose mark is gone; a disk that is missing or hangs confirms nothing. `given-up` tells the
+# old system which transaction ended this way. A healthy system that waits for other ECUs has said
+# in `/run/ota-healthy` how many seconds more it may take. (`$$` is systemd's `$`.) Of the
+# hardening directives those fit that need no mounts: a unit that can not be started returns
+# nobody.
 _DEADLINE = r"""[Unit]
 Description=Return to the previous system when this one is not confirmed in time
 Documentation=man:ota-commit(1)
-ConditionKernelCommandLine=ota.trial
+ConditionKernelCommandLine=|ota.trial
+ConditionPathExists=|/.ota/trial
 DefaultDependencies=no
 IgnoreOnIsolate=yes
 
@@ -68,7 +83,8 @@ RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 ExecStart=/bin/sh -c 'deadline={deadline_s}; \
-  for word in $$(cat /proc/cmdline); do \
+  mark=$$(cat /.ota/trial 2>/dev/null); \
+  for word in $$(cat /proc/cmdline) $$mark; do \
     case $$word in \
       ota.slot=?) slot=$${{word#ota.slot=}};; \
       ota.txn=*) txn=$${{word#ota.txn=}};; \
@@ -79,9 +95,41 @@ ExecStart=/bin/sh -c 'deadline={deadline_s}; \
   sleep $$deadline; \
   more=$$(cat /run/ota-healthy 2>/dev/null); \
   case $$more in ""|*[!0-9]*) ;; *) sleep $$more;; esac; \
-  timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv && exit 0; \
+  if [ "$$mark" ]; then timeout 10 test ! -e /.ota/trial && exit 0; \
+  else timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv && exit 0; fi; \
   timeout 10 sh -c "echo $$txn >/boot/ota/given-up && sync /boot/ota/given-up"; \
   exec systemctl reboot -ff'
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+# CBoot tries a slot until its counter of retries has run out. Where the trial gets as far as this,
+# the slot that is known to work is made the active one again: the next boot goes back to it,
+# whatever happens to the trial, until a commit makes the new slot active. Others than root read
+# the copy of the mark.
+_ONCE = r"""[Unit]
+Description=Make one boot of the updated system all there is until it is confirmed
+Documentation=man:ota-boot(7)
+ConditionPathExists=/.ota/trial
+DefaultDependencies=no
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'cat /.ota/trial >/run/ota-trial; \
+  for word in $$(cat /.ota/trial); do \
+    case $$word in \
+      ota.back=rootfs:?) target="-t rootfs"; back=$${word#ota.back=rootfs:};; \
+      ota.back=bootloader:?) back=$${word#ota.back=bootloader:};; \
+    esac; \
+  done; \
+  for attempt in 1 2 3; do \
+    timeout 20 nvbootctrl $$target set-active-boot-slot $$back && exit 0; \
+    sleep 2; \
+  done; \
+  exit 1'
 
 [Install]
 WantedBy=sysinit.target
@@ -96,10 +144,11 @@ class Unit(NamedTuple):
     wanted_by: str
 
 
-def units(deadline_s: int = DEFAULT_DEADLINE_S) -> Tuple[Unit, Unit]:
+def units(deadline_s: int = DEFAULT_DEADLINE_S) -> Tuple[Unit, ...]:
     """The units every updatable system needs; `deadline_s`: seconds given to a trial boot whose
     command line has no `ota.deadline=`."""
     return (
         Unit(COMMIT_UNIT, _COMMIT, "multi-user.target"),
         Unit(DEADLINE_UNIT, _DEADLINE.format(deadline_s=int(deadline_s)), "sysinit.target"),
+        Unit(ONCE_UNIT, _ONCE, "sysinit.target"),
     )

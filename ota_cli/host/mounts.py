@@ -19,6 +19,8 @@ from .run import CommandFailed, run
 
 _CLONE_NEWNS = 0x00020000
 _libc = ctypes.CDLL(None, use_errno=True)
+_FSCK_TIMEOUT_S = 1800.0
+_OPENED_AT = Path("/run/ota/opened")
 
 STANDBY_OPTIONS = ("nosuid", "nodev", "noexec", "noatime")
 
@@ -66,6 +68,29 @@ def mounted(source: str, target: Path, options: Sequence[str]) -> Iterator[Path]
             run(["umount", str(target)])
         except CommandFailed as error:
             raise SlotUnusable(f"{source} can not be unmounted: {error.message}") from None
+
+
+@contextmanager
+def opened(place: Path) -> Iterator[Path]:
+    """The tree at `place` for writing: a directory, else a device or disk-image file that nobody
+    uses, checked by e2fsck and mounted in a namespace of its own.
+
+    Raises NeedsRoot, and SlotUnusable like `mounted`.
+    """
+    if place.is_dir():
+        yield place
+        return
+    enter_private_namespace()
+    try:
+        run(["e2fsck", "-p", str(place)], ok=(0, 1), timeout_s=_FSCK_TIMEOUT_S)
+    except CommandFailed as error:
+        raise SlotUnusable(
+            f"{place} holds no file system that is whole: {error.message}",
+            hint="`ota update` makes a new one in a slot; `mkfs.ext4` does elsewhere",
+        ) from None
+    options = [*STANDBY_OPTIONS, *(["loop"] if place.is_file() else [])]
+    with mounted(str(place), _OPENED_AT, options) as root:
+        yield root
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from .files import (
     syncfs,
     write_durably,
 )
+from .loaderops import LoaderOp
 from .run import CommandFailed, run
 
 _CHUNK_BYTES = 1024 * 1024
@@ -140,6 +141,7 @@ Op = Union[
     ReadBack,
     ReadBackStart,
     CheckEnvironment,
+    LoaderOp,
 ]
 
 
@@ -246,6 +248,11 @@ def _(op: CheckEnvironment, emit: Emit) -> None:
         )
 
 
+@_apply.register
+def _(op: LoaderOp, emit: Emit) -> None:
+    op.do()
+
+
 def _listed_by_grub(path: Path) -> str:
     try:
         return run(["grub-editenv", str(path), "list"]).stdout.decode("utf-8", "replace")
@@ -323,4 +330,6 @@ def _refusal(op: Op, error: OSError) -> OtaError:
 def _object(op: Op) -> Path:
     if isinstance(op, (CopyVerified, Rename)):
         return op.target
+    if isinstance(op, LoaderOp):
+        return op.concerns
     return op.paths[0] if isinstance(op, Flush) else op.path

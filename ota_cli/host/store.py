@@ -12,8 +12,9 @@ from typing import Iterator
 
 from ..core.history import format_end, is_same_end, parse_end
 from ..core.record import Record, Transaction, format_record, parse_record
+from ..core.trialmark import RUN_MARK, TRIAL
 from ..errors import Busy, ConfigError, ImageDamaged, NeedsRoot, NoSpace
-from ..model import Device
+from ..model import Device, DirectorySlot
 from .files import make_directory_durably, read_limited, write_durably
 
 MAX_STATE_BYTES = 1024 * 1024
@@ -52,6 +53,25 @@ def save_record(device: Device, record: Record) -> None:
 def given_up_mark(device: Device) -> Path:
     """Where the deadline unit of a trial leaves the transaction it ended."""
     return device.state_directory / "given-up"
+
+
+def load_trial_mark(device: Device) -> str:
+    """What the running slot says of its own trial, where no kernel command line can; empty when
+    it is not on trial. Who may not read it there reads the copy of this boot."""
+    places = [device.root / RUN_MARK]
+    location = device.slots.get(device.running) if device.running else None
+    if isinstance(location, DirectorySlot):
+        places = [location.path / ".ota" / TRIAL]
+    elif device.is_this_machine:
+        places = [Path("/.ota") / TRIAL, *places]
+    for place in places:
+        try:
+            return read_limited(place, _MAX_TXN_BYTES).decode("ascii", "replace").strip()
+        except PermissionError:
+            continue
+        except (OSError, ImageDamaged):
+            return ""
+    return ""
 
 
 def decided_mark(device: Device) -> Path:

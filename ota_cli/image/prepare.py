@@ -14,12 +14,13 @@ from typing import List, Sequence, Tuple
 
 from ..core.certs import load_store
 from ..core.hooks import INITRAMFS_SCRIPT, hooks
-from ..core.systemd import units
+from ..core.systemd import VERIFIER_PATH, VERIFIER_TEXT, VERIFIER_UNIT, units
 from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Note
 from ..host.anchors import load_anchors
 from ..host.files import is_directory, read_limited
 from ..host.inside import is_executable, resolve
+from ..host.units import holds_unit
 from .draft import write_failure
 
 _MAX_CERTIFICATE_BYTES = 64 * 1024
@@ -43,7 +44,7 @@ def prepare(rootfs: Path, anchors: Sequence[Path], emit: Emit) -> Prepared:
     """
     if not is_directory(rootfs / "etc"):
         raise ConfigError(f"{rootfs} is no root file system: it has no /etc")
-    wanted = [(f"/etc/systemd/system/{unit.name}", unit.text.encode()) for unit in units()]
+    wanted = _unit_files(rootfs)
     wanted += [(f"/etc/ota/certs/{path.name}", _certificate(path)) for path in anchors]
     written: List[str] = []
     unchanged: List[str] = []
@@ -69,6 +70,13 @@ def prepare(rootfs: Path, anchors: Sequence[Path], emit: Emit) -> Prepared:
     if not holds_ota:
         emit(Note(f"{rootfs} holds no ota: install it there before the image is built"))
     return Prepared(tuple(written), tuple(unchanged), holds_ota)
+
+
+def _unit_files(rootfs: Path) -> List[Tuple[str, bytes]]:
+    wanted = [(f"/etc/systemd/system/{unit.name}", unit.text.encode()) for unit in units()]
+    if holds_unit(rootfs, VERIFIER_UNIT):
+        wanted.append((VERIFIER_PATH, VERIFIER_TEXT.encode()))
+    return wanted
 
 
 def _certificate(path: Path) -> bytes:

@@ -1,29 +1,66 @@
-"""The contract every back-end keeps, run over all of them."""
+"""The contract every back-end keeps, run over all of them.
+
+A new boot loader joins `LOADERS`, and `tests.support.boot` with devices of its kind and something
+that boots them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 import pytest
 
 from ota_cli.boot.base import Backend, backend_for, detect_loader
 from ota_cli.boot.simulate import next_boot
+from ota_cli.core.cmdline import parse as parse_cmdline
 from ota_cli.errors import BootRefused, UsageProblem
 from ota_cli.host.ops import Op, apply
 from ota_cli.model import BootState, Checked, Device, EcuInfo, KnownGood, SlotBoot, SlotName
 from ota_cli.probe import probe
-from tests.support.boot import bare_device, boot_files, files_below, ready_device
+from tests.support.boot import (
+    bare_device,
+    boot_files,
+    ready_device,
+    reboot,
+    slot_tree,
+    state_of,
+)
+from tests.support.jetson import LAYOUTS, Jetson
+
+LOADERS = ("grub", "directory", *LAYOUTS)
 
 ARMED = BootState("a", "b", {"a": SlotBoot(True, True), "b": SlotBoot(True, False)}, "t1")
 SETTLED = BootState("a", None, {"a": SlotBoot(True, True), "b": SlotBoot(False, False)})
 COMMITTED = BootState("b", None, {"a": SlotBoot(True, True), "b": SlotBoot(True, True)})
 
+Fresh = Callable[[str], Device]
 
-@pytest.fixture(params=["grub", "directory"])
-def device(request: pytest.FixtureRequest, tmp_path: Path) -> Device:
-    return ready_device(tmp_path / "device", request.param)
+
+@pytest.fixture(scope="module", params=LOADERS)
+def first(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A device that was set up; nobody changes it."""
+    root: Path = tmp_path_factory.mktemp(request.param) / "first"
+    with pytest.MonkeyPatch.context() as patch:
+        Jetson(root).use(patch)
+        return ready_device(root, request.param).root
+
+
+@pytest.fixture
+def fresh(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fresh:
+    """Makes a device that was set up, by a name; the one that was made last is at hand."""
+
+    def make(name: str) -> Device:
+        copied = Jetson(first).copied(tmp_path / name).use(monkeypatch)
+        return probe(copied.root)
+
+    return make
+
+
+@pytest.fixture
+def device(fresh: Fresh) -> Device:
+    return fresh("device")
 
 
 @pytest.fixture
@@ -31,23 +68,49 @@ def backend(device: Device) -> Backend:
     return backend_for(device)
 
 
-def stage(device: Device) -> List[List[Op]]:
-    """The ops of staging and arming slot b, each list made when the one before was applied."""
+def staging(device: Device) -> List[Callable[[], List[Op]]]:
+    """What makes the ops of staging and arming slot b, each when those before were applied."""
     backend = backend_for(device)
-    done: List[List[Op]] = []
-    for make in (
+    return [
         lambda: backend.withdraw(device, backend.read(device), "b"),
-        lambda: backend.install(device, "b", boot_files(device, "b")),
+        lambda: backend.install(device, "b", boot_files(device, "b"), slot_tree(device, "b")),
         lambda: backend.arm(device, backend.read(device), Checked("b", "t1")),
-    ):
-        done.append(make())
-        apply(done[-1])
-    return done
+    ]
+
+
+def stage(device: Device) -> int:
+    """Slot b is staged and armed; by how many ops."""
+    count = 0
+    for make in staging(device):
+        ops = make()
+        apply(ops)
+        count += len(ops)
+    return count
+
+
+def booted(device: Device) -> Device:
+    """The device after a reboot."""
+    reboot(device)
+    return probe(device.root)
+
+
+def commit(device: Device) -> None:
+    """The running slot is confirmed."""
+    backend = backend_for(device)
+    assert device.running is not None
+    apply(backend.commit(device, backend.read(device), device.running))
+
+
+def on_trial(device: Device) -> Device:
+    """Slot b runs on trial."""
+    stage(device)
+    return booted(device)
 
 
 def test_after_setup_the_running_slot_boots(device: Device, backend: Backend) -> None:
     assert backend.read(device) == SETTLED
     assert backend.read(device).next == "a"
+    assert reboot(device).slot == "a"
 
 
 def test_an_update_arms_one_trial_and_a_commit_makes_it_the_default(
@@ -55,86 +118,100 @@ def test_an_update_arms_one_trial_and_a_commit_makes_it_the_default(
 ) -> None:
     stage(device)
     assert backend.read(device) == ARMED
-    first = next_boot(device)
+    first = reboot(device)
     assert (first.slot, first.trial) == ("b", True)
-    apply(backend.commit(device, backend.read(device), "b"))
+    device = probe(device.root)
+    commit(device)
     assert backend.read(device) == COMMITTED
-    assert next_boot(device).slot == "b"
+    again = reboot(device)
+    assert (again.slot, again.trial) == ("b", False)
+    assert not parse_cmdline(probe(device.root).cmdline).trial
 
 
 def test_an_unconfirmed_trial_falls_back(device: Device, backend: Backend) -> None:
     stage(device)
-    assert [next_boot(device).slot for _ in range(3)] == ["b", "a", "a"]
+    assert [reboot(device).slot for _ in range(3)] == ["b", "a", "a"]
     assert backend.read(device) == replace(ARMED, trial=None)
 
 
+def test_while_a_trial_runs_the_next_boot_is_of_the_slot_that_works(
+    device: Device, backend: Backend
+) -> None:
+    device = on_trial(device)
+    assert backend.read(device) == replace(ARMED, trial=None)
+    assert backend.read(device).next == "a"
+
+
 def test_the_trial_tells_its_system_slot_and_transaction(device: Device) -> None:
-    stage(device)
-    next_boot(device)
-    again = probe(device.root)
+    again = on_trial(device)
     assert again.running == "b"
-    assert "ota.trial=1 ota.txn=t1" in again.cmdline
+    told = parse_cmdline(again.cmdline)
+    assert (told.trial, told.txn) == (True, "t1")
 
 
 def test_revert_disarms(device: Device, backend: Backend) -> None:
     stage(device)
     apply(backend.revert(device, backend.read(device)))
     assert backend.read(device) == replace(ARMED, trial=None, txn="")
-    assert next_boot(device).slot == "a"
+    assert reboot(device).slot == "a"
 
 
 def test_withdraw_disarms_and_unmarks_the_slot(device: Device, backend: Backend) -> None:
-    stage(device)
-    apply(backend.commit(device, backend.read(device), "b"))
-    apply(backend.commit(device, backend.read(device), "a"))
-    apply(backend.arm(device, backend.read(device), KnownGood("b", "t2")))
+    device = on_trial(device)
+    commit(device)
+    apply(backend.arm(device, backend.read(device), KnownGood("a", "t2")))
+    device = booted(device)
+    commit(device)
+    apply(backend.arm(device, backend.read(device), KnownGood("b", "t3")))
     apply(backend.withdraw(device, backend.read(device), "b"))
     assert backend.read(device) == SETTLED
+    assert reboot(device).slot == "a"
 
 
 def test_a_known_good_slot_can_be_armed_again(device: Device, backend: Backend) -> None:
-    stage(device)
-    apply(backend.commit(device, backend.read(device), "b"))
+    device = on_trial(device)
+    commit(device)
     apply(backend.arm(device, backend.read(device), KnownGood("a", "t2")))
-    boot = next_boot(device)
-    assert (boot.slot, boot.trial) == ("a", True)
-    assert boot.cmdline.endswith("ota.txn=t2")
+    device = booted(device)
+    told = parse_cmdline(device.cmdline)
+    assert (device.running, told.trial, told.txn) == ("a", True, "t2")
+    assert reboot(device).slot == "b"
 
 
 @pytest.mark.parametrize("trial", [None, "b"])
 def test_a_slot_that_was_good_is_so_again_without_being_tried_or_the_default(
     device: Device, backend: Backend, trial: Optional[SlotName]
 ) -> None:
-    stage(device)
-    next_boot(device)
-    apply(backend.commit(device, backend.read(device), "b"))
+    device = on_trial(device)
+    commit(device)
     apply(backend.withdraw(device, backend.read(device), "a"))
-    apply(backend.install(device, "a", boot_files(device, "a")))
+    apply(backend.install(device, "a", boot_files(device, "a"), slot_tree(device, "a")))
     assert not backend.read(device).slots["a"].good
     if trial is not None:
         apply(backend.arm(device, backend.read(device), KnownGood(trial, "t3")))
-    armed = backend.read(device)
-    apply(backend.regain(device, armed, "a"))
-    assert backend.read(device) == replace(armed, slots=COMMITTED.slots)
+    before = backend.read(device)
+    apply(backend.regain(device, before, "a"))
+    assert backend.read(device) == replace(before, slots=COMMITTED.slots)
     assert backend.mark_good(device, "a") == []
-    assert next_boot(device).slot == "b"
+    assert reboot(device).slot == "b"
 
 
 def test_the_default_can_be_withdrawn_when_the_other_slot_is_good(
     device: Device, backend: Backend
 ) -> None:
-    stage(device)
-    apply(backend.commit(device, backend.read(device), "b"))
+    device = on_trial(device)
+    commit(device)
     apply(backend.withdraw(device, backend.read(device), "b"))
     assert backend.read(device) == SETTLED
+    assert reboot(device).slot == "a"
 
 
 def test_refuses_to_withdraw_the_only_slot_that_boots(device: Device, backend: Backend) -> None:
-    before = files_below(device.boot)
+    before = state_of(device)
     with pytest.raises(BootRefused) as caught:
         backend.withdraw(device, backend.read(device), "a")
     assert caught.value.slug == "only-bootable-slot"
-    assert files_below(device.boot) == before
+    assert state_of(device) == before
 
 
 def test_refuses_to_arm_or_commit_a_slot_that_is_not_ready(
@@ -151,58 +228,54 @@ def test_refuses_to_arm_or_commit_a_slot_that_is_not_ready(
 
 
 def test_making_ops_changes_nothing(device: Device, backend: Backend) -> None:
-    stage(device)
-    before = files_below(device.root)
+    device = on_trial(device)
+    before = state_of(device)
     state = backend.read(device)
     backend.withdraw(device, state, "b")
-    backend.install(device, "b", boot_files(device, "b"))
+    backend.install(device, "b", boot_files(device, "b"), slot_tree(device, "b"))
     backend.arm(device, state, Checked("b", "t"))
     backend.commit(device, state, "b")
     backend.mark_good(device, "a")
     backend.revert(device, state)
     backend.regain(device, state, "b")
-    assert files_below(device.root) == before
+    assert state_of(device) == before
 
 
 def test_every_list_of_ops_can_be_done_twice(device: Device, backend: Backend) -> None:
     stage(device)
-    for ops in (
-        backend.arm(device, backend.read(device), Checked("b", "t")),
-        backend.revert(device, backend.read(device)),
-        backend.commit(device, backend.read(device), "b"),
-        backend.mark_good(device, "a"),
-        backend.regain(device, backend.read(device), "b"),
-        backend.install(device, "b", boot_files(device, "b")),
+    trial = booted(device)
+    for make in (
+        lambda: backend.commit(trial, backend.read(trial), "b"),
+        lambda: backend.mark_good(trial, "b"),
+        lambda: backend.arm(trial, backend.read(trial), KnownGood("a", "t")),
+        lambda: backend.revert(trial, backend.read(trial)),
+        lambda: backend.withdraw(trial, backend.read(trial), "a"),
+        lambda: backend.install(trial, "a", boot_files(trial, "a"), slot_tree(trial, "a")),
+        lambda: backend.regain(trial, backend.read(trial), "a"),
     ):
+        ops = make()
         apply(ops)
-        once = files_below(device.boot)
+        once = state_of(trial)
         apply(ops)
-        assert files_below(device.boot) == once
+        assert state_of(trial) == once
 
 
 def test_cut_off_after_any_op_the_device_boots_and_a_rerun_arms(
-    tmp_path: Path, device: Device
+    device: Device, fresh: Fresh
 ) -> None:
-    total = sum(len(ops) for ops in stage(device))
-    loader = device.loader or ""
-    for cut in range(total):
-        fresh = ready_device(tmp_path / f"cut-{cut}", loader)
-        _stage_until(fresh, cut)
-        boot = next_boot(fresh)
+    for cut in range(stage(device)):
+        again = fresh(f"cut-{cut}")
+        _stage_until(again, cut)
+        boot = reboot(again)
         assert boot.slot == "a" or boot.trial, cut
-        assert next_boot(fresh).slot == "a", cut
-        stage(fresh)
-        assert backend_for(fresh).read(fresh) == ARMED, cut
+        assert reboot(again).slot == "a", cut
+        stage(again)
+        assert backend_for(again).read(again) == ARMED, cut
 
 
 def _stage_until(device: Device, cut: int) -> None:
-    backend = backend_for(device)
     left = cut
-    for make in (
-        lambda: backend.withdraw(device, backend.read(device), "b"),
-        lambda: backend.install(device, "b", boot_files(device, "b")),
-        lambda: backend.arm(device, backend.read(device), Checked("b", "t1")),
-    ):
+    for make in staging(device):
         ops = make()
         apply(ops[:left])
         left -= len(ops)
@@ -210,19 +283,44 @@ def _stage_until(device: Device, cut: int) -> None:
             return
 
 
-def test_cut_off_while_committing_one_of_the_good_slots_boots(
-    tmp_path: Path, device: Device
+def test_cut_off_while_committing_one_of_the_good_slots_boots_and_a_rerun_commits(
+    device: Device, fresh: Fresh
+) -> None:
+    trial = on_trial(device)
+    count = len(backend_for(trial).commit(trial, backend_for(trial).read(trial), "b"))
+    for cut in range(count + 1):
+        again = on_trial(fresh(f"cut-{cut}"))
+        backend = backend_for(again)
+        apply(backend.commit(again, backend.read(again), "b")[:cut])
+        again = booted(again)
+        assert again.running == ("b" if cut else "a"), cut
+        if cut:
+            commit(again)
+            assert backend.read(again) == COMMITTED, cut
+            assert reboot(again).slot == "b", cut
+
+
+def test_cut_off_while_disarming_or_withdrawing_what_is_armed_something_whole_boots(
+    device: Device, fresh: Fresh, backend: Backend
 ) -> None:
     stage(device)
-    next_boot(device)
-    ops = backend_for(device).commit(device, backend_for(device).read(device), "b")
-    for cut in range(len(ops) + 1):
-        fresh = ready_device(tmp_path / f"cut-{cut}", device.loader or "")
-        stage(fresh)
-        next_boot(fresh)
-        backend = backend_for(fresh)
-        apply(backend.commit(fresh, backend.read(fresh), "b")[:cut])
-        assert next_boot(fresh).slot == ("b" if cut else "a")
+    for verb in ("revert", "withdraw"):
+        count = len(_disarming(device, verb))
+        for cut in range(count + 1):
+            again = fresh(f"{verb}-{cut}")
+            stage(again)
+            apply(_disarming(again, verb)[:cut])
+            boot = reboot(again)
+            assert boot.slot == "a" or boot.trial, (verb, cut)
+            assert reboot(again).slot == "a", (verb, cut)
+
+
+def _disarming(device: Device, verb: str) -> List[Op]:
+    backend = backend_for(device)
+    state = backend.read(device)
+    return (
+        backend.revert(device, state) if verb == "revert" else backend.withdraw(device, state, "b")
+    )
 
 
 def test_finds_the_back_end(tmp_path: Path) -> None:
@@ -231,7 +329,8 @@ def test_finds_the_back_end(tmp_path: Path) -> None:
     plain = bare_device(tmp_path / "d", "directory")
     assert detect_loader(replace(plain, ecu=EcuInfo())) == "directory"
     assert detect_loader(replace(plain, ecu=EcuInfo(), slots={})) is None
-    assert detect_loader(replace(grub, ecu=EcuInfo(bootloader="cboot"))) is None
+    assert detect_loader(replace(grub, ecu=EcuInfo(bootloader="cboot"))) == "cboot"
+    assert bare_device(tmp_path / "j", "xavier-emmc").loader == "cboot"
 
 
 def test_a_device_without_a_known_boot_loader_is_refused_with_the_way_out(tmp_path: Path) -> None:

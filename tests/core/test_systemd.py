@@ -4,24 +4,31 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional
 
 import pytest
 
 from ota_cli.core.grubenv import BootVariables, compose
-from ota_cli.core.systemd import COMMIT_UNIT, DEADLINE_UNIT, Unit, units
+from ota_cli.core.systemd import COMMIT_UNIT, DEADLINE_UNIT, ONCE_UNIT, VERIFIER_TEXT, Unit, units
 from ota_cli.model import SlotName
+from tests.support.units import script_of
 
 
-def test_both_units_act_only_on_trial_boots_and_one_while_others_are_to_be_told() -> None:
-    commit, deadline = units()
-    assert "\nConditionKernelCommandLine=ota.trial\n" in deadline.text
-    conditions = [line for line in commit.text.splitlines() if line.startswith("Condition")]
-    assert conditions == [
-        "ConditionKernelCommandLine=|ota.trial", "ConditionPathExists=|/boot/ota/joint-decided",
-    ]  # fmt: skip
+def test_units_act_only_on_trial_boots_and_one_while_others_are_to_be_told() -> None:
+    on_trial = ["ConditionKernelCommandLine=|ota.trial", "ConditionPathExists=|/.ota/trial"]
+    told = "ConditionPathExists=|/boot/ota/joint-decided"
+    assert {unit.name: conditions(unit.text) for unit in units()} == {
+        COMMIT_UNIT: [*on_trial, told],
+        DEADLINE_UNIT: on_trial,
+        ONCE_UNIT: ["ConditionPathExists=/.ota/trial"],
+    }
+    assert conditions(VERIFIER_TEXT) == ["ConditionPathExists=!/.ota/trial"]
     for unit in units():
         assert f"\nWantedBy={unit.wanted_by}\n" in unit.text
+
+
+def conditions(text: str) -> List[str]:
+    return [line for line in text.splitlines() if line.startswith("Condition")]
 
 
 def test_the_deadline_needs_neither_python_nor_other_units() -> None:
@@ -138,13 +145,6 @@ def deadline_unit(deadline_s: int = 0) -> Unit:
 
 def deadline_script(deadline_s: int = 0) -> str:
     return script_of(DEADLINE_UNIT, units(deadline_s))
-
-
-def script_of(name: str, among: Sequence[Unit]) -> str:
-    """The shell text as systemd hands it to sh: lines joined, `$$` made `$`."""
-    text = next(unit.text for unit in among if unit.name == name)
-    script = text.replace("\\\n", " ").split("-c '")[1].split("'\n")[0]
-    return script.replace("$$", "$")
 
 
 def test_commit_runs_when_the_system_is_up() -> None:

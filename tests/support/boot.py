@@ -11,12 +11,14 @@ from typing import Dict, List, Optional, Tuple
 
 import pytest
 
+from ota_cli.boot.simulate import SimulatedBoot, next_boot
 from ota_cli.core.grubcfg import part
 from ota_cli.entries import Digest
 from ota_cli.events import Event
-from ota_cli.model import BootFile, BootFiles, Device, SlotName
+from ota_cli.model import BootFile, BootFiles, Device, DirectorySlot, SlotName
 from ota_cli.probe import probe
 from ota_cli.setup import SetupReport, setup
+from tests.support.jetson import LAYOUTS, Jetson, fact
 
 KERNEL = "vmlinuz-6.1.0-18-amd64"
 INITRD = "initrd.img-6.1.0-18-amd64"
@@ -51,7 +53,12 @@ needs_grub_emu = pytest.mark.skipif(
 
 
 def bare_device(root: Path, loader: str = "grub", cmdline: str = "quiet ota.slot=a") -> Device:
-    """A device that `ota setup` has not seen: slot a runs, both slots are directories."""
+    """A device that `ota setup` has not seen: slot a runs, both slots are directories.
+
+    `loader`: grub, directory, or the layout of a Jetson.
+    """
+    if loader in LAYOUTS:
+        return _bare_jetson(Jetson(root).make(loader))
     for slot in ("a", "b"):
         boot = root / "slots" / slot / "boot"
         boot.mkdir(parents=True)
@@ -68,6 +75,40 @@ def bare_device(root: Path, loader: str = "grub", cmdline: str = "quiet ota.slot
     return probe(root)
 
 
+def _bare_jetson(jetson: Jetson) -> Device:
+    """Both slots hold a system of their own."""
+    for slot in ("a", "b"):
+        conf = fact(jetson.layout, "extlinux.conf").decode()
+        root = f"root=/{jetson.slot(slot).relative_to(jetson.root)}"
+        conf = re.sub(r"(?m)^(\s+APPEND .*?)root=\S+", rf"\1{root}", conf)
+        for place in {jetson.slot(slot), jetson.booted_from(slot)}:
+            (place / "boot/extlinux").mkdir(parents=True)
+            (place / "boot/extlinux/extlinux.conf").write_text(conf)
+            for name in ("Image", "initrd", "tegra194-xavier.dtb"):
+                (place / "boot" / name).write_text(f"{name} of {slot}")
+    return probe(jetson.root)
+
+
+def slot_tree(device: Device, slot: SlotName) -> Path:
+    """Where the system of a slot is."""
+    location = device.slots[slot]
+    assert isinstance(location, DirectorySlot)
+    return location.path
+
+
+def reboot(device: Device) -> SimulatedBoot:
+    """What comes up, by whatever boots the device."""
+    return Jetson(device.root).boot() if device.loader == "cboot" else next_boot(device)
+
+
+def state_of(device: Device) -> Dict[str, bytes]:
+    """All that decides what boots, and what boots: files, and what nvbootctrl was told."""
+    found = files_below(device.root)
+    if device.loader == "cboot":
+        found["nvbootctrl"] = (Jetson(device.root).programs / "loader").read_bytes()
+    return found
+
+
 def ready_device(root: Path, loader: str = "grub") -> Device:
     """A device on which `ota setup` ran."""
     device = bare_device(root, loader)
@@ -80,8 +121,12 @@ def run_setup(device: Device, repair: bool = False) -> SetupReport:
     return setup(device, repair=repair, emit=events.append)
 
 
-def boot_files(device: Device, slot: SlotName, arguments: Optional[str] = None) -> BootFiles:
+def boot_files(
+    device: Device, slot: SlotName, arguments: Optional[str] = None
+) -> Optional[BootFiles]:
     """What the boot loader needs of the system in a slot's directory."""
+    if device.loader == "cboot":
+        return None
     boot = device.root / "slots" / slot / "boot"
     line = f"quiet ota.slot={slot} ota.txn=t" if arguments is None else arguments
     return BootFiles(boot_file(boot / KERNEL), boot_file(boot / INITRD), line)

@@ -1,0 +1,284 @@
+"""The CBoot back-end: NVIDIA Jetson Xavier with a BSP older than R34 (FORMATS section 5).
+
+CBoot keeps which slot boots, and how often it may still fail, in a place of its own that only
+`nvbootctrl` changes; it reads `/boot/extlinux/extlinux.conf` of that slot. Files of ours lie on
+a partition that both slots mount on `/boot/ota`:
+
+    /boot/ota/cboot         which slot is known to work, and what was armed (`boot.settings`)
+    /boot/ota/slot-X/ready  the system in slot X is complete
+
+What boots next is what nvbootctrl says. Whether the running system is on trial nvbootctrl can not
+say: a unit of NVIDIA's marks every boot that got far enough as successful, whatever our health
+checks find. So the slot itself says it: `/.ota/trial` is put there before CBoot is told to try
+it, and its removal, by a commit only, is the instant at which a trial is confirmed. It holds the
+words that GRUB would put on the kernel command line. While it is there, `ota-once.service` makes
+the old slot active again as soon as user space is reached, so that one trial is all there is;
+below that, CBoot's own counter of retries runs out.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import List, Optional
+
+from ..core import cmdline, extlinux
+from ..core.jetson import Loader, number_of
+from ..core.trialmark import RUN_MARK, TRIAL, trial_words
+from ..errors import BootRefused
+from ..host import nvbootctrl
+from ..host.inside import resolve
+from ..host.loaderops import ActivateSlot, MirrorBoot, Nvbootctrl, PutInSlot
+from ..host.ops import Flush, MakeDirectory, Op, ReadBackStart, Remove, WriteFile
+from ..model import (
+    SLOT_NAMES,
+    Bootable,
+    BootFile,
+    BootFiles,
+    BootState,
+    Device,
+    DirectorySlot,
+    SlotBoot,
+    SlotName,
+    other_slot,
+)
+from ..slots import node_of
+from . import layout, settings
+from .choice import armed, committed, disarmed, regained, withdrawn
+
+needs_boot_files = False
+boots_machines = True
+
+_READY_TEXT = b"the system in the slot is complete\n"
+_EXTLINUX = Path("boot/extlinux/extlinux.conf")
+
+
+def settings_file(device: Device) -> Path:
+    """What `ota` knows and CBoot does not."""
+    return device.state_directory / "cboot"
+
+
+def detect(device: Device) -> bool:
+    """Also for a Jetson that can not be served: `read` then says why."""
+    return nvbootctrl.facts(device.root).is_jetson
+
+
+def read(device: Device) -> BootState:
+    """What CBoot will do. Raises BootRefused when nvbootctrl can not be relied on, when no slot
+    would boot, and when another slot runs than it says."""
+    return stored(device)
+
+
+def stored(device: Device) -> BootState:
+    """A commit that was cut off when the mark was gone is done, but for its settings."""
+    loader = _look(device)
+    found = settings.load(settings_file(device))
+    running = device.running
+    marked = cmdline.parse(device.cmdline).trial
+    if running is not None and found.trial == running == loader.next and not marked:
+        found = replace(found, default=running, good=(*found.good, running))
+    trial = loader.next if loader.next != found.default else None
+    slots = {
+        slot: SlotBoot(is_intact(device, slot), slot in found.good) for slot in SLOT_NAMES
+    }
+    return BootState(found.default, trial, slots, found.txn)
+
+
+def salvage(device: Device) -> Optional[BootState]:
+    return None
+
+
+def integrate(device: Device) -> List[Op]:
+    """Nothing: CBoot obeys nvbootctrl alone."""
+    return []
+
+
+def mark_good(device: Device, slot: SlotName) -> List[Op]:
+    """Nothing: there is no second place for what the settings say."""
+    return []
+
+
+def refresh(
+    device: Device, slot: SlotName, kernel: BootFile, initrd: Optional[BootFile]
+) -> List[Op]:
+    """Nothing: a kernel package writes into the slot itself."""
+    return []
+
+
+def is_intact(device: Device, slot: SlotName) -> bool:
+    """Whether the slot was completed; and, where its files can be read without mounting it,
+    whether the entry that boots is there with the files it names."""
+    if not layout.holds_something(layout.ready_mark(device, slot)):
+        return False
+    tree = _tree(device, slot)
+    return tree is None or _entry_problem(tree) is None
+
+
+def initialize(device: Device, state: BootState) -> List[Op]:
+    return settings.save(settings_file(device), disarmed(state))
+
+
+def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
+    """In unified mode CBoot can be told only what to prefer: its slots are the boot loader's."""
+    loader = _look(device)
+    wanted = withdrawn(state, slot)
+    unbootable = Nvbootctrl((*loader.target, "set-slot-as-unbootable", number_of(slot)))
+    return [
+        *settings.save(settings_file(device), wanted),
+        ActivateSlot(loader.target, wanted.default),
+        *([] if loader.unified else [unbootable]),
+        MakeDirectory(layout.slot_directory(device, slot)),
+        Remove(layout.ready_mark(device, slot)),
+        Flush((layout.slot_directory(device, slot),)),
+    ]
+
+
+def install(
+    device: Device, slot: SlotName, files: Optional[BootFiles], tree: Optional[Path] = None
+) -> List[Op]:
+    """With the root on NVMe, CBoot reads the `/boot` of the partition of eMMC with the number of
+    the slot's: the one of `tree` is copied there."""
+    found = tree if tree is not None else _tree(device, slot)
+    problem = _entry_problem(found) if found is not None else None
+    if found is not None and problem is not None:
+        raise BootRefused(
+            f"CBoot would not find what it boots in slot {slot}: {problem}",
+            hint="correct it in the image, or in the running system",
+            slug="extlinux",
+        )
+    copy_to = None if tree is None or slot == device.running else boot_copy(device, slot)
+    ready = layout.ready_mark(device, slot)
+    return [
+        MakeDirectory(ready.parent),
+        *([MirrorBoot(tree / "boot", copy_to)] if tree is not None and copy_to else []),
+        WriteFile(ready, _READY_TEXT),
+        Flush((ready, ready.parent)),
+        ReadBackStart(ready, _READY_TEXT),
+    ]
+
+
+def arm(device: Device, state: BootState, bootable: Bootable) -> List[Op]:
+    """The mark, what is meant, then CBoot's one write; that it was done is noted last, so that
+    a trial which CBoot was never told of does not count as one."""
+    loader = _look(device)
+    slot = bootable.slot
+    wanted = armed(state, bootable)
+    home = other_slot(slot) if wanted.default == slot else wanted.default
+    words = trial_words(slot, bootable.txn, device.settings.commit_deadline_s, loader, home)
+    return [
+        PutInSlot(_place(device, slot), TRIAL, f"{words}\n".encode()),
+        *settings.save(settings_file(device), replace(wanted, txn=state.txn)),
+        ActivateSlot(loader.target, slot),
+        *settings.save(settings_file(device), wanted),
+    ]
+
+
+def commit(device: Device, state: BootState, slot: SlotName) -> List[Op]:
+    """Raises BootRefused for another slot than the one that runs: CBoot marks only that one."""
+    wanted = committed(state, slot)
+    if slot != device.running:
+        raise BootRefused(f"slot {slot} does not run: CBoot can not be told that it works")
+    loader = _look(device)
+    return [
+        ActivateSlot(loader.target, slot),
+        *_marked_successful(loader),
+        PutInSlot(_place(device, slot), TRIAL, None),
+        Remove(device.root / RUN_MARK),
+        *settings.save(settings_file(device), wanted),
+    ]
+
+
+def revert(device: Device, state: BootState) -> List[Op]:
+    """The mark goes with the trial: CBoot may come to that slot when the other one fails."""
+    loader = _look(device)
+    wanted = disarmed(state)
+    tried = state.trial if state.trial != device.running else None
+    is_home = loader.next != wanted.default and wanted.default == device.running
+    return [
+        *settings.save(settings_file(device), wanted),
+        ActivateSlot(loader.target, wanted.default),
+        *(_marked_successful(loader) if is_home else []),
+        *([PutInSlot(_place(device, tried), TRIAL, None)] if tried is not None else []),
+    ]
+
+
+def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:
+    """CBoot itself comes to the slot again once it is armed: only that makes it bootable there."""
+    return settings.save(settings_file(device), regained(state, slot))
+
+
+def boot_copy(device: Device, slot: SlotName) -> Optional[Path]:
+    """The partition of eMMC from which CBoot boots a slot on NVMe; None for slots on eMMC.
+
+    Below `--root` directories may stand for partitions, by the same names.
+    """
+    place = _place(device, slot)
+    if not place.name.startswith("nvme"):
+        return None
+    number = SLOT_NAMES.index(slot) + 1
+    return place.with_name(f"mmcblk0p{number}")
+
+
+def _marked_successful(loader: Loader) -> List[Op]:
+    """It concerns the slot that runs; in unified mode the root file system needs none."""
+    return [] if loader.unified else [Nvbootctrl((*loader.target, "mark-boot-successful"))]
+
+
+def _look(device: Device) -> Loader:
+    loader = nvbootctrl.look(nvbootctrl.facts(device.root))
+    running = device.running
+    if running is not None and loader.current != running:
+        raise BootRefused(
+            f"slot {running} is mounted on /, but nvbootctrl says that slot {loader.current} "
+            "was booted",
+            hint=f"root= in /{_EXTLINUX} of slot {loader.current} may name the wrong partition",
+            slug="slots-disagree",
+        )
+    if loader.next is None:
+        words = " ".join((*loader.target, "set-active-boot-slot", number_of(loader.current)))
+        raise BootRefused(
+            "no slot is bootable: CBoot would enter recovery",
+            hint=f"`nvbootctrl {words}` makes the running one bootable again",
+            slug="nothing-boots",
+        )
+    return loader
+
+
+def _place(device: Device, slot: SlotName) -> Path:
+    """The root directory of a slot's system, else what has to be mounted."""
+    location = device.slots[slot]
+    if isinstance(location, DirectorySlot):
+        return location.path
+    if slot == device.running and device.is_this_machine:
+        return Path("/")
+    return Path(node_of(location))
+
+
+def _tree(device: Device, slot: SlotName) -> Optional[Path]:
+    location = device.slots.get(slot)
+    if isinstance(location, DirectorySlot):
+        return location.path
+    return Path("/") if slot == device.running and device.is_this_machine else None
+
+
+def _entry_problem(tree: Path) -> Optional[str]:
+    """Why CBoot would not boot the system in `tree`; None where it would."""
+    path = Path(f"{tree}{resolve(tree, f'/{_EXTLINUX}')}")
+    try:
+        entry = extlinux.default_entry(path.read_text("utf-8", "surrogateescape"))
+    except BootRefused as error:
+        return error.message
+    except OSError as error:
+        return f"{path} can not be read: {error.strerror}"
+    named = [each for each in (entry.linux, entry.initrd, entry.fdt) if each]
+    missing = [each for each in named if not os.path.isfile(f"{tree}{_inside(tree, each)}")]
+    if missing:
+        return f"{path} names {missing[0]}, which is not there"
+    return None if entry.linux else f"{path} names no kernel for {entry.label}"
+
+
+def _inside(tree: Path, path: str) -> str:
+    return resolve(tree, f"/{path.lstrip('/')}")
+
+

@@ -1,0 +1,71 @@
+"""The settings of a back-end in one file, where the boot loader keeps none for us.
+
+One JSON object, replaced by a durable rename:
+
+    {"schema": 1, "default": "a", "trial": "b" | null, "good": ["a"], "txn": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import List
+
+from ..core.grubenv import REPAIR_HINT, BootVariables
+from ..errors import BootRefused
+from ..host.ops import Op, ReadBackStart, WriteFile
+from ..model import SLOT_NAMES
+from . import layout
+
+
+def load(path: Path) -> BootVariables:
+    """What the file says. Raises BootRefused, with slug `boot-not-set-up` when it is missing."""
+    return parse(_text(path), path.name)
+
+
+def save(path: Path, wanted: BootVariables) -> List[Op]:
+    """Makes the file say `wanted`."""
+    text = compose(wanted)
+    return [WriteFile(path, text), ReadBackStart(path, text)]
+
+
+def parse(text: bytes, name: str) -> BootVariables:
+    """The content of such a file, called `name`. Raises BootRefused when it is damaged."""
+    try:
+        document = json.loads(text)
+        found = BootVariables(
+            default=document["default"],
+            trial=document["trial"],
+            good=tuple(document["good"]),
+            txn=str(document["txn"]),
+        )
+        if {found.default, found.trial or "a", *found.good} - set(SLOT_NAMES):
+            raise ValueError("it names no slot")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BootRefused(
+            f"{name} is damaged: {error}", hint=REPAIR_HINT, slug="env-damaged"
+        ) from None
+    return found
+
+
+def compose(variables: BootVariables) -> bytes:
+    """The content of a file that says `variables`."""
+    document = {
+        "schema": 1,
+        "default": variables.default,
+        "trial": variables.trial,
+        "good": list(variables.good),
+        "txn": variables.txn,
+    }
+    return json.dumps(document).encode() + b"\n"
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BootRefused(
+            f"{path} is missing", hint="run `ota setup`", slug=layout.NOT_SET_UP
+        ) from None
+    except OSError as error:
+        raise BootRefused(f"{path} can not be read: {error.strerror}") from None

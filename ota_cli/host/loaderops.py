@@ -1,0 +1,98 @@
+"""Ops of boot loaders that keep their state elsewhere than in files of the boot partition.
+
+As `host.ops` has them: values, done in order by its executor, durable when done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+
+from ..model import SlotName
+from . import nvbootctrl
+from .files import make_directory_durably, remove_durably, write_durably
+from .mirror import mirror
+from .mounts import opened
+
+
+class LoaderOp:
+    """An op that knows how it is done. `concerns`: what a failure of it is about."""
+
+    @property
+    def concerns(self) -> Path:
+        raise NotImplementedError
+
+    def do(self) -> None:
+        """Raises OSError, BootRefused, SlotUnusable and NeedsRoot."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Nvbootctrl(LoaderOp):
+    """Tells CBoot `words`."""
+
+    words: Tuple[str, ...]
+
+    @property
+    def concerns(self) -> Path:
+        return Path("nvbootctrl")
+
+    def do(self) -> None:
+        nvbootctrl.call(*self.words)
+
+
+@dataclass(frozen=True)
+class ActivateSlot(LoaderOp):
+    """CBoot boots `slot` next, and says so; `target`: the words that address its slots."""
+
+    target: Tuple[str, ...]
+    slot: SlotName
+
+    @property
+    def concerns(self) -> Path:
+        return Path("nvbootctrl")
+
+    def do(self) -> None:
+        nvbootctrl.activate(self.target, self.slot)
+
+
+@dataclass(frozen=True)
+class PutInSlot(LoaderOp):
+    """Writes the file `name` of the `/.ota` of a slot, or with `data` None removes it.
+
+    `place`: the root directory of its system, else the device or disk-image file to mount.
+    """
+
+    place: Path
+    name: str
+    data: Optional[bytes]
+
+    @property
+    def concerns(self) -> Path:
+        return self.place
+
+    def do(self) -> None:
+        with opened(self.place) as root:
+            path = root / ".ota" / self.name
+            if self.data is None:
+                remove_durably(path)
+                return
+            make_directory_durably(path.parent, 0o700)
+            write_durably(path, self.data, 0o600)
+
+
+@dataclass(frozen=True)
+class MirrorBoot(LoaderOp):
+    """Makes `/boot` of the file system at `place`, as above, the same as directory `source`."""
+
+    source: Path
+    place: Path
+
+    @property
+    def concerns(self) -> Path:
+        return self.place
+
+    def do(self) -> None:
+        with opened(self.place) as root:
+            mirror(self.source, root / "boot")

@@ -1,0 +1,258 @@
+"""Bad input of all kinds: exit 15, or 14 for a slot, and what boots is what booted before."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Callable, Dict
+
+import pytest
+
+from tests.jetson.conftest import Bench, Publisher
+from tests.support.bench import ota
+from tests.support.boot import files_below
+from tests.support.jetson import Jetson
+
+EVERY = (
+    "get-number-slots get-current-slot dump-slots-info is-slot-bootable is-unified-enabled "
+    "set-active-boot-slot set-slot-as-unbootable mark-boot-successful"
+)
+CHANGING = "set-active-boot-slot set-slot-as-unbootable"
+
+
+def deciding(jetson: Jetson) -> Dict[str, bytes]:
+    """What decides the boot, and what runs."""
+    found = files_below(jetson.slot("a"))
+    loader = jetson.loader.state
+    found.update({name: value.encode() for name, value in loader.items() if name != "tries"})
+    settings = jetson.root / "boot/ota/cboot"
+    return {**found, "settings": settings.read_bytes() if settings.exists() else b""}
+
+
+def nonsense(command: str, text: str, status: int = 0) -> Callable[[Jetson], None]:
+    return lambda jetson: jetson.fault(command, "print", text=text, status=status)
+
+
+def missing(jetson: Jetson) -> None:
+    (jetson.programs / "nvbootctrl").unlink()
+
+
+def not_executable(jetson: Jetson) -> None:
+    (jetson.programs / "nvbootctrl").chmod(0o644)
+
+
+def too_new(jetson: Jetson) -> None:
+    release = jetson.root / "etc/nv_tegra_release"
+    release.write_text("# R35 (release), REVISION: 4.1, GCID: 33958178, BOARD: t186ref\n")
+
+
+def mounted_from_another(jetson: Jetson) -> None:
+    jetson.loader.set(booted=1)
+
+
+def nothing_boots(jetson: Jetson) -> None:
+    jetson.loader.set(bootable0=0, bootable1=0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (missing, "nvbootctrl is not installed"),
+        (not_executable, "nvbootctrl is not installed"),
+        (too_new, "BSP R35.4.1 boots by UEFI"),
+        (nonsense(EVERY, "", 1), "failed with status 1"),
+        (nonsense("get-number-slots", "3"), "'3'"),
+        (nonsense("get-current-slot", "\x00\xff 7"), "get-current-slot"),
+        (nonsense("get-current-slot", "", 0), "''"),
+        (nonsense("dump-slots-info", "x" * 100_000), "xxx..."),
+        (nonsense("is-slot-bootable", "usage", 64), "failed with status 64: usage"),
+        (nonsense("is-slot-bootable", "", 139), "failed with status 139"),
+        (mounted_from_another, "slot a is mounted on /, but nvbootctrl says that slot b"),
+        (nothing_boots, "no slot is bootable"),
+    ],
+)
+def test_a_loader_that_can_not_be_relied_on_is_not_told_anything(
+    emmc: Jetson, bench: Bench, spoil: Callable[[Jetson], None], told: str
+) -> None:
+    spoil(emmc)
+    before = deciding(emmc)
+    ran = bench.update(emmc)
+    assert ran.code == 15, ran.out
+    assert told in ran.document["error"]["message"]
+    assert ran.document["error"]["footprint"] == "nothing"
+    assert ran.document["error"]["hint"]
+    assert deciding(emmc) == before
+    assert files_below(emmc.slot("b")) == {}
+    status = ota("status", "--root", emmc.root, "--json")
+    assert (status.code, status.result["verdict"]["code"]) == (0, "disagree")
+
+
+def test_a_loader_that_hangs_is_given_up(emmc: Jetson, bench: Bench) -> None:
+    emmc.fault("get-current-slot", "hang")
+    ran = bench.update(emmc)
+    assert ran.code == 15
+    assert "took longer than 10 s" in ran.document["error"]["message"]
+
+
+def test_a_device_that_knows_one_root_file_system_only_is_told_how_to_get_two(
+    emmc: Jetson, bench: Bench
+) -> None:
+    release = emmc.root / "etc/nv_tegra_release"
+    release.write_text(release.read_text().replace("REVISION: 5.1", "REVISION: 7.3"))
+    emmc.loader.set(unified="neither")
+    ran = bench.update(emmc)
+    assert ran.code == 15
+    assert "ROOTFS_AB=1" in ran.document["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("command", "footprint"),
+    [("set-slot-as-unbootable", "nothing"), ("set-active-boot-slot", "boot")],
+)
+def test_an_update_that_nvbootctrl_refuses_switches_nothing(
+    emmc: Jetson, bench: Bench, command: str, footprint: str
+) -> None:
+    emmc.fault(command, "print", text="SMD write failed", status=70)
+    ran = bench.update(emmc)
+    assert ran.code == 15
+    assert "SMD write failed" in ran.document["error"]["message"]
+    emmc.mend()
+    status = ota("status", "--root", emmc.root, "--json").result
+    assert (status["running"], status["next"]) == ("a", "a")
+    assert emmc.copied(emmc.root.with_name("other")).boot().slot == "a"
+    assert bench.update(emmc).code == 0
+    assert emmc.boot().slot == "b"
+
+
+def test_a_slot_that_stays_unbootable_is_not_called_armed(emmc: Jetson, bench: Bench) -> None:
+    emmc.loader.set(unbootable_stays=1)
+    ran = bench.update(emmc)
+    assert ran.code == 15
+    assert "would not boot it" in ran.document["error"]["message"]
+    status = ota("status", "--root", emmc.root, "--json").result
+    assert (status["next"], status["slots"]["b"]["state"]) == ("a", "staged")
+    assert emmc.boot().slot == "a"
+
+
+def test_a_commit_that_nvbootctrl_refuses_confirms_nothing(emmc: Jetson, bench: Bench) -> None:
+    assert bench.update(emmc).code == 0
+    emmc.boot()
+    for command in ("set-active-boot-slot", "mark-boot-successful"):
+        emmc.fault(command, "print", text="no", status=1)
+        ran = ota("commit", "--root", emmc.root)
+        assert ran.code == 15, ran.err
+        assert (emmc.slot("b") / ".ota/trial").exists()
+    emmc.mend()
+    assert ota("status", "--root", emmc.root, "--json").result["verdict"]["code"] == "trial"
+    assert ota("commit", "--root", emmc.root).code == 0
+    assert emmc.boot().slot == "b"
+
+
+def test_below_a_root_without_a_device_tree_the_loader_of_this_machine_is_left_alone(
+    emmc: Jetson, bench: Bench
+) -> None:
+    shutil.rmtree(emmc.root / "proc/device-tree")
+    info = emmc.root / "boot/ota/ecu_info.yml"
+    info.write_text(info.read_text() + "bootloader: cboot\n")
+    calls = (emmc.programs / "calls").read_bytes()
+    ran = bench.update(emmc)
+    assert ran.code == 15
+    assert "device tree" in ran.document["error"]["message"]
+    assert (emmc.programs / "calls").read_bytes() == calls
+
+
+# --- extlinux.conf ------------------------------------------------------------------------------
+
+
+def without_conf(tree: Path) -> None:
+    (tree / "boot/extlinux/extlinux.conf").unlink()
+
+
+def without_its_label(tree: Path) -> None:
+    conf = tree / "boot/extlinux/extlinux.conf"
+    conf.write_text(conf.read_text().replace("DEFAULT primary", "DEFAULT secondary"))
+
+
+def with_a_label_twice(tree: Path) -> None:
+    conf = tree / "boot/extlinux/extlinux.conf"
+    entry = re.search(r"(?s)LABEL primary.*?\n\n", conf.read_text())
+    assert entry is not None
+    conf.write_text(conf.read_text() + entry.group())
+
+
+def without_its_kernel(tree: Path) -> None:
+    (tree / "boot/Image").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (without_conf, "holds no /boot/extlinux/extlinux.conf"),
+        (without_its_label, "no entry with the LABEL secondary"),
+        (with_a_label_twice, "2 entries"),
+        (without_its_kernel, "names /boot/Image, which is not there"),
+    ],
+)
+def test_an_image_that_cboot_could_not_boot_is_not_armed(
+    emmc: Jetson, bench: Bench, jetson_publisher: Publisher, tmp_path: Path,
+    spoil: Callable[[Path], None], told: str,
+) -> None:  # fmt: skip
+    tree = tmp_path / "tree"
+    shutil.copytree(jetson_publisher.trees / "xavier-emmc/v2", tree, symlinks=True)
+    spoil(tree)
+    jetson_publisher.publish("xavier-emmc-spoilt", tree, "spoilt")
+    ran = bench.update(emmc, "spoilt")
+    assert ran.code == 15, ran.out
+    assert told in ran.document["error"]["message"]
+    assert ran.document["error"]["footprint"] == "standby"
+    assert not any("set-active-boot-slot 1" in call for call in emmc.changes())
+    assert emmc.boot().slot == "a"
+    assert bench.update(emmc).code == 0
+    assert emmc.boot().slot == "b"
+
+
+def test_setup_refuses_a_running_system_that_cboot_would_not_find_again(emmc: Jetson) -> None:
+    (emmc.slot("a") / "boot/extlinux/extlinux.conf").write_text("DEFAULT x\nLABEL y\n")
+    for path in (emmc.root / "boot/ota").glob("*"):
+        if path.name != "ecu_info.yml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ran = ota("setup", "--root", emmc.root)
+    assert ran.code == 15
+    assert "no entry with the LABEL x" in ran.err
+
+
+def without_the_shared_partition(tree: Path) -> None:
+    (tree / "etc/fstab").write_text("LABEL=x / ext4 defaults\n")
+
+
+def without_the_way_back(tree: Path) -> None:
+    (tree / "etc/systemd/system/ota-once.service").unlink()
+
+
+def with_a_verifier_of_its_own(tree: Path) -> None:
+    shutil.rmtree(tree / "etc/systemd/system/nv_update_verifier.service.d")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (without_the_shared_partition, "mounts /boot/ota"),
+        (without_the_way_back, "ota-once.service"),
+        (with_a_verifier_of_its_own, "NVIDIA's unit calls each boot successful"),
+    ],
+)
+def test_an_image_that_could_not_end_its_trial_is_refused(
+    emmc: Jetson, bench: Bench, jetson_publisher: Publisher, tmp_path: Path,
+    spoil: Callable[[Path], None], told: str,
+) -> None:  # fmt: skip
+    tree = tmp_path / "tree"
+    shutil.copytree(jetson_publisher.trees / "xavier-emmc/v2", tree, symlinks=True)
+    spoil(tree)
+    if spoil is without_the_shared_partition:  # that line comes from the running system
+        spoil(emmc.slot("a"))
+    jetson_publisher.publish("xavier-emmc-mute", tree, "mute")
+    ran = bench.update(emmc, "mute")
+    assert ran.code == 11, ran.out
+    assert told in ran.document["error"]["message"]
+    assert emmc.boot().slot == "a"
