@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import List, Sequence, Tuple
 
+from .bootloaders import ADDING, JETSON, JETSON_BRING_UP
 from .roff import Part, guide
 
 _BOOTING: Sequence[Part] = (
     "A device has two slots, `a` and `b`, each with a whole root file system, and one boot "
-    "partition that both share. GRUB's own `grub.cfg` stays as the distribution makes it; it reads "
-    "`custom.cfg`, to which `ota setup` adds a rule. An update changes no script: it fills the "
-    "standby slot, puts kernel, initrd and arguments into `/boot/ota/slot-b/`, flushes all of it, "
-    "and then overwrites one sector of `/boot/ota/bootenv`. Until that write the old system boots, "
-    "after it the new one, once, on trial.",
+    "partition that both share. This is how it goes with GRUB; Jetsons have a section of their "
+    "own. GRUB's own `grub.cfg` stays as the distribution makes it; it reads `custom.cfg`, to "
+    "which `ota setup` adds a rule. An update changes no script: it fills the standby slot, puts "
+    "kernel, initrd and arguments into `/boot/ota/slot-b/`, flushes all of it, and then overwrites "
+    "one sector of `/boot/ota/bootenv`. Until that write the old system boots, after it the new "
+    "one, once, on trial.",
     "GRUB clears the trial before it starts the new kernel. What happens next needs nobody: a "
     "system that confirms itself (`ota-commit.service`, after the health checks) becomes the "
     "default; anything else ends in a reboot, and that boots the old system again: a kernel "
@@ -114,12 +116,15 @@ _SECTIONS: Sequence[Tuple[str, Sequence[Part]]] = (
     ("health checks", _HEALTH),
     ("watchdog", _WATCHDOG),
     ("bring-up checklist", (_CHECKLIST,)),
+    ("Jetson with CBoot", JETSON),
+    ("bring-up of a Jetson", JETSON_BRING_UP),
+    ("adding a boot loader", ADDING),
     ("when something is wrong", (_TROUBLE,)),
 )
 
 
 def boot_page(name: str) -> str:
     """ota-boot(7)."""
-    about = "partitions, boot loader and bring-up of a device"
+    about = "partitions, boot loaders and bring-up of a device"
     see_also = "ota(1), ota-setup(1), ota-commit(1), ecu_info.yml(5), ota.yml(5)"
     return guide(name, "ota-boot", 7, about, _SECTIONS, see_also)

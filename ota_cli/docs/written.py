@@ -202,7 +202,8 @@ _ECU_INFO = (
      "keys are taken from `/boot/ota/known_hosts`, which both slots see, or without that file from "
      "the system's."),
     ("available_ecu_ids", "All ECUs below and including this one; default this one."),
-    ("bootloader", "`auto` (default), `grub`, or `directory` (a marker file, for containers)."),
+    ("bootloader", "`auto` (default), `grub`, `cboot` (Jetson Xavier, also `jetson-cboot`), or "
+     "`directory` (a marker file, for containers)."),
     ("slots", "`a` and `b`, each one of `device: PARTUUID=...` (or `UUID=`, `LABEL=`, `/dev/...`), "
      "`file: PATH` (a disk-image file), `directory: PATH`. Without it the slots are the partition "
      "on `/` and the one other partition of the same disk and size."),
