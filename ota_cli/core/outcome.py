@@ -135,14 +135,14 @@ def verdict(
             "trial", f"{_named(last)} runs on trial in slot {running} and is not confirmed.",
             "`ota commit` confirms it; a reboot returns to the old system",
         )  # fmt: skip
-    if boot.trial is not None and boot.next != boot.trial:
+    if boot.trial not in (None, running) and boot.next != boot.trial:
         return Verdict(
             "disagree",
             f"{_named(last)} is armed in slot {boot.trial}, but its boot files are not complete: "
             f"slot {boot.next or '?'} boots next.",
             "run the same `ota update` again, or `ota rollback`",
         )
-    if boot.trial is not None:
+    if boot.trial not in (None, running):
         return Verdict(
             "armed", f"{_named(last)} in slot {boot.trial} is tried at the next boot.",
             "reboot to try it; `ota rollback` takes it back",
