@@ -35,7 +35,7 @@ def parse(text: bytes, name: str) -> BootVariables:
         document = json.loads(text)
         found = BootVariables(
             default=document["default"],
-            trial=document["trial"],
+            trial=document["trial"] or None,
             good=tuple(document["good"]),
             txn=str(document["txn"]),
         )

@@ -27,7 +27,9 @@ JETSON: Sequence[Part] = (
     "else the first one. Of that file only `root=` changes; one that does not say what boots is "
     "refused. With the root on NVMe, CBoot reads `/boot` from the partition of eMMC with the "
     "slot's number: an update makes that one the same as the slot's, and removes what else was "
-    "there. Kernels that packages install later into a running system on NVMe are not followed.",
+    "there. Kernels that packages install later into a running system on NVMe are not followed. "
+    "`ota image unpack` on a bench leaves extlinux.conf as it is in the image: name the partition "
+    "there.",
     "CBoot's own state is changed by `nvbootctrl` only, each call of which has ten seconds; one "
     "that fails or prints something else is exit 15. In this order: the standby slot becomes "
     "unbootable, is filled, its extlinux.conf is pointed at it, `/boot` is copied, all is flushed, "
@@ -52,7 +54,8 @@ _BRING_UP: List[Tuple[str, str]] = [
      "priorities?"),
     ("questions", "`nvbootctrl -t rootfs is-slot-bootable 1; echo $?` of a slot that is, and of "
      "one after `set-slot-as-unbootable 1`: 0, and 70 or 1? Does `set-active-boot-slot 1` make it "
-     "bootable again? ota refuses to call it armed when it does not."),
+     "bootable again? ota refuses to call it armed when it does not. Does it answer without root? "
+     "Else `ota status` needs root as well."),
     ("boots", "`ota update`, a reboot: does slot b run (`findmnt /`), does `ota status` say trial, "
      "does `dump-slots-info` say that slot a is active again?"),
     ("confirms", "After `ota commit` and two more reboots: slot b, all its retries."),

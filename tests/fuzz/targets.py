@@ -13,7 +13,18 @@ from typing import Callable, Dict, List
 import httpcore
 import zstandard
 
-from ota_cli.core import claims, cmdline, config, extlinux, fstab, grubcfg, grubenv, tables
+from ota_cli.boot import settings as slot_file
+from ota_cli.core import (
+    claims,
+    cmdline,
+    config,
+    extlinux,
+    fstab,
+    grubcfg,
+    grubenv,
+    jetson,
+    tables,
+)
 from ota_cli.core.accounts import owner_map
 from ota_cli.core.attributes import parse_attributes
 from ota_cli.core.certificate import read_certificates
@@ -143,6 +154,19 @@ def extlinux_conf(data: bytes) -> None:
         changed = extlinux.with_root(text, "PARTUUID=x")
         assert extlinux.default_entry(changed).root == "PARTUUID=x"
         assert extlinux.with_root(changed, "PARTUUID=x") == changed
+
+
+@target
+def jetson_facts(data: bytes) -> None:
+    jetson.refusal(jetson.Facts(_text(data), jetson.parse_compatible(data), True))
+    jetson.active_slot(_text(data))
+
+
+@target
+def slot_settings(data: bytes) -> None:
+    with suppress(BootRefused):
+        found = slot_file.parse(data, "cboot")
+        assert slot_file.parse(slot_file.compose(found), "cboot") == found
 
 
 @target
