@@ -292,8 +292,11 @@ def test_cut_off_while_committing_one_of_the_good_slots_boots_and_a_rerun_commit
         again = on_trial(fresh(f"cut-{cut}"))
         backend = backend_for(again)
         apply(backend.commit(again, backend.read(again), "b")[:cut])
+        was_confirmed = backend.read(again).default == "b"
         again = booted(again)
         assert again.running == ("b" if cut else "a"), cut
+        if was_confirmed:
+            assert reboot(again).slot == "b", f"{cut}: what is called confirmed stays"
         if cut:
             commit(again)
             assert backend.read(again) == COMMITTED, cut

@@ -77,6 +77,7 @@ def require_truth(status: Ran, where: str) -> Dict[str, object]:
 
 
 @needs_compiler
+@pytest.mark.parametrize("jetson", ["xavier-nvme"], indirect=True)  # it has the most effects
 def test_a_verb_that_is_killed_at_any_effect_is_completed_by_the_next(
     before: Tuple[Jetson, Tuple[str, ...]], verb: str, library: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
