@@ -61,9 +61,9 @@ def load_trial_mark(device: Device) -> str:
     places = [device.root / RUN_MARK]
     location = device.slots.get(device.running) if device.running else None
     if isinstance(location, DirectorySlot):
-        places = [location.path / ".ota" / TRIAL]
+        places.insert(0, location.path / ".ota" / TRIAL)
     elif device.is_this_machine:
-        places = [Path("/.ota") / TRIAL, *places]
+        places.insert(0, Path("/.ota") / TRIAL)
     for place in places:
         try:
             return read_limited(place, _MAX_TXN_BYTES).decode("ascii", "replace").strip()

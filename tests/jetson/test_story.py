@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict
 
 import pytest
 
 from tests.jetson.conftest import Bench, Publisher
-from tests.support.bench import Ran, ota
+from tests.support.bench import Ran, environment, ota
+from tests.support.blocks import needs_root
 from tests.support.jetson import Jetson, Recovery
 from tests.support.trees import snapshot, without
 
@@ -252,6 +257,22 @@ def test_a_disarmed_slot_is_not_on_trial_when_the_loader_comes_to_it(
     assert emmc.boot().slot == "b"
 
 
+@needs_root
 def test_everybody_may_see_that_a_trial_runs(on_trial: Jetson) -> None:
     """The mark itself is in a directory of root's."""
-    assert "ota.trial=1" in (on_trial.root / "run/ota-trial").read_text()
+    base = Path("/var/tmp") / f"ota-jetson-{os.getpid()}"
+    base.mkdir(mode=0o755)
+    try:
+        readable = on_trial.copied(base / "device")
+        as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        env = {**environment(), "PATH": readable.path}
+        able = "from ota_cli.probe import probe"
+        look = f"{able}; print(probe('{readable.root}').cmdline)"
+        for script in (able, look):
+            argv = [*as_nobody, sys.executable, "-c", script]
+            done = subprocess.run(argv, cwd="/", check=False, capture_output=True, env=env)
+            if script == able and done.returncode:
+                pytest.skip("nobody can not run the program here")
+        assert b"ota.trial=1" in done.stdout, done.stderr
+    finally:
+        shutil.rmtree(base)
