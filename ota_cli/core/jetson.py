@@ -60,7 +60,7 @@ class Refusal(NamedTuple):
     hint: str
 
 
-def refusal(facts: Facts) -> Optional[Refusal]:
+def why_not(facts: Facts) -> Optional[Refusal]:
     """Why CBoot can not be worked with here; None where it can."""
     if XAVIER not in facts.compatible:
         return Refusal(

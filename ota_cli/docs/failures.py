@@ -154,6 +154,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "right one; `ota setup --repair` accepts this one.",
     },
     15: {
+        "boot-copy": "The `/boot` of the image holds what can not be copied to where CBoot reads "
+        "it. Remove it from the image.",
         "boot-file-changed": "A kernel or initrd changed after it was verified. Run the same "
         "command again.",
         "boot-not-set-up": "The boot loader is not set up for `ota`. Run `ota setup`.",
@@ -161,6 +163,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "mounted writable?",
         "boot-refused": "The boot loader's settings are not as they should be. `ota setup "
         "--repair` mends them.",
+        "cboot": "This Jetson can not be served: the message says why. ota-boot(7) tells which "
+        "can.",
         "custom-cfg-damaged": "The part of `ota` in GRUB's `custom.cfg` has no end. Mend or remove "
         "it, then run `ota setup`.",
         "custom-cfg-not-read": "GRUB's `grub.cfg` does not read `custom.cfg`. Make it do so.",
@@ -169,6 +173,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "env-disagrees": "Another reader finds other values in the environment than were written. "
         "Run `ota setup --repair`.",
         "env-full": "The environment has no room for all variables. Run `ota setup --repair`.",
+        "extlinux": "`/boot/extlinux/extlinux.conf` does not say what boots, or names files that "
+        "are missing. Correct it in the image, or on the running system.",
         "kernel-argument": "GRUB can not pass on a kernel argument. Change it in "
         "`/etc/ota/cmdline` of the image or on the running system.",
         "no-boot-loader": "No boot loader that `ota` knows was found. See `bootloader` in "
@@ -179,12 +185,18 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "not-ready": "The slot has no complete boot files. Run `ota setup`, or update the slot.",
         "nothing-armed": "`ota wait` finds no update that is armed or on trial. `ota status` tells "
         "how the last one ended.",
+        "nothing-boots": "CBoot says that no slot is bootable. The hint has the command that makes "
+        "the running one bootable again.",
+        "nvbootctrl": "`nvbootctrl` is missing, failed, hung, or printed no sense. Run it by hand, "
+        "and see the kernel log.",
         "only-bootable-slot": "The default slot would not boot, so the other one is not replaced. "
         "Run `ota setup --repair`.",
         "read-back": "The boot partition does not hold what was written. Its disk may be failing: "
         "see the kernel log.",
         "running-not-next": "The running slot is not what boots next. `ota status` tells what to "
         "do.",
+        "slots-disagree": "CBoot says that another slot was booted than is mounted on `/`. Correct "
+        "`root=` in `extlinux.conf` of the slot that the message names.",
     },
     16: {
         "ecu-failed": "An ECU could not do its part, and none was switched. Mend that ECU and run "

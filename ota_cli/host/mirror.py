@@ -59,7 +59,12 @@ def _copy(source: Path, target: Path) -> None:
         _give(source, target)
         fsync(target)
     else:
-        raise BootRefused(f"{source} is neither file, directory nor link", slug="boot-copy")
+        raise BootRefused(
+            f"{source} is neither file, directory nor link: it can not be copied to where CBoot "
+            "reads /boot",
+            hint="remove it from the image",
+            slug="boot-copy",
+        )
 
 
 def _link(source: Path, target: Path) -> None:

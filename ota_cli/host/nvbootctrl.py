@@ -39,7 +39,7 @@ def facts(root: Path) -> Facts:
 
 def look(known: Facts) -> Loader:
     """The loader's state on a Jetson that CBoot boots. Raises BootRefused."""
-    refused = jetson.refusal(known)
+    refused = jetson.why_not(known)
     if refused is not None or known.bsp is None:
         why, hint = refused or ("the BSP is not known", "")
         raise BootRefused(f"CBoot can not be used: {why}", hint=hint, slug="cboot")

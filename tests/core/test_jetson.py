@@ -13,7 +13,7 @@ from ota_cli.core.jetson import (
     active_slot,
     may_be_unified,
     parse_compatible,
-    refusal,
+    why_not,
 )
 from ota_cli.core.partitions import find_numbered_slots
 from ota_cli.model import DeviceSlot, SlotName
@@ -37,7 +37,7 @@ def test_the_three_layouts_are_served(layout: str, bsp: Bsp, unified: bool) -> N
     facts = facts_of(layout)
     assert facts.is_jetson
     assert facts.bsp == bsp
-    assert refusal(facts) is None
+    assert why_not(facts) is None
     assert may_be_unified(bsp) is unified, "whether nvbootctrl can be asked"
 
 
@@ -98,7 +98,7 @@ def test_output_that_names_no_active_slot_names_none(dump: str) -> None:
     ],
 )
 def test_what_can_not_be_served_is_refused_with_the_reason(facts: Facts, why: str) -> None:
-    refused = refusal(facts)
+    refused = why_not(facts)
     assert refused is not None
     assert why in refused.why
     assert refused.hint
