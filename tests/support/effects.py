@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 import pytest
 
@@ -84,9 +84,12 @@ class Effects:
         path.unlink(missing_ok=True)
         return path
 
-    def _run(self, words: Sequence[object], variables: Dict[str, str]) -> Ran:
-        preload = {
+    def preloaded(self, variables: Mapping[str, str]) -> Dict[str, str]:
+        """The environment of a program whose effects below `device` are counted."""
+        return {
             "LD_PRELOAD": str(self.library), "EFFECTS_BELOW": str(self.device),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONDONTWRITEBYTECODE": "1", **variables,
         }  # fmt: skip
-        return ota(*words, "--root", self.device, env={**preload, **variables})
+
+    def _run(self, words: Sequence[object], variables: Mapping[str, str]) -> Ran:
+        return ota(*words, "--root", self.device, env=self.preloaded(variables))

@@ -101,11 +101,12 @@ class EcuBench:
             f"done; }} | {{ {self.gate}; }}"
         )
 
-    def ota(self, *words: object) -> Ran:
+    def ota(self, *words: object, env: Optional[Mapping[str, str]] = None) -> Ran:
         """Runs `ota` on this ECU to its end; documents are what their schemas say."""
         done = subprocess.run(
-            self.argv(*words), capture_output=True, env=environment(), check=False, timeout=300
-        )
+            self.argv(*words), capture_output=True, env={**environment(), **(env or {})},
+            check=False, timeout=300,
+        )  # fmt: skip
         ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
         if "--json" in words:
             is_dry = "--dry-run" in words
