@@ -10,6 +10,8 @@ from typing import Dict, List, Optional, Sequence
 from ..errors import OtaError
 
 DEFAULT_TIMEOUT_S = 120.0
+#: Where a system has its programs.
+_PROGRAMS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 class CommandFailed(OtaError):
@@ -57,9 +59,13 @@ def run(
 
 
 def clean_environment() -> Dict[str, str]:
-    """What children may see: the search path and a fixed locale, no secrets."""
-    path = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-    return {"PATH": path, "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    """What children may see: the search path and a fixed locale, no secrets.
+
+    cron searches /usr/bin and /bin only, and blkid, e2fsck and mkfs.ext4 are not there.
+    """
+    given = os.environ.get("PATH", "").split(":")
+    path = [*filter(None, given), *(each for each in _PROGRAMS if each not in given)]
+    return {"PATH": ":".join(path), "LC_ALL": "C.UTF-8", "HOME": "/root"}
 
 
 def _last_words(output: bytes) -> str:

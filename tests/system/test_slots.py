@@ -295,6 +295,17 @@ def test_a_block_slot_is_verified_and_not_a_byte_of_it_changes(
     assert leftovers() == ""
 
 
+def test_cron_searches_few_places_and_finds_all_that_is_needed(
+    bench: Tuple[Path, Path, Path], server: Server
+) -> None:
+    root, _, _ = bench
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert, "--stage-only")
+    argv = [*ota_argv(), "update", "--root", root, *at, "--no-self-confirm"]
+    env = {**environment(), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(list(map(str, argv)), env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_a_slot_that_was_not_unmounted_is_not_taken_for_what_lies_in_its_journal(
     bench: Tuple[Path, Path, Path], server: Server, tmp_path: Path
 ) -> None:
