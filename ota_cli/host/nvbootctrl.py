@@ -7,7 +7,6 @@ has no device tree of its own it is not run.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Dict, Sequence, Tuple
 
@@ -16,7 +15,7 @@ from ..core.jetson import Facts, Loader
 from ..errors import BootRefused, ImageDamaged
 from ..model import SLOT_NAMES, SlotName
 from .files import read_limited
-from .run import CommandFailed, run
+from .run import CommandFailed, is_installed, run
 
 #: It reads and writes one sector; what takes longer hangs.
 TIMEOUT_S = 10.0
@@ -33,7 +32,7 @@ def facts(root: Path) -> Facts:
     return Facts(
         release=None if release is None else release.decode("utf-8", "replace"),
         compatible=jetson.parse_compatible(compatible or b""),
-        has_nvbootctrl=shutil.which("nvbootctrl") is not None,
+        has_nvbootctrl=is_installed("nvbootctrl"),
     )
 
 

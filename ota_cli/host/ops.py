@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import singledispatch
@@ -30,7 +29,7 @@ from .files import (
     write_durably,
 )
 from .loaderops import LoaderOp
-from .run import CommandFailed, run
+from .run import CommandFailed, is_installed, run
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -235,7 +234,7 @@ def _(op: ReadBackStart, emit: Emit) -> None:
 
 @_apply.register
 def _(op: CheckEnvironment, emit: Emit) -> None:
-    if shutil.which("grub-editenv"):
+    if is_installed("grub-editenv"):
         listed = _listed_by_grub(op.path)
     else:
         emit(Note("grub-editenv is not installed: the GRUB environment was re-read without it"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from typing import Dict, List, Optional, Sequence
 
@@ -56,6 +57,11 @@ def run(
         why = f"failed with status {done.returncode}{_last_words(done.stderr or done.stdout)}"
         raise CommandFailed(argv, why, done.returncode)
     return done
+
+
+def is_installed(program: str) -> bool:
+    """Whether `run` finds it."""
+    return shutil.which(program, path=clean_environment()["PATH"]) is not None
 
 
 def clean_environment() -> Dict[str, str]:

@@ -166,6 +166,7 @@ def test_without_grub_editenv_the_environment_is_still_reread_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("ota_cli.host.run._PROGRAMS", ())  # here it is installed
     path = tmp_path / "bootenv"
     path.write_bytes(compose(OURS, {}))
     events: List[Event] = []
