@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Callable, ContextManager, NamedTuple, Optional
+from typing import Callable, ContextManager, NamedTuple, Optional, Sequence, Tuple
 
 from .boot.base import Backend, backend_for
 from .core import record as phases
@@ -25,8 +25,9 @@ from .errors import (
     SlotUnusable,
     leaving,
 )
-from .events import Emit
+from .events import Changed, Emit
 from .host import ops, store
+from .host.interrupts import deferred
 from .host.mounts import enter_private_namespace
 from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, other_slot
 from .policy import trust
@@ -120,12 +121,13 @@ def open_session(device: Device, emit: Emit) -> Session:
 
 
 def arm(
-    device: Device, backend: Backend, bootable: Bootable, joint: Optional[JointCommit], emit: Emit
-) -> None:
+    device: Device, backend: Backend, bootable: Bootable, joint: Optional[JointCommit]
+) -> Tuple[Changed, ...]:
     """The switch: records the intent, then one atomic write by the boot back-end.
 
-    `joint`: how it is confirmed together with other ECUs. Raises BootRefused; then nothing is
-    armed, unless not even that can be written.
+    `joint`: how it is confirmed together with other ECUs. What has changed is to be told once all
+    of them have switched: who is told may be slow. Raises BootRefused; then nothing is armed,
+    unless not even that can be written.
     """
     record, boot = store.load_record(device), backend.read(device)
     last = record.transaction
@@ -138,15 +140,21 @@ def arm(
     armed = replace(last, phase=phases.ARMED)
     intended = replace(record.with_state(bootable.slot, "armed"), transaction=armed, joint=joint)
     store.save_record(device, intended)
-    with leaving(Footprint.BOOT):
+    with leaving(Footprint.BOOT), deferred():
         try:
             ops.apply(switch)
         except BootRefused:
             with suppress(BootRefused):
                 ops.apply(backend.revert(device, boot))
             raise
-    for change in transitions(record, intended):
-        emit(change)
+    return transitions(record, intended)
+
+
+def tell_armed(changes: Sequence[Changed], emit: Emit) -> None:
+    """What `arm` has changed."""
+    with leaving(Footprint.BOOT):
+        for change in changes:
+            emit(change)
 
 
 def note_joint(device: Device, joint: Optional[JointCommit]) -> None:
@@ -196,7 +204,8 @@ def activate(
             goes_on = last is not None and last.to_slot == slot and last.txn == checked.txn
             if last is None or not goes_on or last.phase not in (phases.STAGED, phases.ARMED):
                 _begin(session, "update", slot, checked.txn, emit)
-            arm(device, session.backend, checked, joint, emit)
+            changes = arm(device, session.backend, checked, joint)
+        tell_armed(changes, emit)
     return Switched("armed", slot, known.version)
 
 
@@ -279,7 +288,8 @@ def switch_slot(
 def _try(session: Session, kind: str, bootable: Bootable, agreement: Agreement, emit: Emit) -> None:
     with agreement(True) as joint:
         _begin(session, kind, bootable.slot, bootable.txn, emit)
-        arm(session.device, session.backend, bootable, joint, emit)
+        changes = arm(session.device, session.backend, bootable, joint)
+    tell_armed(changes, emit)
 
 
 def known_good(session: Session, slot: SlotName) -> KnownGood:

@@ -47,6 +47,7 @@ from .trial import (
     arm,
     open_session,
     stay,
+    tell_armed,
     view_session,
 )
 
@@ -174,7 +175,8 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
         if not request.stage_only:
             with leaving(Footprint.STANDBY), agreement(True) as joint:
                 emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
-                arm(device, session.backend, staged.checked, joint, emit)
+                changes = arm(device, session.backend, staged.checked, joint)
+            tell_armed(changes, emit)
     emit(Done())
     return Updated(
         version, staged.checked.slot, image, staged.plan, wire.bytes,

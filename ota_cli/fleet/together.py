@@ -23,9 +23,10 @@ from typing import Callable, Generic, Iterator, List, Optional, Sequence, Tuple,
 from ..core.protocol import Object
 from ..core.record import JointCommit
 from ..core.secondaries import on_the_way
-from ..errors import Busy, EcuFailed, EcusDiffer, Footprint, OtaError, UsageProblem
+from ..errors import Busy, EcuFailed, EcusDiffer, Footprint, OtaError, SignalReceived, UsageProblem
 from ..events import Emit, Ready
 from ..host import store
+from ..host.interrupts import deferred
 from ..model import Device, Secondary
 from ..trial import Agreement, Switched, note_joint, open_session
 from ..update import Updated
@@ -208,8 +209,13 @@ class Crew:
         is_done = False
         try:
             self.switched()
-            yield
-            is_done = True
+            with deferred():
+                yield
+                is_done = True
+        except SignalReceived as received:
+            if is_done:  # it came while this ECU was armed, and waited until it was
+                received.footprint = Footprint.BOOT
+            raise
         finally:
             if not is_done:
                 self._take_back(sys.exc_info()[1])

@@ -7,7 +7,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from types import FrameType
-from typing import Iterator, NoReturn, Optional
+from typing import Iterator, List, NoReturn, Optional
 
 from ..errors import SignalReceived
 
@@ -56,6 +56,23 @@ def undisturbed() -> Iterator[None]:
     finally:
         for number, handler in zip(_INTERRUPTS, before):
             signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Interrupts wait until the block, which must be short, is done: it is done whole."""
+    came: List[int] = []
+    before = {number: signal.getsignal(number) for number in _INTERRUPTS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _interrupt(number: int, frame: Optional[FrameType]) -> NoReturn:
