@@ -18,7 +18,7 @@ from .core.certs import CertStore, SignerPolicy
 from .core.delta import make_plan
 from .core.plan import Plan
 from .errors import Footprint, SlotUnusable, leaving
-from .events import Done, Emit
+from .events import Emit
 from .fill import fill, slot_errors
 from .fit import require_room, wire_bytes, work_ahead
 from .host.mounts import enter_private_namespace
@@ -82,7 +82,6 @@ def unpack(
             write_metadata(root, image, ())
             flush_and_read_back(root, image, plan, (), emit)
             write_slot_index(root, image, plan, seen.standby, ())
-    emit(Done())
     return Unpacked(image, target, plan, wire_bytes(image, plan)[0])
 
 

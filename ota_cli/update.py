@@ -26,7 +26,7 @@ from .core.delta import make_plan
 from .core.plan import Plan
 from .core.record import Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
-from .events import Done, Emit, Phase, PhaseStarted
+from .events import Emit, Phase, PhaseStarted
 from .fit import require_fit, space_bytes, wire_bytes
 from .host import store
 from .host.mounts import enter_private_namespace
@@ -134,7 +134,6 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     level = usable_level(device, record, slot, emit)
     plan, changes = _plan_without_touching(device, slot, image, level, emit)
     wire, exact = wire_bytes(image, plan)
-    emit(Done())
     return Preview(
         version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
         changes=None if runs else changes, image_is_running=runs, armed=session.boot.trial,
@@ -160,7 +159,6 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
             taken_back = session.boot.trial
             with nullcontext() if request.stage_only else agreement(False):
                 stay(session, emit)
-            emit(Done())
             return Updated(
                 version, session.running, image, None, 0, _since(started), False, [], "full",
                 taken_back,
@@ -177,7 +175,6 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
                 emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
                 changes = arm(device, session.backend, staged.checked, joint)
             tell_armed(changes, emit)
-    emit(Done())
     return Updated(
         version, staged.checked.slot, image, staged.plan, wire.bytes,
         _since(started), not request.stage_only, staged.carried, level,

@@ -128,7 +128,7 @@ def compare(slot: Path, image: Image, emit: Emit, *, unlock: bool = True) -> Com
 
     `unlock`: see `digest_files`; False for the running slot.
     """
-    emit(PhaseStarted(Phase.VERIFY, "comparing the slot with its signed image"))
+    emit(PhaseStarted(Phase.COMPARE, "comparing the slot with its signed image"))
     local = scan(slot, emit)
     carried = _carried(slot)
     found = list(_files(slot, image, local, emit, unlock))
@@ -172,8 +172,8 @@ def _files(
     rows = regulars.paths.matched(files.paths)
     there = array("I", (row for row in rows if row >= 0 and files.size(row)))
     total = sum(map(files.size, there))
-    emit(Ahead(((Phase.VERIFY, total),)))
-    meter = Meter(emit, Phase.VERIFY, total)
+    emit(Ahead(((Phase.COMPARE, total),)))
+    meter = Meter(emit, Phase.COMPARE, total)
     sizes = ((files.paths[row], files.size(row)) for row in there)
     digests = digest_files(slot, sizes, emit, meter.add, unlock=unlock)
     for entry, row in zip(regulars, rows):

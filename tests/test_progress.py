@@ -39,6 +39,19 @@ def test_percents_only_rise_and_end_at_100(device: Path, server: Server, verb: s
     assert found[-1] == 100
 
 
+def test_percents_of_other_verbs_end_at_100_as_well(device: Path, server: Server) -> None:
+    assert ota("update", *words(device, server, "--stage-only")).code == 0
+    missing = device / "slots/b/srv/odd/it's, 100%? #;&=+~/ü\u2028"
+    missing.unlink()
+    at = words(device, server)[2:-1]
+    for verb in (["verify"], ["verify", "--repair", *at], ["verify"]):
+        done = ota(*verb, "--root", device, "--output", "jsonl")
+        told = [json.loads(line) for line in done.out.splitlines()][:-1]
+        assert told[-1] == {"event": "done", "percent": 100}, verb
+        assert percents(told) == sorted(percents(told)), verb
+        assert "--repair" not in verb or len(set(percents(told))) > 2
+
+
 def test_percents_only_rise_where_everything_is_kept(device: Path, server: Server) -> None:
     events(device, server)
     told = events(device, server)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Callable, Mapping, NoReturn, Optional, Tuple
 
 from ..errors import ConfigError, Interrupted, NeedsRoot, OtaError, SignalReceived
-from ..events import Emit
+from ..events import Ahead, Done, Emit, Event, Progress
 from ..host.interrupts import ignore_interrupts
 from ..render.choice import Output, open_output, standard_error
 from ..render.journal import SOCKET, JournalOutput
@@ -85,7 +85,9 @@ def _logged(output: Output, name: str, display: Display) -> Output:
 def _attempt(name: str, display: Display, body: Callable[[Call], Result], output: Output) -> int:
     try:
         with output:
-            result = body(Call(display.root, output.emit))
+            course = _Course(output.emit)
+            result = body(Call(display.root, course.emit))
+            course.end()
         ignore_interrupts()
     except OtaError as error:
         if error.exit_code == OtaError.exit_code and display.verbosity > 0:
@@ -108,6 +110,22 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
     else:
         output.failure(answer, result.failure)
     return code
+
+
+class _Course:
+    """Hands events on, and says that all is done if it was said that there is something to do."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._is_told = False
+
+    def emit(self, event: Event) -> None:
+        self._is_told = self._is_told or isinstance(event, (Ahead, Progress))
+        self._emit(event)
+
+    def end(self) -> None:
+        if self._is_told:
+            self._emit(Done())
 
 
 def _fail(name: str, error: OtaError, output: Output) -> int:

@@ -100,9 +100,7 @@ class Fetcher:
         self._peer = f"the proxy {self._proxy}" if self._proxy else urlsplit(self.base).netloc
         self._halt = Halt()
         self._throttle = Throttle(settings.limit_rate, self._halt.event)
-        self._liveness = Liveness(
-            settings.no_progress_timeout_s, _slowest_rate(settings), settings.read_timeout_s
-        )
+        self._liveness = Liveness(settings.no_progress_timeout_s, _slowest_rate(settings))
         self._memory = Budget(MEMORY_BYTES)
 
     def __enter__(self) -> Fetcher:

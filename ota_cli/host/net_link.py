@@ -6,6 +6,7 @@ wanted here, and cost as much of the processor again for each of thousands of sm
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import time
@@ -119,7 +120,7 @@ class Link:
     """Connections to one server, or to one proxy, used again; `watch` is told of each socket.
 
     `receive_bytes`: what of an answer the kernel may hold for each; None: as much as it likes.
-    `liveness` is told how long each read takes, and ends them all when it gets too much.
+    `liveness` is told how long each wait for the server takes, and ends them when it is too much.
 
     The library's pool is left out: it looks through all connections and waiting requests for
     each request, under one lock, and checks each request twice.
@@ -197,6 +198,17 @@ class Link:
         self._open.discard(connection)
 
 
+@contextmanager
+def _counted(liveness: Optional[Liveness], timeout: Optional[float]) -> Iterator[None]:
+    """The block waits for the server, `timeout` at most."""
+    began_s = time.monotonic()
+    try:
+        yield
+    finally:
+        if liveness is not None:
+            liveness.waited(began_s, math.inf if timeout is None else timeout)
+
+
 class _Watched(httpcore.NetworkBackend):
     """The library's own way to connect, which also tells of each socket."""
 
@@ -215,7 +227,8 @@ class _Watched(httpcore.NetworkBackend):
         local_address: Optional[str] = None,
         socket_options: Optional[Iterable[httpcore.SOCKET_OPTION]] = None,
     ) -> httpcore.NetworkStream:
-        stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        with _counted(self._liveness, timeout):
+            stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
         return _Stream(stream, self._watch, self._liveness)
 
 
@@ -239,14 +252,10 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: Optional[float] = None) -> bytes:
         if self._asked_s is not None and time.monotonic() - self._asked_s > _ANSWER_S:
             raise httpcore.ReadTimeout(f"no answer within {_ANSWER_S:.0f} s")
-        if self._liveness is None:
+        if self._liveness is not None:
+            self._liveness.reads()
+        with _counted(self._liveness, timeout):
             return self._inner.read(max_bytes, timeout)
-        self._liveness.check()
-        began_s = time.monotonic()
-        try:
-            return self._inner.read(max_bytes, timeout)
-        finally:
-            self._liveness.waited(began_s)
 
     def write(self, buffer: bytes, timeout: Optional[float] = None) -> None:
         self._inner.write(buffer, timeout)
@@ -261,7 +270,8 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: Optional[str] = None,
         timeout: Optional[float] = None,
     ) -> httpcore.NetworkStream:
-        inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
+        with _counted(self._liveness, timeout):
+            inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
         return _Stream(inner, self._watch, self._liveness)
 
     def get_extra_info(self, info: str) -> object:

@@ -25,6 +25,8 @@ MAX_BACKOFF_S = 30.0
 MAX_RETRY_AFTER_S = 300.0
 #: Bytes per second of all downloads together; less, for as long as patience lasts, is a failure.
 SLOWEST_RATE = 16.0
+#: So many reads in a row, of all connections, may bring nothing of a file: heads of answers.
+FRUITLESS_READS = 100
 
 
 class Again(Exception):
@@ -46,20 +48,18 @@ class Liveness:
 
     `patience_s`: how long less than `slowest_rate` bytes per second may come; only the time that
     something waits for the server is counted, over all requests, however they end.
-    `longest_wait_s`: no wait is longer, unless this process was stopped in it.
     """
 
     def __init__(
         self,
         patience_s: float,
         slowest_rate: float = SLOWEST_RATE,
-        longest_wait_s: float = MAX_BACKOFF_S,
     ) -> None:
         self.answered = False
         self.last_byte_s = float("-inf")
         self.patience_s = patience_s
         self._worth_bytes = patience_s * slowest_rate
-        self._longest_wait_s = longest_wait_s
+        self._reads = 0
         self._fresh_bytes = 0
         self._waited_s = 0.0
         self._counted_s = float("-inf")
@@ -69,24 +69,33 @@ class Liveness:
         self.answered = True
 
     def saw_bytes(self, count: int) -> None:
-        """`count` bytes of a file arrived just now."""
+        """`count` bytes of a file arrived just now. Raises Unreachable when all is too little."""
         self.last_byte_s = time.monotonic()
         self._fresh_bytes += count
+        self._reads = 0
         if self._fresh_bytes >= self._worth_bytes:
             self._fresh_bytes, self._waited_s = 0, 0.0
+        self._check()
 
-    def waited(self, began_s: float) -> None:
-        """A wait for the server, which began at `began_s`, ends; several at once count once."""
+    def reads(self) -> None:
+        """More is asked of an answer. Raises Unreachable where nobody gets anything of it."""
+        self._reads += 1
+        if self._reads > FRUITLESS_READS:
+            self._check()
+
+    def waited(self, began_s: float, at_most_s: float) -> None:
+        """A wait for the server, which began at `began_s`, ends; several at once count once.
+
+        No wait is longer than `at_most_s`, unless this process was stopped in it.
+        """
         now = time.monotonic()
-        wait_s = now - max(began_s, self._counted_s)
-        self._waited_s += min(wait_s, self._longest_wait_s)
+        self._waited_s += min(now - max(began_s, self._counted_s), at_most_s)
         self._counted_s = now
 
-    def check(self) -> None:
-        """Raises Unreachable when too little came for all the time it was waited for."""
+    def _check(self) -> None:
         if self._waited_s > self.patience_s:
             raise Unreachable(
-                f"less than {self._worth_bytes:.0f} bytes came in {self.patience_s:.0f} seconds",
+                f"less than {self._worth_bytes:.0f} bytes came in {self.patience_s:g} seconds",
                 hint="check the network and the server; what was fetched is kept",
                 slug="too-slow",
             )
@@ -119,7 +128,7 @@ class Retry:
     def _was_stopped(self, pause_s: float) -> bool:
         began_s = time.monotonic()
         was_stopped = self._stop.wait(pause_s)
-        self._liveness.waited(began_s)
+        self._liveness.waited(began_s, pause_s)
         return was_stopped
 
     def _count(self, again: Again, received: int) -> None:

@@ -12,9 +12,10 @@ import threading
 import time
 import tracemalloc
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 import pytest
 from cryptography import x509
@@ -61,6 +62,9 @@ class TlsServer:
         self._listener.close()
         self._thread.join(timeout=20)
 
+    def _greet(self) -> None:
+        """Before a connection is answered."""
+
     def _serve(self) -> None:
         while True:
             try:
@@ -69,6 +73,7 @@ class TlsServer:
                 return
             with suppress(OSError), plain:
                 plain.settimeout(10)
+                self._greet()
                 with self.context.wrap_socket(plain, server_side=True) as connection:
                     self.seen.append(connection.recv(65536))
                     self._talk(connection)
@@ -78,6 +83,13 @@ class TlsServer:
             cacert=self.cacert, cookies={"session": "s3cret"}, first_backoff_s=0.01,
             no_progress_timeout_s=0.5,
         )  # fmt: skip
+
+
+class SlowToGreet(TlsServer):
+    """Lets each connection wait for its TLS handshake."""
+
+    def _greet(self) -> None:
+        time.sleep(0.25)
 
 
 def says(*pieces: bytes) -> Talk:
@@ -95,14 +107,14 @@ def for_ever(start: bytes, piece: bytes) -> Talk:
     return talk
 
 
-def drips(start: bytes, drop: bytes = b"x") -> Talk:
+def drips(start: bytes, every_s: float = 0.1) -> Talk:
     """A byte now and then: each comes in time, all of them never."""
 
     def talk(connection: ssl.SSLSocket) -> None:
         connection.sendall(start)
         while True:
-            connection.sendall(drop)
-            time.sleep(0.1)
+            connection.sendall(b"x")
+            time.sleep(every_s)
 
     return talk
 
@@ -145,8 +157,8 @@ def test_what_has_no_end_or_no_sense_is_given_up(talk: Talk, kind: type, tmp_pat
     "talk",
     [
         drips(OK + LENGTH % 100_000),
-        drips(OK + CHUNKED + b"1;x="),
-        drips(OK + CHUNKED + b"1\r\nx\r\n0\r\nX: "),
+        drips(OK + CHUNKED + b"1;x=", every_s=0.01),
+        drips(OK + CHUNKED + b"1\r\nx\r\n0\r\nX: ", every_s=0.01),
     ],
     ids=["body", "chunk-extension", "trailer"],
 )
@@ -159,12 +171,11 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(talk: Talk, tmp_pat
 def test_a_server_that_ends_each_connection_after_a_little_more_is_given_up(tmp_path: Path) -> None:
     """Each try gets further than the one before, so none of them is in vain."""
     content = os.urandom(100_000)
-    came = 70_000  # what is worth to be gone on from
 
     def talk(connection: ssl.SSLSocket) -> None:
         asked = re.search(rb"range: bytes=(\d+)-", server.seen[-1], re.IGNORECASE)
         if asked is None:
-            connection.sendall(OK + LENGTH % len(content) + content[:came])
+            connection.sendall(OK + LENGTH % len(content) + content[:70_000])
             return
         start = int(asked[1])
         time.sleep(0.2)
@@ -172,24 +183,70 @@ def test_a_server_that_ends_each_connection_after_a_little_more_is_given_up(tmp_
         head = b"HTTP/1.1 206 Partial Content\r\n" + span + LENGTH % (len(content) - start)
         connection.sendall(head + content[start : start + 1])
 
-    blob = Blob(Digest(hashlib.sha256(content).digest()), len(content), "x", False)
-    out = tmp_path / "out"
-    out.mkdir()
-    with TlsServer(tmp_path, talk) as server, Fetcher(
-        server.url, server.settings()
-    ) as fetcher, pytest.raises(Unreachable) as raised:
-        list(fetcher.blobs([blob], out, lambda count: None))
-    assert raised.value.slug == "too-slow"
-    assert len(server.seen) < 20
+    with TlsServer(tmp_path, talk) as server:
+        found, asked = failure_of_a_blob(server, content)
+    assert found.slug == "too-slow"
+    assert asked < 20
 
 
-def test_a_process_that_was_stopped_for_long_does_not_blame_the_server(tmp_path: Path) -> None:
-    liveness = Liveness(patience_s=60.0, longest_wait_s=30.0)
+def test_a_process_that_was_stopped_for_long_does_not_blame_the_server() -> None:
+    liveness = Liveness(patience_s=60.0)
+    liveness.waited(time.monotonic() - 100_000, at_most_s=30)
     liveness.saw_bytes(1)
-    liveness.waited(time.monotonic() - 100_000)
-    liveness.check()
-    liveness.waited(time.monotonic() - 25)  # nearly all of it was counted just now
-    liveness.check()
+    liveness.waited(time.monotonic() - 25, at_most_s=30)  # nearly all of it was counted just now
+    liveness.saw_bytes(1)
+
+
+def test_a_connection_that_takes_long_is_time_waited_for_the_server(tmp_path: Path) -> None:
+    """The server is quick once it is reached, and ends each connection after a few bytes."""
+    content = os.urandom(200_000)
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        asked = re.search(rb"range: bytes=(\d+)-", server.seen[-1], re.IGNORECASE)
+        start = int(asked[1]) if asked else 0
+        span = b"Content-Range: bytes %d-%d/%d\r\n" % (start, len(content) - 1, len(content))
+        head = b"HTTP/1.1 206 Partial Content\r\n" + span if asked else OK
+        size = 2 if asked else 70_000
+        body = LENGTH % (len(content) - start) + content[start : start + size]
+        connection.sendall(head + body)
+
+    with SlowToGreet(tmp_path, talk) as server:
+        found, asked = failure_of_a_blob(server, content)
+    assert found.slug == "too-slow"
+    assert asked < 40
+
+
+def test_the_pauses_that_a_server_asks_for_are_time_waited_for_it(tmp_path: Path) -> None:
+    content = os.urandom(200_000)
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        asked = re.search(rb"range: bytes=(\d+)-", server.seen[-1], re.IGNORECASE)
+        start = int(asked[1]) if asked else 0
+        if asked and len(server.seen) % 2:
+            connection.sendall(b"HTTP/1.1 503 Wait\r\nRetry-After: 1\r\n" + LENGTH % 0)
+            return
+        span = b"Content-Range: bytes %d-%d/%d\r\n" % (start, len(content) - 1, len(content))
+        head = b"HTTP/1.1 206 Partial Content\r\n" + span if asked else OK
+        body = LENGTH % (len(content) - start) + content[start : start + (2 if asked else 70_000)]
+        connection.sendall(head + body)
+
+    with TlsServer(tmp_path, talk) as server:
+        found, asked = failure_of_a_blob(server, content, patience_s=2.5)
+    assert found.slug == "too-slow"
+    assert asked < 20
+
+
+def failure_of_a_blob(
+    server: TlsServer, content: bytes, patience_s: float = 0.5
+) -> Tuple[Unreachable, int]:
+    """How fetching `content` in the end fails, and after how many requests."""
+    blob = Blob(Digest(hashlib.sha256(content).digest()), len(content), "x", False)
+    out = server.cacert.parent / "out"
+    out.mkdir()
+    settings = replace(server.settings(), no_progress_timeout_s=patience_s)
+    with Fetcher(server.url, settings) as fetcher, pytest.raises(Unreachable) as raised:
+        list(fetcher.blobs([blob], out, lambda count: None))
+    return raised.value, len(server.seen)
 
 
 def test_a_slow_server_is_not_one_that_drips(tmp_path: Path) -> None:
