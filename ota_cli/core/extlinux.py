@@ -60,8 +60,16 @@ def with_root(text: str, root: str) -> str:
     """`text` with `root=` of the entry that boots naming `root`; all else byte for byte.
 
     An `APPEND` without `root=` gets one at its end, an entry without `APPEND` that line. Doing it
-    twice is doing it once. Raises BootRefused like `default_entry`.
+    twice is doing it once. Raises BootRefused like `default_entry`, and where an `APPEND` has a
+    quote without its end, which would swallow the new word.
     """
+    changed = _changed(text, root)
+    if default_entry(changed).root != root:
+        raise _refused("a quote in APPEND has no end")
+    return changed
+
+
+def _changed(text: str, root: str) -> str:
     lines = _lines(text)
     found = _entry(lines)
     first = lines.index(found[0])

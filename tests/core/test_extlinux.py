@@ -155,3 +155,9 @@ def test_one_line_at_most_differs_and_twice_is_once(lines: list[str], ends: bool
         assert [line for line in after[:added] + after[added + 1 :] if line] == [
             line for line in before if line
         ]
+
+
+def test_a_quote_without_its_end_would_swallow_the_new_word_and_is_refused() -> None:
+    text = 'LABEL a\n  LINUX /Image\n  APPEND quiet="yes ro\n'
+    with pytest.raises(BootRefused, match="quote"):
+        with_root(text, "PARTUUID=x")

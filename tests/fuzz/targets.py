@@ -158,7 +158,7 @@ def extlinux_conf(data: bytes) -> None:
 
 @target
 def jetson_facts(data: bytes) -> None:
-    jetson.refusal(jetson.Facts(_text(data), jetson.parse_compatible(data), True))
+    jetson.why_not(jetson.Facts(_text(data), jetson.parse_compatible(data), True))
     jetson.active_slot(_text(data))
 
 
