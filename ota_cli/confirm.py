@@ -13,6 +13,7 @@ finds the mark `joint-decided` and tells those that do not know yet.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Optional, Sequence, Union
 
@@ -20,7 +21,15 @@ from .core import record as phases
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import committed
 from .core.record import JointCommit, Record
-from .errors import BootRefused, Footprint, NoSpace, TrialFailed, leaving
+from .errors import (
+    BootRefused,
+    Footprint,
+    NoSpace,
+    OtaError,
+    SignalReceived,
+    TrialFailed,
+    leaving,
+)
 from .events import Emit, Warned
 from .health import HealthReport, run_checks
 from .host import ops, store
@@ -70,7 +79,12 @@ def commit(device: Device, emit: Emit) -> Union[Committed, Healthy]:
             return Committed(slot, version, False, HealthReport(()))
         require_intact(session, slot)
         record = trial_reached(session, emit)
-        health = _passed(device, record, emit)
+        try:
+            health = _passed(device, record, emit)
+        except TrialFailed:
+            if session.boot.trial is not None:  # a boot loader that would try it once more
+                lead_back(session)
+            raise
         if record.is_joint and session.on_trial:
             _note_healthy(device, record, emit)
             return Healthy(slot, version, health)
@@ -228,8 +242,23 @@ def _confirm(session: Session, record: Record, emit: Emit) -> None:
 
 
 def _make_default(session: Session) -> None:
+    """A trial that could not be confirmed stays one, and the next boot ends it."""
     with leaving(Footprint.BOOT):
-        ops.apply(session.backend.commit(session.device, session.boot, session.running))
+        try:
+            ops.apply(session.backend.commit(session.device, session.boot, session.running))
+        except (OtaError, SignalReceived):
+            lead_back(session)
+            raise
+
+
+def lead_back(session: Session) -> None:
+    """The next boot does not try the running system once more, unless it is confirmed. What can
+    not be done here the deadline unit does."""
+    device, backend = session.device, session.backend
+    with suppress(OtaError):
+        boot = backend.read(device)
+        if session.on_trial and boot.default != session.running:
+            ops.apply(backend.lead_back(device, boot))
 
 
 def _ended(record: Record, slot: SlotName) -> Record:

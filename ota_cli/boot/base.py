@@ -60,6 +60,10 @@ class Backend(Protocol):
     def revert(self, device: Device, state: BootState) -> List[Op]:
         """No trial: the next boot is an ordinary one."""
 
+    def lead_back(self, device: Device, state: BootState) -> List[Op]:
+        """The next boot is of the default, whatever an `arm` or a `commit` that failed half-way
+        has told the boot loader; the settings stay. Nothing where they alone decide."""
+
     def regain(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
         """`slot`, which was known to work before it was withdrawn and is complete again, is good
         again: no default, not tried, what an ordinary boot falls back to.

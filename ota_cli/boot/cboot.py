@@ -23,11 +23,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import List, Optional
 
-from ..core import cmdline, extlinux
+from ..core import extlinux
 from ..core.jetson import Loader, number_of
 from ..core.trialmark import RUN_MARK, TRIAL, trial_words
 from ..errors import BootRefused
-from ..host import nvbootctrl
+from ..host import nvbootctrl, store
 from ..host.inside import resolve
 from ..host.loaderops import ActivateSlot, MirrorBoot, Nvbootctrl, PutInSlot
 from ..host.ops import Flush, MakeDirectory, Op, ReadBackStart, Remove, WriteFile
@@ -75,8 +75,8 @@ def stored(device: Device) -> BootState:
     loader = _look(device)
     found = settings.load(settings_file(device))
     running = device.running
-    marked = cmdline.parse(device.cmdline).trial
-    if running is not None and found.trial == running == loader.next and not marked:
+    cut_off = running is not None and found.trial == running == loader.next
+    if running is not None and cut_off and store.is_unmarked(device):
         found = replace(found, default=running, good=(*found.good, running))
     trial = loader.next if loader.next != found.default else None
     slots = {
@@ -201,6 +201,11 @@ def revert(device: Device, state: BootState) -> List[Op]:
         *(_marked_successful(loader) if is_home else []),
         *([PutInSlot(_place(device, tried), TRIAL, None)] if tried is not None else []),
     ]
+
+
+def lead_back(device: Device, state: BootState) -> List[Op]:
+    """CBoot's part of a `revert`, which needs no room on any disk."""
+    return [] if state.default is None else [ActivateSlot(_look(device).target, state.default)]
 
 
 def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:

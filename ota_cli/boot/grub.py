@@ -172,6 +172,11 @@ def revert(device: Device, state: BootState) -> List[Op]:
     return _switch(device, disarmed(state))
 
 
+def lead_back(device: Device, state: BootState) -> List[Op]:
+    """Nothing: a switch is one write, done or not."""
+    return []
+
+
 def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     return [*_switch(device, regained(state, slot)), *_mark(device, slot)]
 

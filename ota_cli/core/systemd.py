@@ -55,14 +55,25 @@ RestartPreventExitStatus=18
 WantedBy=multi-user.target
 """
 
+# Makes the slot that is known to work the active one, by the words of `$mark`.
+_WAY_BACK = r"""target= back=; \
+    for word in $$mark; do \
+      case $$word in \
+        ota.back=rootfs:[01]) target="-t rootfs"; back=$${word##*:};; \
+        ota.back=bootloader:[01]) target=; back=$${word##*:};; \
+      esac; \
+    done; \
+    timeout 20 nvbootctrl $$target set-active-boot-slot $$back"""
+
 # No Python and no dependencies: emergency mode, a stuck job, memory pressure or a broken
 # interpreter must not keep this from running. `-ff` asks the kernel, not PID 1. What comes
 # after `sleep` runs however it ended. Confirmed is what the boot loader would boot again, or
 # a slot whose mark is gone; a disk that is missing or hangs confirms nothing. `given-up` tells the
 # old system which transaction ended this way. A healthy system that waits for other ECUs has said
-# in `/run/ota-healthy` how many seconds more it may take. (`$$` is systemd's `$`.) Of the
-# hardening directives those fit that need no mounts: a unit that can not be started returns
-# nobody.
+# in `/run/ota-healthy` how many seconds more it may take. (`$$` is systemd's `$`.) A commit that
+# failed may have left CBoot with the new slot as the active one: the way back is told it once more.
+# Of the hardening directives those fit that need no mounts: a unit that can not be started returns
+# nobody. (nvbootctrl writes to raw flash: CAP_SYS_RAWIO.)
 _DEADLINE = r"""[Unit]
 Description=Return to the previous system when this one is not confirmed in time
 Documentation=man:ota-commit(1)
@@ -75,7 +86,7 @@ IgnoreOnIsolate=yes
 Type=simple
 OOMScoreAdjust=-1000
 NoNewPrivileges=yes
-CapabilityBoundingSet=CAP_SYS_BOOT CAP_DAC_OVERRIDE
+CapabilityBoundingSet=CAP_SYS_BOOT CAP_DAC_OVERRIDE CAP_SYS_RAWIO
 KeyringMode=private
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
@@ -95,7 +106,7 @@ ExecStart=/bin/sh -c 'deadline={deadline_s}; \
   sleep $$deadline; \
   more=$$(cat /run/ota-healthy 2>/dev/null); \
   case $$more in ""|*[!0-9]*) ;; *) sleep $$more;; esac; \
-  if [ "$$mark" ]; then timeout 10 test ! -e /.ota/trial && exit 0; \
+  if [ "$$mark" ]; then timeout 10 test ! -e /.ota/trial && exit 0; {way_back}; \
   else timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv && exit 0; fi; \
   timeout 10 sh -c "echo $$txn >/boot/ota/given-up && sync /boot/ota/given-up"; \
   exec systemctl reboot -ff'
@@ -118,15 +129,10 @@ DefaultDependencies=no
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh -c 'cat /.ota/trial >/run/ota-trial; \
-  for word in $$(cat /.ota/trial); do \
-    case $$word in \
-      ota.back=rootfs:?) target="-t rootfs"; back=$${word#ota.back=rootfs:};; \
-      ota.back=bootloader:?) back=$${word#ota.back=bootloader:};; \
-    esac; \
-  done; \
+ExecStart=/bin/sh -c 'mark=$$(cat /.ota/trial); \
+  echo "$$mark" >/run/ota-trial; \
   for attempt in 1 2 3; do \
-    timeout 20 nvbootctrl $$target set-active-boot-slot $$back && exit 0; \
+    {way_back} && exit 0; \
     sleep 2; \
   done; \
   exit 1'
@@ -147,8 +153,9 @@ class Unit(NamedTuple):
 def units(deadline_s: int = DEFAULT_DEADLINE_S) -> Tuple[Unit, ...]:
     """The units every updatable system needs; `deadline_s`: seconds given to a trial boot whose
     command line has no `ota.deadline=`."""
+    deadline = _DEADLINE.format(deadline_s=int(deadline_s), way_back=_WAY_BACK)
     return (
         Unit(COMMIT_UNIT, _COMMIT, "multi-user.target"),
-        Unit(DEADLINE_UNIT, _DEADLINE.format(deadline_s=int(deadline_s)), "sysinit.target"),
-        Unit(ONCE_UNIT, _ONCE, "sysinit.target"),
+        Unit(DEADLINE_UNIT, deadline, "sysinit.target"),
+        Unit(ONCE_UNIT, _ONCE.format(way_back=_WAY_BACK), "sysinit.target"),
     )

@@ -78,6 +78,8 @@ _FUNCTIONS: List[Tuple[str, str]] = [
      "which slots are ready and good. Facts are read here; what can not be read is a BootRefused."),
     ("withdraw, install, arm", "An update: out of every choice, complete, tried once."),
     ("commit, revert", "The running slot is what boots; no trial."),
+    ("lead_back", "After an arm or a commit that failed half-way the next boot is the default's; "
+     "nothing where the switch is one write."),
     ("the others", "For `ota setup`: settings made, saved, mended. Most are empty where the loader "
      "has a place of its own."),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import os
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 from ..core.history import format_end, is_same_end, parse_end
 from ..core.record import Record, Transaction, format_record, parse_record
@@ -58,13 +58,8 @@ def given_up_mark(device: Device) -> Path:
 def load_trial_mark(device: Device) -> str:
     """What the running slot says of its own trial, where no kernel command line can; empty when
     it is not on trial. Who may not read it there reads the copy of this boot."""
-    places = [device.root / RUN_MARK]
-    location = device.slots.get(device.running) if device.running else None
-    if isinstance(location, DirectorySlot):
-        places.insert(0, location.path / ".ota" / TRIAL)
-    elif device.is_this_machine:
-        places.insert(0, Path("/.ota") / TRIAL)
-    for place in places:
+    own = _trial_mark(device)
+    for place in (*([own] if own is not None else []), device.root / RUN_MARK):
         try:
             return read_limited(place, _MAX_TXN_BYTES).decode("ascii", "replace").strip()
         except PermissionError:
@@ -72,6 +67,29 @@ def load_trial_mark(device: Device) -> str:
         except (OSError, ImageDamaged):
             return ""
     return ""
+
+
+def is_unmarked(device: Device) -> bool:
+    """Whether the running slot certainly is not marked as on trial; what can not be looked at
+    proves nothing."""
+    place = _trial_mark(device)
+    if place is None:
+        return True
+    try:
+        os.lstat(place)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _trial_mark(device: Device) -> Optional[Path]:
+    """Where the running slot is marked; None where its tree can not be seen."""
+    location = device.slots.get(device.running) if device.running else None
+    if isinstance(location, DirectorySlot):
+        return location.path / ".ota" / TRIAL
+    return Path("/.ota") / TRIAL if device.is_this_machine else None
 
 
 def decided_mark(device: Device) -> Path:

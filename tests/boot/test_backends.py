@@ -238,6 +238,7 @@ def test_making_ops_changes_nothing(device: Device, backend: Backend) -> None:
     backend.mark_good(device, "a")
     backend.revert(device, state)
     backend.regain(device, state, "b")
+    backend.lead_back(device, state)
     assert state_of(device) == before
 
 
@@ -248,6 +249,7 @@ def test_every_list_of_ops_can_be_done_twice(device: Device, backend: Backend) -
         lambda: backend.commit(trial, backend.read(trial), "b"),
         lambda: backend.mark_good(trial, "b"),
         lambda: backend.arm(trial, backend.read(trial), KnownGood("a", "t")),
+        lambda: backend.lead_back(trial, backend.read(trial)),
         lambda: backend.revert(trial, backend.read(trial)),
         lambda: backend.withdraw(trial, backend.read(trial), "a"),
         lambda: backend.install(trial, "a", boot_files(trial, "a"), slot_tree(trial, "a")),
@@ -301,6 +303,23 @@ def test_cut_off_while_committing_one_of_the_good_slots_boots_and_a_rerun_commit
             commit(again)
             assert backend.read(again) == COMMITTED, cut
             assert reboot(again).slot == "b", cut
+
+
+def test_a_commit_that_fails_half_way_is_followed_by_the_old_system_unless_it_confirmed(
+    device: Device, fresh: Fresh
+) -> None:
+    trial = on_trial(device)
+    count = len(backend_for(trial).commit(trial, backend_for(trial).read(trial), "b"))
+    for cut in range(count + 1):
+        again = on_trial(fresh(f"cut-{cut}"))
+        backend = backend_for(again)
+        apply(backend.commit(again, backend.read(again), "b")[:cut])
+        found = backend.read(again)
+        if found.default != "b":
+            apply(backend.lead_back(again, found))
+            assert backend.read(again).next == "a", cut
+        expected = found.default or "b"
+        assert [reboot(again).slot for _ in range(2)] == [expected] * 2, cut
 
 
 def test_cut_off_while_disarming_or_withdrawing_what_is_armed_something_whole_boots(

@@ -43,7 +43,7 @@ def test_the_deadline_needs_neither_python_nor_other_units() -> None:
 def test_what_the_deadline_may_do_is_limited_without_a_mount_that_could_fail() -> None:
     """systemd.exec(5): all these make systemd mount something before the unit starts."""
     text = deadline_unit().text
-    assert "\nCapabilityBoundingSet=CAP_SYS_BOOT CAP_DAC_OVERRIDE\n" in text
+    assert "\nCapabilityBoundingSet=CAP_SYS_BOOT CAP_DAC_OVERRIDE CAP_SYS_RAWIO\n" in text
     assert "\nNoNewPrivileges=yes\n" in text
     mounting = "Private|Protect|ReadOnly|ReadWrite|Inaccessible|NoExec|ExecPaths|Bind|Root"
     assert not re.findall(rf"^(?:{mounting})\w*=", text, re.MULTILINE)

@@ -135,16 +135,21 @@ def test_a_slot_that_stays_unbootable_is_not_called_armed(emmc: Jetson, bench: B
     assert emmc.boot().slot == "a"
 
 
-def test_a_commit_that_nvbootctrl_refuses_confirms_nothing(emmc: Jetson, bench: Bench) -> None:
+@pytest.mark.parametrize("command", ["set-active-boot-slot", "mark-boot-successful"])
+def test_a_commit_that_nvbootctrl_refuses_confirms_nothing(
+    emmc: Jetson, bench: Bench, command: str
+) -> None:
     assert bench.update(emmc).code == 0
     emmc.boot()
-    for command in ("set-active-boot-slot", "mark-boot-successful"):
-        emmc.fault(command, "print", text="no", status=1)
+    emmc.fault(command, "print", text="no", status=1)
+    for time in range(2):
         ran = ota("commit", "--root", emmc.root)
         assert ran.code == 15, ran.err
         assert (emmc.slot("b") / ".ota/trial").exists()
+        status = ota("status", "--root", emmc.root, "--json").result
+        assert (status["next"], status["verdict"]["code"]) == ("a", "trial")
+        assert emmc.copied(emmc.root.with_name(f"next-{time}")).boot().slot == "a"
     emmc.mend()
-    assert ota("status", "--root", emmc.root, "--json").result["verdict"]["code"] == "trial"
     assert ota("commit", "--root", emmc.root).code == 0
     assert emmc.boot().slot == "b"
 

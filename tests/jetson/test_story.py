@@ -197,20 +197,48 @@ def test_such_a_trial_can_be_confirmed_or_rejected_all_the_same(
     assert emmc.boot().slot == "b"
 
 
-def test_the_deadline_ends_a_trial(
-    on_trial: Jetson, tmp_path: Path
-) -> None:
-    programs = tmp_path / "programs"
-    programs.mkdir()
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A directory with a `systemctl` and a `sleep` that only note how they are called."""
+    place = tmp_path / "programs"
+    place.mkdir()
     for name in ("systemctl", "sleep"):
-        (programs / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}\n')
-        (programs / name).chmod(0o755)
+        (place / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}\n')
+        (place / name).chmod(0o755)
+    return place
+
+
+def test_the_deadline_ends_a_trial(on_trial: Jetson, programs: Path, tmp_path: Path) -> None:
     on_trial.deadline_passes("b", programs)
     assert (tmp_path / "systemctl").read_text().split() == ["reboot", "-ff"]
     assert (tmp_path / "sleep").read_text().split() == ["600"]
     assert on_trial.boot().slot == "a"
     assert "before its deadline" in status(on_trial)["verdict"]["text"]
 
+
+def test_the_deadline_ends_a_trial_whose_commit_was_cut_off(
+    jetson: Jetson, bench: Bench, programs: Path
+) -> None:
+    done(bench.update(jetson))
+    jetson.boot()
+    jetson.fault("set-active-boot-slot", "kill-after", at=1)
+    assert run(jetson, "commit").code == -9
+    assert status(jetson)["next"] == "b", "what CBoot was told last"
+    jetson.deadline_passes("b", programs)
+    assert status(jetson)["next"] == "a"
+    assert jetson.boot().slot == "a"
+    assert verdict(jetson) == "fell_back"
+
+
+def test_a_trial_that_fails_its_checks_after_a_commit_was_cut_off_falls_back(
+    on_trial: Jetson,
+) -> None:
+    on_trial.fault("set-active-boot-slot", "kill-after", at=1)
+    assert run(on_trial, "commit").code == -9
+    health_check(on_trial, "exit 1")
+    assert run(on_trial, "commit").code == 18
+    assert status(on_trial)["next"] == "a"
+    assert on_trial.boot().slot == "a"
 
 
 def test_a_deadline_that_passes_after_the_commit_does_nothing(
