@@ -79,9 +79,7 @@ def stored(device: Device) -> BootState:
     if running is not None and cut_off and store.is_unmarked(device):
         found = replace(found, default=running, good=(*found.good, running))
     trial = loader.next if loader.next != found.default else None
-    slots = {
-        slot: SlotBoot(is_intact(device, slot), slot in found.good) for slot in SLOT_NAMES
-    }
+    slots = {slot: SlotBoot(is_intact(device, slot), slot in found.good) for slot in SLOT_NAMES}
     return BootState(found.default, trial, slots, found.txn)
 
 
@@ -285,5 +283,3 @@ def _entry_problem(tree: Path) -> Optional[str]:
 
 def _inside(tree: Path, path: str) -> str:
     return resolve(tree, f"/{path.lstrip('/')}")
-
-

@@ -44,7 +44,7 @@ After=multi-user.target network-online.target
 Type=oneshot
 SyslogIdentifier=ota
 ExecStart=/bin/sh -c 'ota commit; code=$$?; \
-  if [ $$code = 18 ] && cat /proc/cmdline /.ota/trial 2>/dev/null | grep -qw ota.trial; then \
+  if [ $$code = 18 ] && (test -e /.ota/trial || grep -qw ota.trial /proc/cmdline); then \
     systemctl reboot; fi; \
   exit $$code'
 Restart=on-failure
@@ -55,7 +55,8 @@ RestartPreventExitStatus=18
 WantedBy=multi-user.target
 """
 
-# Makes the slot that is known to work the active one, by the words of `$mark`.
+# Makes the slot that is known to work the active one, by the words of `$mark`; where that is
+# damaged it is the one that does not run.
 _WAY_BACK = r"""target= back=; \
     for word in $$mark; do \
       case $$word in \
@@ -63,6 +64,10 @@ _WAY_BACK = r"""target= back=; \
         ota.back=bootloader:[01]) target=; back=$${word##*:};; \
       esac; \
     done; \
+    if [ -z "$$back" ]; then \
+      timeout 20 nvbootctrl is-unified-enabled || target="-t rootfs"; \
+      case $$(timeout 20 nvbootctrl $$target get-current-slot) in 0) back=1;; 1) back=0;; esac; \
+    fi; \
     timeout 20 nvbootctrl $$target set-active-boot-slot $$back"""
 
 # No Python and no dependencies: emergency mode, a stuck job, memory pressure or a broken
@@ -94,6 +99,7 @@ RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 ExecStart=/bin/sh -c 'deadline={deadline_s}; \
+  marked=; if [ -e /.ota/trial ] || [ -L /.ota/trial ]; then marked=1; fi; \
   mark=$$(cat /.ota/trial 2>/dev/null); \
   for word in $$(cat /proc/cmdline) $$mark; do \
     case $$word in \
@@ -106,7 +112,9 @@ ExecStart=/bin/sh -c 'deadline={deadline_s}; \
   sleep $$deadline; \
   more=$$(cat /run/ota-healthy 2>/dev/null); \
   case $$more in ""|*[!0-9]*) ;; *) sleep $$more;; esac; \
-  if [ "$$mark" ]; then timeout 10 test ! -e /.ota/trial && exit 0; {way_back}; \
+  if [ "$$marked" ]; then \
+    names=$$(timeout 10 ls -A /.ota/) && ! echo "$$names" | grep -qx trial && exit 0; \
+    {way_back}; \
   else timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv && exit 0; fi; \
   timeout 10 sh -c "echo $$txn >/boot/ota/given-up && sync /boot/ota/given-up"; \
   exec systemctl reboot -ff'

@@ -12,7 +12,7 @@ from typing import Iterator, Optional
 
 from ..core.history import format_end, is_same_end, parse_end
 from ..core.record import Record, Transaction, format_record, parse_record
-from ..core.trialmark import RUN_MARK, TRIAL
+from ..core.trialmark import MAX_MARK_BYTES, RUN_MARK, TRIAL, read_words
 from ..errors import Busy, ConfigError, ImageDamaged, NeedsRoot, NoSpace
 from ..model import Device, DirectorySlot
 from .files import make_directory_durably, read_limited, write_durably
@@ -57,15 +57,20 @@ def given_up_mark(device: Device) -> Path:
 
 def load_trial_mark(device: Device) -> str:
     """What the running slot says of its own trial, where no kernel command line can; empty when
-    it is not on trial. Who may not read it there reads the copy of this boot."""
-    own = _trial_mark(device)
-    for place in (*([own] if own is not None else []), device.root / RUN_MARK):
+    it is not on trial. Who may not look there reads the copy of this boot.
+
+    A mark that can not be read is one: nobody has confirmed that system.
+    """
+    own, copy = _trial_mark(device), device.root / RUN_MARK
+    for place in (copy,) if own is None else (own, copy):
         try:
-            return read_limited(place, _MAX_TXN_BYTES).decode("ascii", "replace").strip()
+            return read_words(read_limited(place, MAX_MARK_BYTES))
+        except FileNotFoundError:
+            return read_words(b"") if place.is_symlink() else ""
         except PermissionError:
             continue
         except (OSError, ImageDamaged):
-            return ""
+            return read_words(b"")
     return ""
 
 

@@ -154,6 +154,88 @@ def test_a_commit_that_nvbootctrl_refuses_confirms_nothing(
     assert emmc.boot().slot == "b"
 
 
+def empty(mark: Path) -> None:
+    mark.write_text("")
+
+
+def overlong(mark: Path) -> None:
+    mark.write_text("ota.trial=1 " * 100)
+
+
+def cut_short(mark: Path) -> None:
+    mark.write_bytes(mark.read_bytes()[:30])
+
+
+def garbage(mark: Path) -> None:
+    mark.write_bytes(bytes(range(256)))
+
+
+def directory(mark: Path) -> None:
+    mark.unlink()
+    mark.mkdir()
+
+
+def dangling(mark: Path) -> None:
+    mark.unlink()
+    mark.symlink_to("nowhere")
+
+
+DAMAGES = [empty, overlong, cut_short, garbage, directory, dangling]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_trial_whose_mark_is_damaged_is_still_one(
+    emmc: Jetson, bench: Bench, damage: Callable[[Path], None]
+) -> None:
+    assert bench.update(emmc).code == 0
+    emmc.boot(once_fails=True)
+    damage(emmc.slot("b") / ".ota/trial")
+    settings = (emmc.root / "boot/ota/cboot").read_bytes()
+    check = emmc.root / "etc/ota/health.d/check"
+    check.parent.mkdir()
+    check.write_text("#!/bin/sh\nexit 1\n")
+    check.chmod(0o755)
+    status = ota("status", "--root", emmc.root, "--json").result
+    assert status["verdict"]["code"] == "trial"
+    assert ota("commit", "--root", emmc.root).code == 18
+    assert (emmc.root / "boot/ota/cboot").read_bytes() == settings
+    assert emmc.boot().slot == "a"
+    assert ota("status", "--root", emmc.root, "--json").result["verdict"]["code"] == "fell_back"
+
+
+@pytest.mark.parametrize("jetson", ["xavier-emmc", "agx-unified"], indirect=True)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_units_find_the_way_back_without_the_words_of_the_mark(
+    jetson: Jetson, bench: Bench, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    assert bench.update(jetson).code == 0
+    jetson.boot(once_fails=True)
+    damage(jetson.slot("b") / ".ota/trial")
+    other = jetson.copied(tmp_path / "other")
+    assert jetson.once("b") == 0
+    assert jetson.boot().slot == "a"
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("systemctl", "sleep"):
+        (programs / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/{name}\n")
+        (programs / name).chmod(0o755)
+    other.deadline_passes("b", programs)
+    assert (tmp_path / "systemctl").exists()
+    assert other.boot().slot == "a"
+
+
+def test_a_commit_whose_mark_can_not_be_removed_confirms_nothing(
+    emmc: Jetson, bench: Bench
+) -> None:
+    assert bench.update(emmc).code == 0
+    emmc.boot()
+    mark = emmc.slot("b") / ".ota/trial"
+    directory(mark)  # what unlink(2) refuses
+    ran = ota("commit", "--root", emmc.root)
+    assert ran.code == 15, ran.err
+    assert emmc.boot().slot == "a"
+
+
 def test_below_a_root_without_a_device_tree_the_loader_of_this_machine_is_left_alone(
     emmc: Jetson, bench: Bench
 ) -> None:

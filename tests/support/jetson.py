@@ -156,10 +156,9 @@ class Jetson:
 
     def _user_space(self, running: SlotName, once_fails: bool) -> SimulatedBoot:
         mark = self.slot(running) / ".ota" / "trial"
-        trial = mark.exists()
+        trial = os.path.lexists(mark)
         if trial and not once_fails:
-            script = script_of(ONCE_UNIT, units())
-            assert self.run_unit(script, running) == 0
+            assert self.once(running) == 0
         if not trial:  # NVIDIA's verifier, which our drop-in keeps from trials
             self.loader.mark_successful()
         cmdline = (self.root / "proc/cmdline").read_text().strip()
@@ -173,6 +172,10 @@ class Jetson:
         """What the deadline unit does when its time is over, with `programs` first on PATH."""
         script = script_of(DEADLINE_UNIT, units(0))
         return run_script(script, self._moved(running), f"{programs}:{self.path}")
+
+    def once(self, running: str) -> int:
+        """What the unit does that prepares the way back of a trial."""
+        return self.run_unit(script_of(ONCE_UNIT, units()), running)
 
     def _moved(self, running: str) -> Dict[str, str]:
         own = {f"/{name}/": f"{self.root}/{name}/" for name in ("run", "proc", "boot/ota")}
