@@ -126,13 +126,14 @@ WantedBy=sysinit.target
 
 # CBoot tries a slot until its counter of retries has run out. Where the trial gets as far as this,
 # the slot that is known to work is made the active one again: the next boot goes back to it,
-# whatever happens to the trial, until a commit makes the new slot active. Others than root read
-# the copy of the mark.
+# whatever happens to the trial, until a commit makes the new slot active: that comes after it, and
+# one by hand ends it. Others than root read the copy of the mark.
 _ONCE = r"""[Unit]
 Description=Make one boot of the updated system all there is until it is confirmed
 Documentation=man:ota-boot(7)
 ConditionPathExists=/.ota/trial
 DefaultDependencies=no
+Before=ota-commit.service
 
 [Service]
 Type=oneshot
@@ -140,6 +141,7 @@ RemainAfterExit=yes
 ExecStart=/bin/sh -c 'mark=$$(cat /.ota/trial); \
   echo "$$mark" >/run/ota-trial; \
   for attempt in 1 2 3; do \
+    names=$$(ls -A /.ota/) && ! echo "$$names" | grep -qx trial && exit 0; \
     {way_back} && exit 0; \
     sleep 2; \
   done; \

@@ -31,6 +31,11 @@ def conditions(text: str) -> List[str]:
     return [line for line in text.splitlines() if line.startswith("Condition")]
 
 
+def test_the_way_back_is_prepared_before_a_commit_takes_another() -> None:
+    once = next(unit for unit in units() if unit.name == ONCE_UNIT)
+    assert f"\nBefore={COMMIT_UNIT}\n" in once.text
+
+
 def test_the_deadline_needs_neither_python_nor_other_units() -> None:
     deadline = deadline_unit(90)
     assert deadline.wanted_by == "sysinit.target"

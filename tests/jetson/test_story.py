@@ -197,6 +197,26 @@ def test_such_a_trial_can_be_confirmed_or_rejected_all_the_same(
     assert emmc.boot().slot == "b"
 
 
+def test_a_way_back_that_is_late_does_not_undo_a_commit(
+    emmc: Jetson, bench: Bench, tmp_path: Path
+) -> None:
+    """Its first attempt fails, and the commit comes before the second."""
+    done(bench.update(emmc))
+    emmc.boot(once_fails=True)
+    emmc.fault("set-active-boot-slot", "print", text="no", status=1)
+    fault, ran = emmc.programs / "fault", tmp_path / "ran"
+    commit = f"{sys.executable} -m ota_cli commit --root {emmc.root}"
+    script = f"#!/bin/sh\nrm {fault}\n{commit} && touch {ran}\n"
+    (emmc.programs / "sleep").write_text(script)
+    (emmc.programs / "sleep").chmod(0o755)
+    assert emmc.once("b") == 0
+    assert ran.exists()
+    (emmc.programs / "sleep").unlink()
+    found = status(emmc)
+    assert (found["next"], found["verdict"]["code"]) == ("b", "confirmed")
+    assert emmc.boot().slot == "b"
+
+
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
     """A directory with a `systemctl` and a `sleep` that only note how they are called."""
