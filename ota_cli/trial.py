@@ -22,6 +22,7 @@ from .errors import (
     BootRefused,
     Busy,
     Footprint,
+    OtaError,
     SlotUnusable,
     leaving,
 )
@@ -126,8 +127,8 @@ def arm(
     """The switch: records the intent, then one atomic write by the boot back-end.
 
     `joint`: how it is confirmed together with other ECUs. What has changed is to be told once all
-    of them have switched: who is told may be slow. Raises BootRefused; then nothing is armed,
-    unless not even that can be written.
+    of them have switched: who is told may be slow. Raises BootRefused, NoSpace, SlotUnusable and
+    NeedsRoot; then nothing is armed, unless not even that can be written.
     """
     record, boot = store.load_record(device), backend.read(device)
     last = record.transaction
@@ -143,9 +144,8 @@ def arm(
     with leaving(Footprint.BOOT), deferred():
         try:
             ops.apply(switch)
-        except BootRefused:
-            with suppress(BootRefused):
-                ops.apply(backend.revert(device, boot))
+        except OtaError:
+            _undo(device, backend, replace(boot, trial=bootable.slot))
             raise
     return transitions(record, intended)
 
@@ -155,6 +155,13 @@ def tell_armed(changes: Sequence[Changed], emit: Emit) -> None:
     with leaving(Footprint.BOOT):
         for change in changes:
             emit(change)
+
+
+def _undo(device: Device, backend: Backend, armed: BootState) -> None:
+    """As much as can be done: what the boot loader has been told first, for it needs no room."""
+    for back in (backend.lead_back, backend.revert):
+        with suppress(OtaError):
+            ops.apply(back(device, armed))
 
 
 def note_joint(device: Device, joint: Optional[JointCommit]) -> None:

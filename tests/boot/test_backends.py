@@ -322,6 +322,28 @@ def test_a_commit_that_fails_half_way_is_followed_by_the_old_system_unless_it_co
         assert [reboot(again).slot for _ in range(2)] == [expected] * 2, cut
 
 
+def test_an_arm_that_fails_half_way_can_be_undone(device: Device, fresh: Fresh) -> None:
+    count = len(_arming(fresh("count"), "t1"))
+    for cut in range(count + 1):
+        again = fresh(f"arm-{cut}")
+        backend = backend_for(again)
+        ops = _arming(again, "t1")
+        before = backend.read(again)
+        apply(ops[:cut])
+        for back in (backend.lead_back, backend.revert):
+            apply(back(again, replace(before, trial="b")))
+        assert backend.read(again) == before, cut
+        assert [reboot(again).slot for _ in range(2)] == ["a", "a"], cut
+
+
+def _arming(device: Device, txn: str) -> List[Op]:
+    """What arms slot b, which is staged by this; nothing of it is done."""
+    for make in staging(device)[:-1]:
+        apply(make())
+    backend = backend_for(device)
+    return backend.arm(device, backend.read(device), Checked("b", txn))
+
+
 def test_cut_off_while_disarming_or_withdrawing_what_is_armed_something_whole_boots(
     device: Device, fresh: Fresh, backend: Backend
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -91,6 +92,27 @@ def test_a_verb_that_is_killed_at_any_effect_is_completed_by_the_next(
         assert done.code == -9, done.err
         where = f"{verb} killed at effect {number} of {len(names)}, before {names[number - 1]}"
         require_completion(again, verb, words, where)
+
+
+@needs_compiler
+def test_an_update_for_which_there_is_no_room_at_its_end_arms_nothing(
+    emmc: Jetson, bench: Bench, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last writes are those of the switch: the mark, and the settings around CBoot's own."""
+    words = bench.words(emmc)
+    names = Effects(library, emmc.copied(tmp_path / "whole").use(monkeypatch).root).names(words)
+    writes = [number for number, name in enumerate(names, 1) if name == "write"]
+    for number in writes[-3:]:
+        again = emmc.copied(tmp_path / str(number)).use(monkeypatch)
+        done = Effects(library, again.root).run(words, Fault(number, errno.ENOSPC))
+        assert done.code == 13, done.err
+        env = {"PATH": again.path}
+        said = require_truth(ota("status", "--root", again.root, "--json", env=env), str(number))
+        assert said["next"] == "a", number
+        assert not (again.slot("b") / ".ota/trial").exists(), number
+        assert again.boot().slot == "a", number
+        assert ota("activate", "--root", again.root, env=env).code == 0, number
+        assert again.boot().trial, number
 
 
 def points(total: int, several: int) -> Iterator[int]:
