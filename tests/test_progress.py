@@ -12,7 +12,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-from tests.conftest import Server
+from ota_cli.image.serve import DevServer
+from tests.conftest import Images, Server, copy_tree
 from tests.support.bench import environment, ota, ota_argv
 
 
@@ -100,6 +101,20 @@ def test_ctrl_c_leaves_a_sane_terminal_and_says_what_is_kept(device: Path, serve
     assert end[1].startswith("hint: run the same command again")
     assert re.fullmatch(r"It was at \d+ %; kept for the next run: .* copied.*\.", end[3])
     assert "Traceback" not in shown
+
+
+def test_damaged_content_that_was_thrown_away_is_not_said_to_be_kept(
+    device: Path, images: Images, tmp_path: Path
+) -> None:
+    served = copy_tree(images.directory, tmp_path / "served")
+    for kernel in served.glob("v2/*/boot/vmlinuz-*"):
+        kernel.write_bytes(b"?" * kernel.stat().st_size)
+    with DevServer(served) as running:
+        done = ota("update", *words(device, Server(running.url, running.cacert)))
+    assert done.code == 12, done.err
+    assert list((device / "slots/b/.ota/staging").iterdir()) == []
+    kept = r"It was at \d+ %; kept for the next run: [\d.]+ kB copied\."
+    assert re.fullmatch(kept, done.err.splitlines()[-1])
 
 
 def rest_of(terminal: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import List, Optional, Tuple
 
 from ..core.text import duration, printable, size
-from ..errors import Footprint, OtaError
+from ..errors import EcuFailed, Footprint, Interrupted, OtaError, Unreachable
 from ..events import Event, Note, OfEcu, Phase, PhaseStarted, Plain, Warned
 from .course import Course
 from .pace import Pace
@@ -67,13 +67,16 @@ def failure_lines(error: OtaError, color: bool, course: Optional[Course] = None)
         lines.append(f"hint: {printable(error.hint)}")
     lines.append((error.footprint or Footprint.NOTHING).value)
     if course is not None and error.footprint in (Footprint.STANDBY, Footprint.OUTPUT):
-        lines += _kept(course)
+        lines += _kept(error, course)
     return lines
 
 
-def _kept(course: Course) -> List[str]:
-    """What the next run need not do again."""
-    work = {"copied": Phase.FILL, "downloaded": Phase.DOWNLOAD}
+def _kept(error: OtaError, course: Course) -> List[str]:
+    """What the next run need not do again. A course counts what came over the wire: after any
+    other `error` than these it may be content that was found wrong, and thrown away."""
+    work = {"copied": Phase.FILL}
+    if isinstance(error, (Interrupted, Unreachable, EcuFailed)):
+        work["downloaded"] = Phase.DOWNLOAD
     done = {word: course.done(phase).done_bytes for word, phase in work.items()}
     kept = " and ".join(f"{size(count)} {word}" for word, count in done.items() if count)
     return [f"It was at {course.percent} %; kept for the next run: {kept}."] if kept else []
