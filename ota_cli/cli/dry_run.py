@@ -40,7 +40,7 @@ def dry_run_all(
     own_id = device.ecu.ecu_id
     known = [own_id, *(each.ecu_id for each in done.everybody_below())]
     wanted = ecus or tuple(known)
-    done = replace(done, below=tuple(_among(done.below, wanted)))
+    done = replace(done, below=tuple(_among(done.below, wanted, own_id)))
     failure = unanswered(done)
     unknown = [each for each in wanted if each not in known]
     if unknown and failure is None:
@@ -53,11 +53,15 @@ def dry_run_all(
     )
 
 
-def _among(ecus: Sequence[EcuChecked], wanted: Sequence[str]) -> Iterator[EcuChecked]:
-    """Those that are wanted, and those on the way to them; one that gave no answer may be."""
+def _among(ecus: Sequence[EcuChecked], wanted: Sequence[str], above: str) -> Iterator[EcuChecked]:
+    """Those of `ecus`, directly below `above`, that an update of the `wanted` ones would ask: they
+    themselves, those on the way to them, and where a name is not among these, all that gave no
+    answer: they may know it."""
+    may_be_below = bool(set(wanted) - {above, *(each.ecu_id for each in ecus)})
     for each in ecus:
-        below = tuple(_among(each.below, wanted))
-        if each.ecu_id in wanted or below:
+        below = tuple(_among(each.below, wanted, each.ecu_id))
+        may_know = may_be_below and each.trouble is not None
+        if each.ecu_id in wanted or below or may_know:
             yield replace(each, below=below)
 
 

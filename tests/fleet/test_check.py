@@ -69,3 +69,17 @@ def test_a_dry_run_tells_of_every_ecu_what_would_change(vehicle: Vehicle) -> Non
     heads = {line.split(":")[0] for line in lines.out.splitlines()}
     assert heads == {"p1", "p1x"}, "p1 is on the way"
     assert main.ota("update", "--version", "v2", "-n", "--ecu", "nobody").code == 2
+
+
+def test_a_named_ecu_below_one_that_gives_no_answer_is_not_called_unknown(
+    vehicle: Vehicle,
+) -> None:
+    main = vehicle.fleet["main"]
+    words = ("update", "--version", "v2", "--json", "--ecu")
+    vehicle.fleet["p1"].sshd.refuse_all_keys()
+    for asked in (("p1x",), ("p1x", "--dry-run")):
+        done = main.ota(*words, *asked)
+        assert done.code == 16, done.out
+        assert "ECU p1 " in done.document["error"]["message"]
+    assert main.ota(*words, "p2", "--dry-run").code == 0, "it is on no way to p1"
+    assert main.ota(*words, "p1", "--dry-run").code == 16
