@@ -74,8 +74,10 @@ def _check_all(call: Call, device: Device, source: Source, request: Request) -> 
     )
 
 
-def ask_all(call: Call, device: Device, source: Source, request: Request) -> FleetChecked:
-    """What an update would do here and on all ECUs below."""
+def ask_all(
+    call: Call, device: Device, source: Source, request: Request, ecus: Sequence[str] = ()
+) -> FleetChecked:
+    """What an update would do here and on all ECUs below, or on `ecus` among them."""
     from ..core.requests import AskCheck
     from ..fleet.check import check_all
     from ..fleet.ownproxy import through_own_proxy
@@ -84,7 +86,9 @@ def ask_all(call: Call, device: Device, source: Source, request: Request) -> Fle
 
     def work(order: AskCheck, net: NetSettings) -> FleetChecked:
         own_request = replace(request, net=net)
-        return check_all(device, order, lambda: preview(device, own_request, call.emit), call.emit)
+        return check_all(
+            device, order, lambda: preview(device, own_request, call.emit), call.emit, ecus
+        )
 
     order = AskCheck(
         above=(), url=url_template(source.version or "", device.settings), name=request.name,
@@ -105,8 +109,10 @@ def unanswered(done: FleetChecked) -> Optional[EcuFailed]:
 
 
 def checked_document(done: FleetChecked) -> Document:
-    """The document of `check` on many ECUs; `fleet.report` reads it."""
-    return {**preview_document(done.own), "ecus": [_below(each) for each in done.below]}
+    """The document of `check` on many ECUs; `fleet.report` reads it. The keys of this one are
+    missing where it was left out."""
+    own = preview_document(done.own) if done.own else {"version": None}
+    return {**own, "ecus": [_below(each) for each in done.below]}
 
 
 def _below(ecu: EcuChecked) -> Document:
@@ -134,6 +140,8 @@ def lines_below(ecu: EcuChecked) -> List[str]:
 
 
 def _own_lines(done: FleetChecked) -> tuple[str, ...]:
+    if done.own is None:
+        return ()
     if not done.own.is_available and done.is_any_available:
         return (f"{done.own.version} is what runs here.",)
     return preview_lines(done.own)

@@ -36,7 +36,7 @@ def dry_run_all(
 ) -> Result:
     """Of this ECU and those below, or of `ecus` among them. One that gives no answer fails it, as
     it would the update. Raises UsageProblem for an ECU that nobody knows."""
-    done = ask_all(call, device, source, request)
+    done = ask_all(call, device, source, request, ecus)
     own_id = device.ecu.ecu_id
     known = [own_id, *(each.ecu_id for each in done.everybody_below())]
     wanted = ecus or tuple(known)
@@ -47,10 +47,19 @@ def dry_run_all(
         raise UsageProblem(f"no ECU is called {unknown[0]}", hint="`ota status` shows them all")
     asked = [each for each in known if each in wanted]
     return Result(
-        document={**checked_document(done), "ecu_ids": asked},
-        lines=tuple(_fleet_lines(done, own_id in wanted)),
+        document={
+            **checked_document(done), "available": _is_any_available(done, wanted),
+            "ecu_ids": asked,
+        },
+        lines=tuple(_fleet_lines(done)),
         failure=failure,
-    )
+    )  # fmt: skip
+
+
+def _is_any_available(done: FleetChecked, wanted: Sequence[str]) -> bool:
+    """Whether the update would do anything; an ECU that is only on the way to others is none."""
+    below = any(each.available for each in done.everybody_below() if each.ecu_id in wanted)
+    return below or (done.own is not None and done.own.is_available)
 
 
 def _among(ecus: Sequence[EcuChecked], wanted: Sequence[str], above: str) -> Iterator[EcuChecked]:
@@ -65,7 +74,7 @@ def _among(ecus: Sequence[EcuChecked], wanted: Sequence[str], above: str) -> Ite
             yield replace(each, below=below)
 
 
-def _fleet_lines(done: FleetChecked, with_own: bool) -> Iterator[str]:
+def _fleet_lines(done: FleetChecked) -> Iterator[str]:
     for each in done.below:
         yield from lines_below(each)
     for each in done.everybody_below():
@@ -73,7 +82,7 @@ def _fleet_lines(done: FleetChecked, with_own: bool) -> Iterator[str]:
             yield f"{printable(each.ecu_id)}: files: {counts_text(each.files)}"
         if each.kernel is not None:
             yield f"{printable(each.ecu_id)}: kernel: {kernel_text(each.kernel)}"
-    if with_own:
+    if done.own is not None:
         yield from _lines(done.own)
 
 

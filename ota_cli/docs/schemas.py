@@ -211,9 +211,9 @@ _CHANGES = fields(
     },
 )  # fmt: skip
 _PREVIEW: Dict[str, Schema] = {
-    "available": flag("Whether there is an update."),
+    "available": flag("Whether there is an update, for any of the ECUs that were asked."),
     "armed": maybe(slot("The slot that boots next, on trial.")),
-    "version": text("The image."),
+    "version": maybe(text("The image; null where this ECU was left out.")),
     "image_id": _IMAGE_ID,
     "slot": maybe(slot("The slot it is for.")),
     "files": _FILES,
@@ -302,7 +302,7 @@ RESULTS: Dict[str, Schema] = {
     ),
     "check": whole(
         "ota check, ota update --dry-run",
-        fields("", {**_PREVIEW, "ecu_ids": _NAMES, "ecus": _ECUS}, list(_PREVIEW)),
+        fields("", {**_PREVIEW, "ecu_ids": _NAMES, "ecus": _ECUS}, ["available", "version"]),
         ecu=_CHECKED_BELOW,
     ),
     "update": whole(

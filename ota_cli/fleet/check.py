@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Callable, Iterator, Optional, Tuple
+from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 from ..core.protocol import Complaint, Object
 from ..core.requests import AskCheck
+from ..core.secondaries import on_the_way
 from ..errors import OtaError
 from ..events import Emit
 from ..model import Device, Secondary
@@ -19,9 +20,10 @@ from .report import EcuChecked, parse_checked
 
 @dataclass(frozen=True)
 class FleetChecked:
-    """What an update would do here (`own`) and below. `proxy`: see `FleetSwitched`."""
+    """What an update would do here and below. `own` None: this ECU is left out. `proxy`: see
+    `FleetSwitched`."""
 
-    own: Preview
+    own: Optional[Preview]
     below: Tuple[EcuChecked, ...]
     proxy: Optional[Object] = None
 
@@ -32,17 +34,24 @@ class FleetChecked:
 
     @property
     def is_any_available(self) -> bool:
-        return self.own.is_available or any(each.available for each in self.everybody_below())
+        own = self.own is not None and self.own.is_available
+        return own or any(each.available for each in self.everybody_below())
 
 
 def check_all(
-    device: Device, order: AskCheck, own: Callable[[], Preview], emit: Emit
+    device: Device,
+    order: AskCheck,
+    own: Callable[[], Preview],
+    emit: Emit,
+    ecus: Sequence[str] = (),
 ) -> FleetChecked:
-    """Checks this ECU by `own`, then those below. Raises what `own` raises."""
-    found = own()
+    """Checks this ECU by `own`, then those below; where `ecus` are named, only them, and those on
+    the way to them. Raises what `own` raises."""
+    found = own() if not ecus or device.ecu.ecu_id in ecus else None
+    asked = on_the_way(device.ecu, ecus) if ecus else device.ecu.secondaries
     request = replace(order, above=(*order.above, device.ecu.ecu_id))
     with Links(device) as links:
-        jobs = [_Question(links, each, request, emit) for each in device.ecu.secondaries]
+        jobs = [_Question(links, each, request, emit) for each in asked]
         return FleetChecked(found, tuple(side_by_side([job.put for job in jobs], links.abandon)))
 
 

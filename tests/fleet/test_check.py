@@ -40,6 +40,10 @@ def test_one_below_that_runs_another_version_makes_it_an_update(vehicle: Vehicle
     assert "p1x: update to v2" in done.out
     assert "v2 is what runs here" in done.out
     assert main.ota("check", "--version", "v2", "--no-ecus").code == 0
+    dry_run = ("update", "--dry-run", "--version", "v2", "--json")
+    for named, is_any in (((), True), (("p1x",), True), (("main", "p1"), False)):
+        told = main.ota(*dry_run, *(word for name in named for word in ("--ecu", name)))
+        assert (told.code, told.result["available"]) == (0, is_any), told.out
 
 
 def test_without_an_answer_of_all_nobody_says_up_to_date(vehicle: Vehicle) -> None:
@@ -83,3 +87,18 @@ def test_a_named_ecu_below_one_that_gives_no_answer_is_not_called_unknown(
         assert "ECU p1 " in done.document["error"]["message"]
     assert main.ota(*words, "p2", "--dry-run").code == 0, "it is on no way to p1"
     assert main.ota(*words, "p1", "--dry-run").code == 16
+
+
+def test_a_dry_run_of_others_does_not_fail_because_of_an_ecu_that_is_left_out(
+    vehicle: Vehicle,
+) -> None:
+    main = vehicle.fleet["main"]
+    for anchor in (main.root / "etc/ota/certs").iterdir():
+        anchor.unlink()
+    vehicle.fleet["p3"].sshd.refuse_all_keys()
+    words = ("update", "--dry-run", "--version", "v2", "--json", "--ecu")
+    assert main.ota(*words, "main").code == 10
+    done = main.ota(*words, "p2")
+    assert (done.code, done.result["ecu_ids"]) == (0, ["p2"]), done.out
+    assert (done.result["available"], done.result["version"]) == (True, None)
+    assert [each["ecu_id"] for each in done.result["ecus"]] == ["p2"]
