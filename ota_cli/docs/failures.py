@@ -197,6 +197,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "do.",
         "slots-disagree": "CBoot says that another slot was booted than is mounted on `/`. Correct "
         "`root=` in `extlinux.conf` of the slot that the message names.",
+        "trial-mark": "The name of a transaction, which came from the ECU above, does not fit into "
+        "the mark of a trial. Update the `ota` there.",
     },
     16: {
         "ecu-failed": "An ECU could not do its part, and none was switched. Mend that ECU and run "
