@@ -13,12 +13,13 @@ from .boot.base import backend_for
 from .errors import BootRefused, ConfigError, NoSpace, OtaError, SlotUnusable, Unreachable
 from .fleet.report import Ecu
 from .fleet.tree import BUDGET_S, read_tree
-from .model import Device, DirectorySlot, SlotLocation
+from .host.mounts import mount_points
+from .model import Device, DirectorySlot, SlotLocation, SlotName
 from .ownkernel import is_outdated
 from .policy import signer_policy, trust
 from .probe import require_running
 from .setup import check_boot_partition
-from .slots import node_of
+from .slots import MOUNT_BASE, mounted_at, node_of, require_no_mounts_inside
 from .status import describe, read_status
 from .trial import require_boot_files
 
@@ -61,6 +62,28 @@ def _running_slot(device: Device) -> str:
 def _slots(device: Device) -> str:
     found = [f"{name} is {_place(slot)}" for name, slot in device.slots.items()]
     return "; ".join(found) or "none are known"
+
+
+def _mounts(device: Device) -> str:
+    """What is mounted while no `ota` runs: those that do have namespaces of their own."""
+    left = [each.path for each in mount_points() if each.path.startswith(f"{MOUNT_BASE}/")]
+    if left:
+        raise SlotUnusable(f"an ota that was ended left {left[0]}", hint=f"umount {left[0]}")
+    for name, location in device.slots.items():
+        if name != device.running:
+            _require_free(name, location)
+    return "no slot that is to be filled is in use, and nothing is left over"
+
+
+def _require_free(slot: SlotName, location: SlotLocation) -> None:
+    if isinstance(location, DirectorySlot):
+        require_no_mounts_inside(location.path)
+        return
+    place = mounted_at(node_of(location), location)
+    if place:
+        raise SlotUnusable(
+            f"slot {slot} is mounted on {place}: no update can fill it", hint=f"umount {place}"
+        )
 
 
 def _place(location: SlotLocation) -> str:
@@ -152,6 +175,7 @@ def _clock(device: Device) -> str:
 _CHECKS: Tuple[Tuple[str, Callable[[Device], str]], ...] = (
     ("running slot", _running_slot),
     ("slots", _slots),
+    ("mounts", _mounts),
     ("boot partition", _boot_partition),
     ("boot order", _boot_order),
     ("boot files", _boot_files),

@@ -163,7 +163,7 @@ def require_left_whole(location: SlotLocation) -> None:
     if isinstance(location, DirectorySlot):
         return
     node = node_of(location)
-    if not _mounted_at(node, location) and not is_clean(read_superblock(node)):
+    if not mounted_at(node, location) and not is_clean(read_superblock(node)):
         raise SlotUnusable(
             f"{node}: the file system was not unmounted, or the kernel had found errors in it; "
             "what it holds can not be told without writing to it",
@@ -368,7 +368,7 @@ def _view(location: SlotLocation) -> Iterator[Path]:
     """A read-only mount that leaves the bytes of the slot alone, or a view of where it is."""
     node = node_of(location)
     target = MOUNT_BASE / "running"
-    place = _mounted_at(node, location)
+    place = mounted_at(node, location)
     if place:
         with mounts.read_only_view(Path(place), target) as view:
             yield view
@@ -379,7 +379,7 @@ def _view(location: SlotLocation) -> Iterator[Path]:
         yield view
 
 
-def _mounted_at(node: str, location: SlotLocation) -> str:
+def mounted_at(node: str, location: SlotLocation) -> str:
     """Where the whole of `node` is mounted already, if anywhere."""
     numbers = [os.stat(node).st_rdev] if isinstance(location, DeviceSlot) else _loops(node)
     wanted = {f"{os.major(number)}:{os.minor(number)}" for number in numbers}

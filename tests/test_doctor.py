@@ -29,8 +29,8 @@ def test_a_device_that_is_well_has_no_findings(which: str, request: Any) -> None
     done, findings = examine(device)
     assert done.code == 0, done.out
     assert list(findings) == [
-        "running slot", "slots", "boot partition", "boot order", "boot files", "boot space",
-        "anchors", "clock",
+        "running slot", "slots", "mounts", "boot partition", "boot order", "boot files",
+        "boot space", "anchors", "clock",
     ]  # fmt: skip
     assert all(each["ok"] for each in findings.values())
 

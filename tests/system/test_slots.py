@@ -37,6 +37,9 @@ from tests.support.trees import snapshot
 
 pytestmark = [needs_root, pytest.mark.xdist_group("blocks")]
 
+#: Where an update has its slot mounted, in a namespace of its own.
+LEFT = "/run/ota/standby"
+
 
 @pytest.fixture(params=["file", "device"])
 def bench(
@@ -293,6 +296,30 @@ def test_a_block_slot_is_verified_and_not_a_byte_of_it_changes(
     assert done.code == 12
     assert "not in the image  /opt/not-of-the-image" in done.out
     assert leftovers() == ""
+
+
+def test_doctor_names_a_mount_that_keeps_updates_from_their_slot(
+    bench: Tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    root, _, second = bench
+    look = tmp_path / "look"
+    with mounted(second, look, "ro" if second.is_block_device() else "ro,loop"):
+        done = ota("doctor", "--root", root, "--json")
+        assert done.code == 14, done.out
+        found = {each["name"]: each for each in done.result["findings"]}["mounts"]
+        assert f"slot b is mounted on {look}" in found["text"]
+        assert found["hint"] == f"umount {look}"
+    assert ota("doctor", "--root", root).code == 0
+
+
+def test_doctor_names_what_an_ota_left_mounted(bench: Tuple[Path, Path, Path]) -> None:
+    root, _, _ = bench
+    script = f"mkdir -p {LEFT} && mount -t tmpfs none {LEFT} && exec \"$@\""
+    alone = ["unshare", "--mount", "sh", "-c", script, "sh"]  # other tests do not see it
+    argv = [*alone, *ota_argv(), "doctor", "--root", str(root)]
+    done = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 14, done.stderr
+    assert f"umount {LEFT}" in done.stdout
 
 
 def test_cron_searches_few_places_and_finds_all_that_is_needed(
