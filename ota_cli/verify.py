@@ -309,9 +309,12 @@ def _holds(path: Path, image: Image, name: str) -> bool:
     """Whether `path` is a file, of one name, with what the image has as `name`."""
     if not os.path.lexists(path) or not is_own_file(path):
         return False
-    with open(path, "rb") as stream:
-        same = all(stream.read(len(piece)) == piece for piece in image.metadata.pieces(name))
-        return same and not stream.read(1)
+    try:
+        with open(path, "rb") as stream:
+            same = all(stream.read(len(piece)) == piece for piece in image.metadata.pieces(name))
+            return same and not stream.read(1)
+    except OSError:  # a sector that can not be read: it is written anew, elsewhere
+        return False
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:
