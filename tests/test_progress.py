@@ -103,6 +103,22 @@ def test_ctrl_c_leaves_a_sane_terminal_and_says_what_is_kept(device: Path, serve
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_a_bar_is_drawn_with_what_the_locale_has(
+    device: Path, server: Server, locale: str
+) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        env = {**environment(), "TERM": "xterm", "COLUMNS": "80", "LC_ALL": locale}
+        argv = [*ota_argv(), "update", *words(device, server, "--limit-rate", "100k")]
+        os.execvpe(argv[0], argv, env)  # noqa: S606 (the program itself)
+    shown = rest_of(terminal).decode()
+    assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 0, shown
+    plain = re.sub("\x1b[^a-zA-Z]*[a-zA-Z]", "", shown)
+    assert shown.isascii() == (locale != "C.UTF-8")
+    assert re.search("#+-+" if shown.isascii() else "\u2501+\u2500+", plain)
+
+
 def test_damaged_content_that_was_thrown_away_is_not_said_to_be_kept(
     device: Path, images: Images, tmp_path: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, List, Optional, Tuple
 
@@ -15,6 +14,7 @@ from ..events import Warned
 from ..host.store import now
 from ..model import SlotName
 from ..probe import probe
+from ..render.stream import has_lines
 from ..status import Status, read_status
 from .options import Call, Result, command
 from .show import (
@@ -202,11 +202,4 @@ def _tree(ecus: Tuple[Ecu, ...], branches: _Branches, width: Optional[int]) -> T
 
 def _can_draw() -> bool:
     out = sys.stdout
-    is_unicode = out is not None and out.encoding.lower().replace("-", "") == "utf8"
-    return is_unicode and out.isatty() and _locale() not in ("C", "POSIX")
-
-
-def _locale() -> str:
-    """What the user chose; Python writes UTF-8 in the C locale all the same (PEP 540)."""
-    names = map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))
-    return next(filter(None, names), "")
+    return out is not None and out.isatty() and has_lines(out.encoding)

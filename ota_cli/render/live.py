@@ -15,7 +15,7 @@ from ..errors import OtaError
 from ..events import Event, Progress
 from .plain import PlainOutput
 from .rows import Row, Segments, shown
-from .stream import Stream
+from .stream import Stream, has_lines
 from .words import event_line, of_ecu
 
 
@@ -50,7 +50,7 @@ class LiveOutput:
         self._live.stop()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        is_ascii = not options.encoding.startswith("utf")
+        is_ascii = not has_lines(options.encoding)
         lines = shown(self._rows, options.max_width, time.monotonic(), is_ascii)
         if lines:
             yield Text("\n", no_wrap=True, overflow="crop", end="").join(map(_text, lines))

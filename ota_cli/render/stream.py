@@ -80,3 +80,14 @@ class Stream:
         if self._complain is not None and not isinstance(error, BrokenPipeError):
             why = getattr(error, "strerror", None) or str(error)
             self._complain.say(WARNING, f"ota: warning: {self._name} can not be written: {why}")
+
+
+def has_lines(encoding: str) -> bool:
+    """Whether a stream of `encoding` may be given lines and bars that are not of ASCII.
+
+    The locale that the user chose counts as well: in that of C Python writes UTF-8 all the same
+    (PEP 540).
+    """
+    names = map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))
+    locale = next(filter(None, names), "")
+    return encoding.lower().replace("-", "") == "utf8" and locale not in ("C", "POSIX")
