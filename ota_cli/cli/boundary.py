@@ -62,27 +62,29 @@ class Result:
 
 def run_verb(name: str, display: Display, body: Callable[[Call], Result]) -> NoReturn:
     """Runs a verb, shows how it ended, and exits with its documented code."""
-    output = open_output(display.output, display.verbosity, display.color)
+    screen = open_output(display.output, display.verbosity, display.color)
     try:
-        output = _logged(output, name, display)
+        logs = _logs(name, display)
     except ConfigError as error:
-        sys.exit(_fail(name, error, output))
-    sys.exit(_attempt(name, display, body, output))
+        sys.exit(_fail(name, error, screen))
+    sys.exit(_attempt(name, display, body, screen, logs))
 
 
-def _logged(output: Output, name: str, display: Display) -> Output:
-    """`output`, and with it the device's journal and the log file of the user, if any."""
+def _logs(name: str, display: Display) -> Output:
+    """The device's journal, and the log file of the user, if any."""
     reads_failures = is_journal(2) and display.output not in ("json", "jsonl")
     journal = JournalOutput(display.root / SOCKET, name, tells_failures=not reads_failures)
     if display.log_file is None:
-        return SeveralOutputs(output, journal)
+        return journal
     from ..render.logfile import open_log
 
-    log = open_log(display.log_file, name, standard_error())
-    return SeveralOutputs(output, journal, log)
+    return SeveralOutputs(journal, open_log(display.log_file, name, standard_error()))
 
 
-def _attempt(name: str, display: Display, body: Callable[[Call], Result], output: Output) -> int:
+def _attempt(
+    name: str, display: Display, body: Callable[[Call], Result], screen: Output, logs: Output
+) -> int:
+    output = SeveralOutputs(screen, logs)
     try:
         with output:
             course = _Course(output.emit)
@@ -103,12 +105,8 @@ def _attempt(name: str, display: Display, body: Callable[[Call], Result], output
         return _fail(name, _bug(error), output)
     code = result.failure.exit_code if result.failure else result.exit_code
     answer = document(name, code, result.document, result.failure)
-    if display.verbosity >= 0 or not result.told_by_code:
-        output.result(answer, result.lines)
-    elif result.failure is None:
-        output.result(answer, ())
-    else:
-        output.failure(answer, result.failure)
+    _show(screen, result, answer, is_quiet=display.verbosity < 0)
+    logs.result(answer, result.lines)
     return code
 
 
@@ -126,6 +124,15 @@ class _Course:
     def end(self) -> None:
         if self._is_told:
             self._emit(Done())
+
+
+def _show(screen: Output, result: Result, answer: Mapping[str, object], *, is_quiet: bool) -> None:
+    if not (is_quiet and result.told_by_code):
+        screen.result(answer, result.lines)
+    elif result.failure is None:
+        screen.result(answer, ())
+    else:
+        screen.failure(answer, result.failure)
 
 
 def _fail(name: str, error: OtaError, output: Output) -> int:

@@ -27,10 +27,11 @@ LOGS = (
     "with one that is stuck, nothing is told.",
     "Where the journal reads standard error, as of a systemd unit, each line says how important it "
     "is (`sd-daemon`(3)).",
-    "`--log-file` appends everything that happens, progress included, with the time and the "
-    "process id of each line. The file is made for its owner only; one that can not be opened, a "
-    "symlink for instance, is exit code 78, before anything is done. One that can not be written "
-    "any more is warned of, once. No log has cookies, keys, passwords or the query of a URL.",
+    "`--log-file` appends everything that happens, progress and what `-q` leaves out included, "
+    "with the time and the process id of each line. The file is made for its owner only; one that "
+    "can not be opened, a symlink for instance, is exit code 78, before anything is done. One that "
+    "can not be written any more is warned of, once. No log has cookies, keys, passwords or the "
+    "query of a URL.",
 )
 
 FILES = (
@@ -85,7 +86,9 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "armed, this ECU last. When one fails, what was armed is taken back and the exit code is "
         "16; one of which that is not certain is named, with exit code 17. The ECUs below fetch "
         "from the server themselves, with `cacert` and `limit_rate` of their own `ota.yml`, and "
-        "without cookies. `--dry-run` is about this ECU only.",
+        "without cookies.",
+        "`--dry-run` asks the ECUs below as well, and fails as the update would where one does not "
+        "answer.",
         "Where more than one ECU tries the new system they are confirmed together; see "
         "`ota-commit`(1).",
         "`--reboot` begins with the lowest: each ECU reboots when those below it are back and "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import threading
@@ -14,7 +13,6 @@ from ..core.text import printable
 from ..core.urls import redacted
 from ..errors import ConfigError, OtaError
 from ..events import Changed, Event, Progress
-from .json import event_object
 from .priority import ERROR, INFO, NAMES, priority
 from .stream import Stream
 from .words import event_line, failure_lines, of_ecu
@@ -45,7 +43,9 @@ class LogFile:
         """How it ended comes after this."""
 
     def emit(self, event: Event) -> None:
-        self._line(priority(event), _text(event))
+        text = _text(event)
+        if text:
+            self._line(priority(event), text)
 
     def result(self, document: Mapping[str, object], lines: Tuple[str, ...]) -> None:
         for line in lines:
@@ -89,10 +89,11 @@ def open_log(path: str, command: str, complain: Stream) -> LogFile:
 
 
 def _text(event: Event) -> str:
+    """In words; empty for what only programs need."""
     ecu_id, inner = of_ecu(event)
     who = f"{ecu_id}: " if ecu_id else ""
     if isinstance(inner, Changed):
         return f"{who}{inner.text}"
     if isinstance(inner, Progress):
         return f"{who}{inner.phase.value}: {inner.done_bytes} of {inner.total_bytes} bytes"
-    return event_line(event, color=False) or json.dumps(event_object(event))
+    return event_line(event, color=False)

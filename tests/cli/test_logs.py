@@ -158,7 +158,31 @@ def test_the_log_file_has_all_that_happened(device: Path, server: Server, tmp_pa
                  "ends with exit code 0", "ends with exit code 78 (configuration)"):  # fmt: skip
         assert text in texts
     assert any(text.startswith("fill: ") for text in texts), "progress is there as well"
+    assert [text for text in texts if "{" in text or text in ("done", "alive")] == []
     assert texts.index("filling the standby slot ...") < texts.index("v2 is staged in slot b")
+
+
+def test_the_log_file_has_an_answer_that_is_not_shown(
+    device: Path, server: Server, tmp_path: Path
+) -> None:
+    log = tmp_path / "ota.log"
+    at = ("--root", device, "--version", f"{server.url}v2/", "--cacert", server.cacert)
+    shown = ota("check", *at)
+    quiet = ota("check", "-q", *at, "--log-file", log)
+    assert (quiet.code, quiet.out) == (20, "")
+    *_, last = texts = [line.split(": ", 1)[1] for line in log.read_text("utf-8").splitlines()]
+    assert texts[-len(shown.out.splitlines()) - 1 : -1] == shown.out.splitlines()
+    assert last == "ends with exit code 20"
+
+
+def test_what_ecus_tell_each_other_is_not_in_the_log_file(device: Path, tmp_path: Path) -> None:
+    log = tmp_path / "ota.log"
+    request = b'{"schema": 1, "verb": "status", "above": ["main"], "budget_s": 5}\n'
+    said = ota("ssh-gate", "--root", device, "--log-file", log, stdin=request).out
+    assert said.startswith('{"event": "hello"')
+    texts = [line.split(": ", 1)[1] for line in log.read_text("utf-8").splitlines()]
+    assert texts[0] == "begins"
+    assert [text for text in texts if "{" in text] == []
 
 
 def test_the_log_file_keeps_no_secrets(device: Path, tmp_path: Path) -> None:
