@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Optional
+from typing import Match, Optional
 from urllib.parse import SplitResult, quote, urlsplit
 
 from ..entries import Digest
@@ -15,8 +15,11 @@ from .text import printable
 _LABEL = r"[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
 _MAX_HOST = 254
-#: A URL among words: what ends a sentence or a quotation does not belong to it.
-_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>`]*[^\s\"'<>`,;:.)]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+#: What follows the scheme of a URL among words. A password may have any other character.
+_AFTER_SCHEME = re.compile(r"(?<=://)[^ \t\r\n]+")
+#: What ends a sentence or a quotation is no part of a query; more than that may be a secret.
+_LAST_SIGNS = re.compile(r"[\"'<>`,;:.)]{0,2}\Z")
 
 
 def base_url(text: str) -> str:
@@ -69,14 +72,43 @@ def is_host_name(text: str) -> bool:
     return len(text) <= _MAX_HOST and _HOST.fullmatch(text) is not None
 
 
-def redacted(text: str) -> str:
-    """`text` in which all that looks like a URL is without what may be a secret."""
-    return _IN_TEXT.sub(lambda found: without_secrets(found.group()), text)
+def redacted(text: str, at_most: Optional[int] = None) -> str:
+    """`text` in which all that looks like a URL is without what may be a secret.
+
+    Of a longer one only `at_most` characters are looked at.
+    """
+    kept = text if at_most is None or len(text) <= at_most else _cut(text[:at_most])
+    return _AFTER_SCHEME.sub(_bare_in_text, kept)
 
 
 def without_secrets(text: str) -> str:
     """`text`, meant as a URL, without what may be a password or a token, safe to print."""
-    scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    _, at, after = rest.rpartition("@")
-    return printable(f"{scheme}{mark}{'...@' if at else ''}{after}")
+    scheme, mark, rest = text.partition("://")
+    if mark and _SCHEME.fullmatch(scheme):
+        return printable(f"{scheme}{mark}{_bare(rest)}")
+    return printable(_bare(text))
+
+
+def _cut(text: str) -> str:
+    """`text`, which was longer, without a URL at its end: that may lack the `@` which tells a
+    password."""
+    *_, word = re.split("[ \t\r\n]", text)
+    _, mark, after = word.partition("://")
+    return f"{text[: len(text) - len(after)] if mark else text}..."
+
+
+def _bare_in_text(found: Match[str]) -> str:
+    bare = _bare(found.group())
+    is_cut = re.search("[?#]", found.group()) is not None
+    last = _LAST_SIGNS.search(found.group()) if is_cut else None
+    return bare + last.group() if last else bare
+
+
+def _bare(rest: str) -> str:
+    """What follows the scheme of a URL, without user, password, query and fragment."""
+    place, *query = re.split("[?#]", rest, maxsplit=1)
+    _, at, after = place.rpartition("@")
+    may_be_password = not at and ":" in place.partition("/")[0]
+    if query and "@" in query[0] and may_be_password:
+        return "..."
+    return f"{'...@' if at else ''}{after}"

@@ -30,8 +30,8 @@ LOGS = (
     "`--log-file` appends everything that happens, progress and what `-q` leaves out included, "
     "with the time and the process id of each line. The file is made for its owner only; one that "
     "can not be opened, a symlink for instance, is exit code 78, before anything is done. One that "
-    "can not be written any more is warned of, once. No log has cookies, keys, passwords or the "
-    "query of a URL.",
+    "can not be written any more is warned of, once. What is longer than 4000 characters is "
+    "cut. No log has cookies, keys, passwords or the query of a URL.",
 )
 
 FILES = (

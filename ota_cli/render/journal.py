@@ -84,7 +84,11 @@ def send_entry(socket_path: Path, fields: Mapping[str, str]) -> None:
 
     from ..core.urls import redacted
 
-    told = {key: printable(redacted(value))[:_MAX_VALUE] for key, value in fields.items() if value}
+    told = {
+        key: printable(redacted(value, _MAX_VALUE))[:_MAX_VALUE]
+        for key, value in fields.items()
+        if value
+    }
     data = "".join(f"{key}={value}\n" for key, value in told.items()).encode()
     flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     with suppress(OSError):

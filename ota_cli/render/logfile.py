@@ -17,6 +17,9 @@ from .priority import ERROR, INFO, NAMES, priority
 from .stream import Stream
 from .words import event_line, failure_lines, of_ecu
 
+#: Of a line; what a server said may be long.
+_MAX_TEXT = 4000
+
 
 class LogFile:
     """Lines of the form `TIME COMMAND[PID] LEVEL: TEXT`, appended to what is there.
@@ -60,7 +63,7 @@ class LogFile:
 
     def _line(self, level: int, text: str) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = f"{now} {self._who} {NAMES[level]}: {printable(redacted(text))}\n"
+        line = f"{now} {self._who} {NAMES[level]}: {printable(redacted(text, _MAX_TEXT))}\n"
         with self._lock:
             self._stream.write(line)
             self._stream.flush()
