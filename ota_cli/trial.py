@@ -136,6 +136,8 @@ def arm(
     switch = backend.arm(device, boot, bootable)
     if boot.trial is None and boot.txn == bootable.txn:  # what an earlier trial of it left
         ops.apply(backend.revert(device, boot))
+        boot = backend.read(device)
+        switch = backend.arm(device, boot, bootable)
     marks = (store.given_up_mark(device), store.decided_mark(device))
     ops.apply([ops.Remove(mark) for mark in marks])
     armed = replace(last, phase=phases.ARMED)

@@ -164,9 +164,10 @@ def arm(device: Device, state: BootState, bootable: Bootable) -> List[Op]:
     wanted = armed(state, bootable)
     home = other_slot(slot) if wanted.default == slot else wanted.default
     words = trial_words(slot, bootable.txn, device.settings.commit_deadline_s, loader, home)
+    told_before = state.txn if state.trial is not None else ""
     return [
         PutInSlot(_place(device, slot), TRIAL, f"{words}\n".encode()),
-        *settings.save(settings_file(device), replace(wanted, txn=state.txn)),
+        *settings.save(settings_file(device), replace(wanted, txn=told_before)),
         ActivateSlot(loader.target, slot),
         *settings.save(settings_file(device), wanted),
     ]

@@ -336,6 +336,22 @@ def test_an_arm_that_fails_half_way_can_be_undone(device: Device, fresh: Fresh) 
         assert [reboot(again).slot for _ in range(2)] == ["a", "a"], cut
 
 
+def test_a_trial_that_was_lost_does_not_count_again_when_its_next_arm_is_cut_off(
+    device: Device, fresh: Fresh
+) -> None:
+    count = len(_arming(fresh("count"), "t1"))
+    for cut in range(count + 1):
+        again = fresh(f"lost-{cut}")
+        apply(_arming(again, "t1"))
+        while reboot(again).slot != "a":
+            pass
+        backend = backend_for(again)
+        apply(backend.revert(again, backend.read(again)))
+        apply(backend.arm(again, backend.read(again), Checked("b", "t1"))[:cut])
+        found = backend.read(again)
+        assert (found.trial == "b") or found.txn == "", cut
+
+
 def _arming(device: Device, txn: str) -> List[Op]:
     """What arms slot b, which is staged by this; nothing of it is done."""
     for make in staging(device)[:-1]:

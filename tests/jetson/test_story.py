@@ -161,6 +161,20 @@ def test_a_kernel_that_panics_is_left_when_the_loader_has_tried_it_often_enough(
     done(run(jetson, "commit"))
 
 
+def test_a_trial_that_cboot_was_never_told_of_does_not_count(emmc: Jetson, bench: Bench) -> None:
+    """It is the one of the same transaction, armed again after it was lost."""
+    done(bench.update(emmc))
+    assert emmc.boot(panics=["b"]).slot == "a"
+    for _ in range(3):
+        emmc.fault("set-active-boot-slot", "kill-before", at=1)
+        assert run(emmc, "activate").code == -9
+        emmc.mend()
+        assert status(emmc)["slots"]["b"]["state"] == "staged"
+        assert emmc.boot().slot == "a"
+    done(run(emmc, "activate"))
+    assert emmc.boot().slot == "b"
+
+
 def test_a_slot_whose_kernel_is_gone_is_left_as_well(emmc: Jetson, bench: Bench) -> None:
     done(bench.update(emmc))
     (emmc.booted_from("b") / "boot/Image").unlink()
