@@ -233,12 +233,13 @@ class _Setup:
         device, backend, running = self.device, self.backend, self.running
         if backend.is_intact(device, running):
             return
-        if not backend.needs_boot_files:
-            yield _Step(f"slot {running} is adopted", backend.install(device, running, None))
-            return
         if needs_mounts(device):
             enter_private_namespace()
         with running_root(device) as tree:
+            if not backend.needs_boot_files:
+                adoption = backend.install(device, running, None, tree)
+                yield _Step(f"slot {running} is adopted", adoption)
+                return
             files = adopted_files(device, running, tree)
             change = f"slot {running} boots a copy of {files.kernel.path.name}"
             yield _Step(change, backend.install(device, running, files))

@@ -48,7 +48,8 @@ class Backend(Protocol):
     ) -> List[Op]:
         """Makes `slot` bootable: its boot files, read back and flushed, then `ready`.
 
-        `tree`: where the filled slot is mounted; None for the system that runs.
+        `tree`: where the filled slot is mounted, or a view of the system that runs; None where
+        there is none to read.
         """
 
     def arm(self, device: Device, state: BootState, bootable: Bootable) -> List[Op]:

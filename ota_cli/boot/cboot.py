@@ -18,17 +18,14 @@ below that, CBoot's own counter of retries runs out.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional, Tuple
 
-from ..core import extlinux
 from ..core.jetson import Loader, number_of
 from ..core.trialmark import RUN_MARK, TRIAL, trial_words
 from ..errors import BootRefused
 from ..host import nvbootctrl, store
-from ..host.inside import resolve
 from ..host.loaderops import ActivateSlot, MirrorBoot, Nvbootctrl, PutInSlot
 from ..host.ops import Flush, MakeDirectory, Op, ReadBackStart, Remove, WriteFile
 from ..model import (
@@ -44,14 +41,20 @@ from ..model import (
     other_slot,
 )
 from ..slots import node_of
-from . import layout, settings
-from .choice import armed, committed, disarmed, regained, withdrawn
+from . import cboot_files, layout, settings
+from .choice import (
+    armed,
+    committed,
+    disarmed,
+    nothing_else_boots,
+    regained,
+    withdrawn,
+)
 
 needs_boot_files = False
 boots_machines = True
 
 _READY_TEXT = b"the system in the slot is complete\n"
-_EXTLINUX = Path("boot/extlinux/extlinux.conf")
 
 
 def settings_file(device: Device) -> Path:
@@ -79,7 +82,7 @@ def stored(device: Device) -> BootState:
     if running is not None and cut_off and store.is_unmarked(device):
         found = replace(found, default=running, good=(*found.good, running))
     trial = loader.next if loader.next != found.default else None
-    slots = {slot: SlotBoot(is_intact(device, slot), slot in found.good) for slot in SLOT_NAMES}
+    slots = {slot: SlotBoot(_is_ready(device, slot), slot in found.good) for slot in SLOT_NAMES}
     return BootState(found.default, trial, slots, found.txn)
 
 
@@ -105,12 +108,29 @@ def refresh(
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:
+    """Whether the slot was completed; and whether the copy of its `/boot` that CBoot reads, where
+    there is one, is what was installed."""
+    if not _is_ready(device, slot):
+        return False
+    copy = boot_copy(device, slot)
+    if copy is None:
+        return True
+    with cboot_files.seen(copy) as tree:
+        return cboot_files.holds(tree, _listed(device, slot))
+
+
+def _is_ready(device: Device, slot: SlotName) -> bool:
     """Whether the slot was completed; and, where its files can be read without mounting it,
     whether the entry that boots is there with the files it names."""
     if not layout.holds_something(layout.ready_mark(device, slot)):
         return False
     tree = _tree(device, slot)
-    return tree is None or _entry_problem(tree) is None
+    return tree is None or cboot_files.entry_problem(tree) is None
+
+
+def _listed(device: Device, slot: SlotName) -> Dict[str, str]:
+    ready = layout.ready_mark(device, slot)
+    return cboot_files.listed(ready.read_bytes()) if ready.exists() else {}
 
 
 def initialize(device: Device, state: BootState) -> List[Op]:
@@ -121,6 +141,8 @@ def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     """In unified mode CBoot can be told only what to prefer: its slots are the boot loader's."""
     loader = _look(device)
     wanted = withdrawn(state, slot)
+    if not is_intact(device, wanted.default):
+        raise nothing_else_boots(slot)
     unbootable = Nvbootctrl((*loader.target, "set-slot-as-unbootable", number_of(slot)))
     return [
         *settings.save(settings_file(device), wanted),
@@ -138,22 +160,37 @@ def install(
     """With the root on NVMe, CBoot reads the `/boot` of the partition of eMMC with the number of
     the slot's: the one of `tree` is copied there."""
     found = tree if tree is not None else _tree(device, slot)
-    problem = _entry_problem(found) if found is not None else None
+    problem = cboot_files.entry_problem(found) if found is not None else None
     if found is not None and problem is not None:
         raise BootRefused(
             f"CBoot would not find what it boots in slot {slot}: {problem}",
             hint="correct it in the image, or in the running system",
             slug="extlinux",
         )
-    copy_to = None if tree is None or slot == device.running else boot_copy(device, slot)
+    copied, text = _mirrored(device, slot, tree)
     ready = layout.ready_mark(device, slot)
     return [
         MakeDirectory(ready.parent),
-        *([MirrorBoot(tree / "boot", copy_to)] if tree is not None and copy_to else []),
-        WriteFile(ready, _READY_TEXT),
+        *copied,
+        WriteFile(ready, text),
         Flush((ready, ready.parent)),
-        ReadBackStart(ready, _READY_TEXT),
+        ReadBackStart(ready, text),
     ]
+
+
+def _mirrored(device: Device, slot: SlotName, tree: Optional[Path]) -> Tuple[List[Op], bytes]:
+    """What brings the `/boot` of `tree` to where CBoot reads it, and what is then noted of it.
+
+    What boots the running system is adopted as it is, unless it is known to be damaged.
+    """
+    copy = boot_copy(device, slot)
+    if copy is None or tree is None:
+        return [], _READY_TEXT
+    if slot == device.running and not _listed(device, slot):
+        with cboot_files.seen(copy) as boots:
+            if cboot_files.entry_problem(boots) is None:
+                return [], cboot_files.listing(boots)
+    return [MirrorBoot(tree / "boot", copy)], cboot_files.listing(tree)
 
 
 def arm(device: Device, state: BootState, bootable: Bootable) -> List[Op]:
@@ -236,7 +273,8 @@ def _look(device: Device) -> Loader:
         raise BootRefused(
             f"slot {running} is mounted on /, but nvbootctrl says that slot {loader.current} "
             "was booted",
-            hint=f"root= in /{_EXTLINUX} of slot {loader.current} may name the wrong partition",
+            hint=f"root= in /{cboot_files.EXTLINUX} of slot {loader.current} may name the wrong "
+            "partition",
             slug="slots-disagree",
         )
     if loader.next is None:
@@ -264,23 +302,3 @@ def _tree(device: Device, slot: SlotName) -> Optional[Path]:
     if isinstance(location, DirectorySlot):
         return location.path
     return Path("/") if slot == device.running and device.is_this_machine else None
-
-
-def _entry_problem(tree: Path) -> Optional[str]:
-    """Why CBoot would not boot the system in `tree`; None where it would."""
-    path = Path(f"{tree}{resolve(tree, f'/{_EXTLINUX}')}")
-    try:
-        entry = extlinux.default_entry(path.read_text("utf-8", "surrogateescape"))
-    except BootRefused as error:
-        return error.message
-    except OSError as error:
-        return f"{path} can not be read: {error.strerror}"
-    named = [each for each in (entry.linux, entry.initrd, entry.fdt) if each]
-    missing = [each for each in named if not os.path.isfile(f"{tree}{_inside(tree, each)}")]
-    if missing:
-        return f"{path} names {missing[0]}, which is not there"
-    return None if entry.linux else f"{path} names no kernel for {entry.label}"
-
-
-def _inside(tree: Path, path: str) -> str:
-    return resolve(tree, f"/{path.lstrip('/')}")

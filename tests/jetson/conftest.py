@@ -142,8 +142,8 @@ class Bench:
         at = ("--version", url, "--cacert", str(self.server.cacert), "--allow-downgrade")
         return ota("update", "--root", jetson.root, *at, "--json", *more)
 
-    def words(self, jetson: Jetson) -> tuple[str, ...]:
-        url = f"{self.server.url}{jetson.layout}-v2/"
+    def words(self, jetson: Jetson, version: str = "v2") -> tuple[str, ...]:
+        url = f"{self.server.url}{jetson.layout}-{version}/"
         return ("update", "--version", url, "--cacert", str(self.server.cacert))
 
 

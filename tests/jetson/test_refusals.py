@@ -108,7 +108,7 @@ def test_a_device_that_knows_one_root_file_system_only_is_told_how_to_get_two(
 
 @pytest.mark.parametrize(
     ("command", "footprint"),
-    [("set-slot-as-unbootable", "nothing"), ("set-active-boot-slot", "boot")],
+    [("set-slot-as-unbootable", "standby"), ("set-active-boot-slot", "boot")],
 )
 def test_an_update_that_nvbootctrl_refuses_switches_nothing(
     emmc: Jetson, bench: Bench, command: str, footprint: str
@@ -117,6 +117,7 @@ def test_an_update_that_nvbootctrl_refuses_switches_nothing(
     ran = bench.update(emmc)
     assert ran.code == 15
     assert "SMD write failed" in ran.document["error"]["message"]
+    assert ran.document["error"]["footprint"] == footprint
     emmc.mend()
     status = ota("status", "--root", emmc.root, "--json").result
     assert (status["running"], status["next"]) == ("a", "a")
@@ -247,6 +248,73 @@ def test_below_a_root_without_a_device_tree_the_loader_of_this_machine_is_left_a
     assert ran.code == 15
     assert "device tree" in ran.document["error"]["message"]
     assert (emmc.programs / "calls").read_bytes() == calls
+
+
+# --- the copy of /boot on eMMC -------------------------------------------------------------------
+
+
+@pytest.fixture
+def nvme(first_jetsons: Dict[str, Jetson], bench: Bench, tmp_path: Path,
+         monkeypatch: pytest.MonkeyPatch) -> Jetson:  # fmt: skip
+    """v2 runs in b and is confirmed; v1 is good in a."""
+    jetson = first_jetsons["xavier-nvme"].copied(tmp_path / "device").use(monkeypatch)
+    assert bench.update(jetson).code == 0
+    jetson.boot()
+    assert ota("commit", "--root", jetson.root).code == 0
+    return jetson
+
+
+def gone(image: Path) -> None:
+    image.unlink()
+
+
+def rotten(image: Path) -> None:
+    image.write_bytes(b"x" + image.read_bytes()[1:])
+
+
+@pytest.mark.parametrize("spoil", [gone, rotten])
+def test_no_update_takes_the_other_slot_while_cboot_would_not_boot_the_running_one(
+    nvme: Jetson, bench: Bench, spoil: Callable[[Path], None]
+) -> None:
+    spoil(nvme.booted_from("b") / "boot/Image")
+    before, standby = nvme.loader.state, files_below(nvme.slot("a"))
+    ran = bench.update(nvme, "v1")
+    assert ran.code == 14, ran.out
+    assert "boot files of slot b are not what was installed" in ran.document["error"]["message"]
+    assert (nvme.loader.state, files_below(nvme.slot("a"))) == (before, standby)
+    assert ota("setup", "--repair", "--root", nvme.root).code == 0
+    place, source = nvme.booted_from("b") / "boot", nvme.slot("b") / "boot"
+    assert files_below(place) == files_below(source)
+    assert bench.update(nvme, "v1").code == 0
+    assert nvme.boot().slot == "a"
+
+
+@pytest.mark.parametrize("spoil", [gone, rotten])
+def test_a_slot_that_cboot_would_not_boot_is_not_gone_back_to_until_it_is_repaired(
+    nvme: Jetson, bench: Bench, spoil: Callable[[Path], None]
+) -> None:
+    spoil(nvme.booted_from("a") / "boot/Image")
+    for verb in ("rollback", "switch-slot"):
+        ran = ota(verb, "--root", nvme.root)
+        assert ran.code == 14, ran.err
+        assert "boot files of slot a are not what was installed" in ran.err
+    _, *published = bench.words(nvme, "v1")
+    assert ota("verify", "--repair", *published, "--root", nvme.root).code == 0
+    assert ota("rollback", "--root", nvme.root).code == 0
+    assert nvme.boot().slot == "a"
+
+
+def test_what_boots_is_adopted_as_it_is(first_jetsons: Dict[str, Jetson], tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    jetson = first_jetsons["xavier-nvme"].copied(tmp_path / "device").use(monkeypatch)
+    kernel = jetson.booted_from("a") / "boot/Image"
+    kernel.write_text("as it was flashed")
+    (jetson.root / "boot/ota/slot-a/ready").unlink()
+    assert ota("setup", "--root", jetson.root).code == 0
+    assert kernel.read_text() == "as it was flashed"
+    rotten(kernel)
+    assert ota("setup", "--root", jetson.root).code == 0
+    assert kernel.read_bytes() == (jetson.slot("a") / "boot/Image").read_bytes()
 
 
 # --- extlinux.conf ------------------------------------------------------------------------------
