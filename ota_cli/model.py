@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import List, Literal, Mapping, NamedTuple, Optional, Tuple, Union
@@ -289,16 +289,24 @@ class SlotBoot:
 @dataclass(frozen=True)
 class BootState:
     """What the boot loader will do. `default`: the slot of an ordinary boot; `trial`: the slot
-    that is tried once at the next boot; `txn`: the transaction of the trial armed last."""
+    that is tried once at the next boot; `txn`: the transaction of the trial armed last; `told`:
+    the slot of the next boot where the boot loader itself says it, complete or not."""
 
     default: Optional[SlotName]
     trial: Optional[SlotName]
     slots: Mapping[SlotName, SlotBoot]
     txn: str = ""
+    told: Optional[SlotName] = field(default=None, compare=False)
+
+    def disarmed(self) -> BootState:
+        """The same without a trial."""
+        return replace(self, trial=None, told=None)
 
     @property
     def next(self) -> Optional[SlotName]:
         """The slot the next boot tries, as the boot loader's rule has it; None: no slot boots."""
+        if self.told is not None:
+            return self.told
         if self.trial is not None and self.slots[self.trial].ready:
             return self.trial
         if self.default is None or self.slots[self.default].ready:

@@ -86,6 +86,12 @@ class Session:
         trial = parse_cmdline(self.device.cmdline).trial
         return on_trial(self.running, trial, self.boot)
 
+    @property
+    def armed(self) -> Optional[SlotName]:
+        """The standby slot that the next boot tries. A boot loader that has left its default by
+        itself goes on with the slot that runs: nothing is armed then."""
+        return self.boot.trial if self.boot.trial != self.running else None
+
     def require_confirmed(self) -> None:
         """Raises Busy while the running system is on an unconfirmed trial boot."""
         if self.on_trial:
@@ -237,7 +243,7 @@ def rollback(device: Device, emit: Emit, agreement: Agreement = alone, txn: str 
                 with leaving(Footprint.BOOT):
                     ops.apply(session.backend.revert(device, session.boot))
             return Switched("reboot", target, record.slots[target].version)
-        if session.boot.trial is not None:
+        if session.armed is not None:
             with agreement(False):
                 return stay(session, emit)
         good = known_good(session, target)
@@ -250,8 +256,9 @@ def stay(session: Session, emit: Emit) -> Switched:
 
     Raises BootRefused when the boot loader would boot another slot all the same.
     """
-    running, armed_slot = session.running, session.boot.trial
-    if replace(session.boot, trial=None).next != running:
+    running, armed_slot = session.running, session.armed
+    stays = session.boot if armed_slot is None else session.boot.disarmed()
+    if stays.next != running:
         raise BootRefused(
             f"slot {running} runs, but it is not what the boot loader would boot next",
             hint="`ota status` tells what to do",

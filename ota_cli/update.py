@@ -136,7 +136,7 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     wire, exact = wire_bytes(image, plan)
     return Preview(
         version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
-        changes=None if runs else changes, image_is_running=runs, armed=session.boot.trial,
+        changes=None if runs else changes, image_is_running=runs, armed=session.armed,
         wire_bytes=wire, wire_is_exact=exact, space_bytes=space_bytes(plan),
         will_format=will_format(device.slots[slot]),
     )  # fmt: skip
@@ -156,7 +156,7 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
         image = obtain(fetcher, *trust(device, session.record), emit)
         version = version_name(image, request.name, request.url)
         if _is_running(device, session.record, image):
-            taken_back = session.boot.trial
+            taken_back = session.armed
             with nullcontext() if request.stage_only else agreement(False):
                 stay(session, emit)
             return Updated(

@@ -83,7 +83,7 @@ def stored(device: Device) -> BootState:
         found = replace(found, default=running, good=(*found.good, running))
     trial = loader.next if loader.next != found.default else None
     slots = {slot: SlotBoot(_is_ready(device, slot), slot in found.good) for slot in SLOT_NAMES}
-    return BootState(found.default, trial, slots, found.txn)
+    return BootState(found.default, trial, slots, found.txn, loader.next)
 
 
 def salvage(device: Device) -> Optional[BootState]:

@@ -135,6 +135,8 @@ def verdict(
             "trial", f"{_named(last)} runs on trial in slot {running} and is not confirmed.",
             "`ota commit` confirms it; a reboot returns to the old system",
         )  # fmt: skip
+    if boot.next is not None and not boot.slots[boot.next].ready:
+        return _incomplete(boot.next, running)
     if boot.trial not in (None, running) and boot.next != boot.trial:
         return Verdict(
             "disagree",
@@ -160,6 +162,19 @@ def verdict(
             "`ota setup --repair` installs them anew",
         )  # fmt: skip
     return _at_rest(record, last, running, "ota activate --all" if has_others else "ota activate")
+
+
+def _incomplete(slot: SlotName, running: SlotName) -> Verdict:
+    """A boot loader that does not go by what is complete boots `slot` next, which is not."""
+    if slot == running:
+        return Verdict(
+            "disagree", f"Slot {slot} runs and boots next, but its boot files are not complete.",
+            "`ota setup --repair` installs them anew",
+        )  # fmt: skip
+    return Verdict(
+        "disagree", f"The boot loader boots slot {slot} next, but its boot files are not complete.",
+        f"`ota switch-slot {running}` makes the running system what boots next",
+    )  # fmt: skip
 
 
 def _at_rest(

@@ -46,7 +46,7 @@ def disarm_here(device: Device, txn: str, emit: Emit) -> Disarmed:
                 f"{last.version or 'the new system'} is confirmed already",
                 hint="`ota rollback` on that ECU goes back",
             )
-        if session.boot.trial is None or session.boot.txn != txn:
+        if session.armed is None or session.boot.txn != txn:
             return Disarmed()
         stay(session, emit)
         return Disarmed(was_armed=True)

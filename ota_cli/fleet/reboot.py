@@ -95,7 +95,7 @@ def reboot_armed(device: Device, txn: str, emit: Emit) -> bool:
         runs = session.on_trial or (last is not None and last.phase == phases.COMMITTED)
         if is_known and runs:
             return False
-        if session.boot.trial is None or session.boot.txn != txn:
+        if session.armed is None or session.boot.txn != txn:
             raise BootRefused(
                 "what this update armed is not armed any more",
                 hint="run the same `ota update` again",

@@ -53,7 +53,7 @@ def begun(device: Device) -> Optional[str]:
     """The transaction that is armed or on trial here, or on the ECUs that this one decides for."""
     session = view_session(device)
     record, last = session.record, session.record.transaction
-    if session.on_trial or session.boot.trial is not None:
+    if session.on_trial or session.armed is not None:
         return last.txn if last is not None else None
     joint = record.joint
     if joint is None or joint.takes_part or not joint.decides or joint.decided:
@@ -82,7 +82,7 @@ def take_back(device: Device, txn: str, emit: Emit) -> Optional[Switched]:
             hint="run the same `ota rollback` again, or `ota rollback` here and there",
         )
     session = view_session(device)
-    if session.on_trial or session.boot.trial is not None:
+    if session.on_trial or session.armed is not None:
         return rollback(device, emit)
     with store.exclusive(device):
         note_joint(device, None)

@@ -206,6 +206,15 @@ def test_the_default_can_be_withdrawn_when_the_other_slot_is_good(
     assert reboot(device).slot == "a"
 
 
+def test_what_boots_next_is_what_is_read(device: Device, fresh: Fresh) -> None:
+    """Also where an armed slot is not complete any more."""
+    stage(device)
+    backend = backend_for(device)
+    (device.state_directory / "slot-b" / "ready").unlink()
+    told = backend.read(device).next
+    assert reboot(device).slot == told
+
+
 def test_refuses_to_withdraw_the_only_slot_that_boots(device: Device, backend: Backend) -> None:
     before = state_of(device)
     with pytest.raises(BootRefused) as caught:

@@ -319,6 +319,59 @@ def test_a_disarmed_slot_is_not_on_trial_when_the_loader_comes_to_it(
     assert emmc.boot().slot == "b"
 
 
+@pytest.fixture
+def left_by_itself(on_trial: Jetson) -> Jetson:
+    """v2 was confirmed in b, and CBoot has gone back to a all the same."""
+    done(run(on_trial, "commit"))
+    assert on_trial.boot(panics=["b"]).slot == "a"
+    found = status(on_trial)
+    assert (found["next"], found["verdict"]["code"]) == ("a", "disagree")
+    return on_trial
+
+
+def test_after_cboot_has_left_a_confirmed_system_the_running_one_can_stay(
+    left_by_itself: Jetson,
+) -> None:
+    done(run(left_by_itself, "switch-slot", "a"))
+    assert left_by_itself.boot().slot == "a"
+    done(run(left_by_itself, "commit"))
+    assert verdict(left_by_itself) == "confirmed"
+
+
+def test_after_cboot_has_left_a_confirmed_system_that_can_be_tried_again(
+    left_by_itself: Jetson,
+) -> None:
+    done(run(left_by_itself, "rollback"))
+    assert left_by_itself.boot().slot == "b"
+    done(run(left_by_itself, "commit"))
+    assert left_by_itself.boot().slot == "b"
+
+
+def test_an_update_to_what_runs_takes_nothing_back_that_was_not_armed(
+    left_by_itself: Jetson, bench: Bench
+) -> None:
+    again = left_by_itself.copied(left_by_itself.root.with_name("again"))
+    done(bench.update(again, "v1", "--dry-run"))
+    before = (again.root / "boot/ota/cboot").read_bytes()
+    done(bench.update(left_by_itself, "v1"))
+    assert (left_by_itself.root / "boot/ota/cboot").read_bytes() == before
+    assert left_by_itself.boot().slot == "a"
+
+
+def test_what_boots_next_is_what_cboot_says_complete_or_not(emmc: Jetson, bench: Bench) -> None:
+    done(bench.update(emmc, "v2", "--stage-only"))
+    (emmc.root / "boot/ota/slot-b/ready").unlink()
+    emmc.loader.set(priority1=15, priority0=14, bootable1=1, retries1=7)
+    found = status(emmc)
+    assert (found["next"], found["verdict"]["code"]) == ("b", "disagree")
+    assert "slot b next" in found["verdict"]["text"]
+    assert found["verdict"]["hint"]
+    assert emmc.copied(emmc.root.with_name("other")).boot().slot == "b"
+    done(run(emmc, "switch-slot", "a"))
+    assert status(emmc)["next"] == "a"
+    assert emmc.boot().slot == "a"
+
+
 @needs_root
 def test_everybody_may_see_that_a_trial_runs(on_trial: Jetson) -> None:
     """The mark itself is in a directory of root's."""
