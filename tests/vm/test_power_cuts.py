@@ -1,6 +1,6 @@
 """The power goes away at any moment of an update: the machine comes back and tells the truth.
 
-CUTS says how many moments are tried (4 by default), SEED which. The points are taken in turn,
+CUTS says how many moments are tried (3 by default), SEED which. The points are taken in turn,
 each with a random delay behind the sign that it was reached. COMPLETE=all brings every update to
 its end afterwards, otherwise two in five. With OUTCOMES, a directory, a run goes on where the
 last one with the same seed and the same program ended.
@@ -26,7 +26,7 @@ from tests.vm.conftest import Bench, PreparedDisk
 
 pytestmark = [needs_root, needs_nginx, needs_qemu]
 
-CUTS = int(os.environ.get("CUTS") or 4)
+CUTS = int(os.environ.get("CUTS") or 3)
 SEED = os.environ.get("SEED") or "20261124"
 COMPLETE_ALL = os.environ.get("COMPLETE") == "all"
 OUTCOMES = os.environ.get("OUTCOMES")
