@@ -8,27 +8,25 @@ after its health checks, makes a slot the default.
 from __future__ import annotations
 
 import uuid
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Callable, ContextManager, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, ContextManager, NamedTuple, Optional
 
+from .arming import arm, tell_armed
 from .boot.base import Backend, backend_for
 from .core import record as phases
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import given_up, on_trial, settle
 from .core.record import JointCommit, Record, Transaction
-from .core.transitions import transitions
 from .errors import (
     BootRefused,
     Busy,
     Footprint,
-    OtaError,
     SlotUnusable,
     leaving,
 )
-from .events import Changed, Emit
+from .events import Emit
 from .host import ops, store
-from .host.interrupts import deferred
 from .host.mounts import enter_private_namespace
 from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, other_slot
 from .policy import trust
@@ -125,51 +123,6 @@ def open_session(device: Device, emit: Emit) -> Session:
     if session.record != known:
         remember(device, known, session.record, emit)
     return session
-
-
-def arm(
-    device: Device, backend: Backend, bootable: Bootable, joint: Optional[JointCommit]
-) -> Tuple[Changed, ...]:
-    """The switch: records the intent, then one atomic write by the boot back-end.
-
-    `joint`: how it is confirmed together with other ECUs. What has changed is to be told once all
-    of them have switched: who is told may be slow. Raises BootRefused, NoSpace, SlotUnusable and
-    NeedsRoot; then nothing is armed, unless not even that can be written.
-    """
-    record, boot = store.load_record(device), backend.read(device)
-    last = record.transaction
-    assert last is not None
-    switch = backend.arm(device, boot, bootable)
-    if boot.trial is None and boot.txn == bootable.txn:  # what an earlier trial of it left
-        ops.apply(backend.revert(device, boot))
-        boot = backend.read(device)
-        switch = backend.arm(device, boot, bootable)
-    marks = (store.given_up_mark(device), store.decided_mark(device))
-    ops.apply([ops.Remove(mark) for mark in marks])
-    armed = replace(last, phase=phases.ARMED)
-    intended = replace(record.with_state(bootable.slot, "armed"), transaction=armed, joint=joint)
-    store.save_record(device, intended)
-    with leaving(Footprint.BOOT), deferred():
-        try:
-            ops.apply(switch)
-        except OtaError:
-            _undo(device, backend, replace(boot, trial=bootable.slot))
-            raise
-    return transitions(record, intended)
-
-
-def tell_armed(changes: Sequence[Changed], emit: Emit) -> None:
-    """What `arm` has changed."""
-    with leaving(Footprint.BOOT):
-        for change in changes:
-            emit(change)
-
-
-def _undo(device: Device, backend: Backend, armed: BootState) -> None:
-    """As much as can be done: what the boot loader has been told first, for it needs no room."""
-    for back in (backend.lead_back, backend.revert):
-        with suppress(OtaError):
-            ops.apply(back(device, armed))
 
 
 def note_joint(device: Device, joint: Optional[JointCommit]) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import List, Optional, Tuple
 
 from . import dryrun
+from .arming import arm, tell_armed
 from .core import record as phases
 from .core.changes import Changes
 from .core.delta import make_plan
@@ -44,10 +45,8 @@ from .trial import (
     Agreement,
     Session,
     alone,
-    arm,
     open_session,
     stay,
-    tell_armed,
     view_session,
 )
 

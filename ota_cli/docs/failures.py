@@ -163,6 +163,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "mounted writable?",
         "boot-refused": "The boot loader's settings are not as they should be. `ota setup "
         "--repair` mends them.",
+        "boot-unreadable": "A file that CBoot boots can not be read. Its disk may be failing: see "
+        "the kernel log.",
         "cboot": "This Jetson can not be served: the message says why. ota-boot(7) tells which "
         "can.",
         "custom-cfg-damaged": "The part of `ota` in GRUB's `custom.cfg` has no end. Mend or remove "

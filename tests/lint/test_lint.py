@@ -24,7 +24,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("slots", "boot", "metadata", "survey", "persist", "policy", "health"),
     ("fill", "probe", "seal", "source", "verify", "newsystem", "confirmable"),
     ("ownkernel", "remember"),
-    ("fit", "setup", "dryrun"),
+    ("fit", "setup", "dryrun", "arming"),
     ("trial", "provision", "image", "status", "recheck"),
     ("staging",),
     ("update", "repair", "confirm"),
