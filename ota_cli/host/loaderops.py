@@ -17,7 +17,11 @@ from .mounts import opened
 
 
 class LoaderOp:
-    """An op that knows how it is done. `concerns`: what a failure of it is about."""
+    """An op that knows how it is done. `concerns`: what a failure of it is about; `hint`: what to
+    do about it, and `room_hint` where there is no room."""
+
+    hint = "see what `nvbootctrl dump-slots-info` prints, and `dmesg`"
+    room_hint = hint
 
     @property
     def concerns(self) -> Path:
@@ -68,6 +72,9 @@ class PutInSlot(LoaderOp):
     name: str
     data: Optional[bytes]
 
+    hint = "is the slot's file system read-only, or damaged? See `dmesg`"
+    room_hint = "the slot's file system is full: remove what is not needed there"
+
     @property
     def concerns(self) -> Path:
         return self.place
@@ -88,6 +95,9 @@ class MirrorBoot(LoaderOp):
 
     source: Path
     place: Path
+
+    hint = "is the partition from which CBoot boots read-only, or damaged? See `dmesg`"
+    room_hint = "/boot of the system is larger than the partition from which CBoot boots it"
 
     @property
     def concerns(self) -> Path:

@@ -316,12 +316,12 @@ def _refusal(op: Op, error: OSError) -> OtaError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(
             f"no space left while writing {name}",
-            hint="remove old kernels from /boot",
+            hint=op.room_hint if isinstance(op, LoaderOp) else "remove old kernels from /boot",
             slug="no-space-boot",
         )
     return BootRefused(
         f"{name} can not be changed: {error.strerror}",
-        hint="is /boot mounted, and mounted writable?",
+        hint=op.hint if isinstance(op, LoaderOp) else "is /boot mounted, and mounted writable?",
         slug="boot-partition",
     )
 

@@ -65,6 +65,18 @@ def test_a_mark_is_put_into_a_slot_where_only_root_reads_it(tmp_path: Path) -> N
     assert list((tmp_path / ".ota").iterdir()) == []
 
 
+def test_a_failure_in_a_slot_is_told_with_what_helps_there(tmp_path: Path) -> None:
+    (tmp_path / ".ota").write_text("a file")
+    (tmp_path / "boot").write_text("a file")
+    source = make_boot(tmp_path / "source")
+    put, copied = PutInSlot(tmp_path, "trial", b"x\n"), MirrorBoot(source, tmp_path)
+    for op, told in ((put, "slot's file system"), (copied, "partition from which CBoot boots")):
+        with pytest.raises(BootRefused) as caught:
+            apply([op])
+        assert told in caught.value.hint
+        assert "/boot mounted" not in caught.value.hint
+
+
 def applied_apart(*ops: Op) -> str:
     """Applies `ops` in a process of its own, for it gets a mount table of its own; why that was
     refused, if it was."""
