@@ -112,12 +112,16 @@ def view_session(device: Device) -> Session:
 
 
 def open_session(device: Device, emit: Emit) -> Session:
-    """Reads the boot loader and settles the record; call it under the lock.
+    """Reads the boot loader, writes what a commit that was cut off has left, and settles the
+    record; call it under the lock.
 
     Raises SlotUnusable when `/boot` is not the partition that setup recorded.
     """
-    backend_for(device)
+    backend = backend_for(device)
     check_boot_partition(device)
+    left = backend.complete(device)
+    with leaving(Footprint.BOOT):
+        ops.apply(left)
     session = view_session(device)
     known = store.load_record(device)
     if session.record != known:

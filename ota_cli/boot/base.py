@@ -72,6 +72,10 @@ class Backend(Protocol):
         What boots next, and what is armed, stays. Raises BootRefused if it is not `ready`.
         """
 
+    def complete(self, device: Device) -> List[Op]:
+        """What a commit that was cut off has left to be written, though `read` reckons it done
+        already; nothing where a commit is one write. Raises BootRefused like `read`."""
+
     def stored(self, device: Device) -> BootState:
         """What the settings say, whether or not the boot loader already obeys them.
 

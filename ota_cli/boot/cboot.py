@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from ..core.grubenv import BootVariables
 from ..core.jetson import Loader, number_of
 from ..core.trialmark import RUN_MARK, TRIAL, trial_words
 from ..errors import BootRefused
@@ -76,14 +77,26 @@ def read(device: Device) -> BootState:
 def stored(device: Device) -> BootState:
     """A commit that was cut off when the mark was gone is done, but for its settings."""
     loader = _look(device)
-    found = settings.load(settings_file(device))
-    running = device.running
-    cut_off = running is not None and found.trial == running == loader.next
-    if running is not None and cut_off and store.is_unmarked(device):
-        found = replace(found, default=running, good=(*found.good, running))
+    found = _completed(device, loader, settings.load(settings_file(device)))
     trial = loader.next if loader.next != found.default else None
     slots = {slot: SlotBoot(_is_ready(device, slot), slot in found.good) for slot in SLOT_NAMES}
     return BootState(found.default, trial, slots, found.txn, loader.next)
+
+
+def complete(device: Device) -> List[Op]:
+    written = settings.load(settings_file(device))
+    wanted = _completed(device, _look(device), written)
+    return settings.save(settings_file(device), wanted) if wanted != written else []
+
+
+def _completed(device: Device, loader: Loader, found: BootVariables) -> BootVariables:
+    """The settings once a commit is done of which only they are left to be written."""
+    running = device.running
+    cut_off = running is not None and found.trial == running == loader.next
+    if running is None or not cut_off or not store.is_unmarked(device):
+        return found
+    good = tuple(slot for slot in SLOT_NAMES if slot == running or slot in found.good)
+    return replace(found, default=running, trial=None, good=good)
 
 
 def salvage(device: Device) -> Optional[BootState]:
@@ -198,8 +211,8 @@ def arm(device: Device, state: BootState, bootable: Bootable) -> List[Op]:
     a trial which CBoot was never told of does not count as one."""
     loader = _look(device)
     slot = bootable.slot
-    wanted = armed(state, bootable)
-    home = other_slot(slot) if wanted.default == slot else wanted.default
+    home = other_slot(slot)  # also where CBoot has left its default, to which this returns
+    wanted = replace(armed(state, bootable), default=home)
     words = trial_words(slot, bootable.txn, device.settings.commit_deadline_s, loader, home)
     told_before = state.txn if state.trial is not None else ""
     return [

@@ -114,6 +114,11 @@ def revert(device: Device, state: BootState) -> List[Op]:
     return _switch(device, disarmed(state))
 
 
+def complete(device: Device) -> List[Op]:
+    """Nothing: a commit is one write."""
+    return []
+
+
 def lead_back(device: Device, state: BootState) -> List[Op]:
     """Nothing: a switch is one write, done or not."""
     return []

@@ -259,6 +259,7 @@ def test_every_list_of_ops_can_be_done_twice(device: Device, backend: Backend) -
         lambda: backend.mark_good(trial, "b"),
         lambda: backend.arm(trial, backend.read(trial), KnownGood("a", "t")),
         lambda: backend.lead_back(trial, backend.read(trial)),
+        lambda: backend.complete(trial),
         lambda: backend.revert(trial, backend.read(trial)),
         lambda: backend.withdraw(trial, backend.read(trial), "a"),
         lambda: backend.install(trial, "a", boot_files(trial, "a"), slot_tree(trial, "a")),
@@ -307,6 +308,9 @@ def test_cut_off_while_committing_one_of_the_good_slots_boots_and_a_rerun_commit
         again = booted(again)
         assert again.running == ("b" if cut else "a"), cut
         if was_confirmed:
+            apply(backend.complete(again))
+            assert backend.read(again) == replace(COMMITTED, txn=backend.read(again).txn), cut
+            assert backend.complete(again) == [], cut
             assert reboot(again).slot == "b", f"{cut}: what is called confirmed stays"
         if cut:
             commit(again)

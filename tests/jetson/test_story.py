@@ -319,6 +319,22 @@ def test_a_disarmed_slot_is_not_on_trial_when_the_loader_comes_to_it(
     assert emmc.boot().slot == "b"
 
 
+def test_a_commit_that_was_cut_off_is_written_down_by_whatever_comes_next(
+    on_trial: Jetson,
+) -> None:
+    """Else it is forgotten when CBoot leaves that slot."""
+    settings = on_trial.root / "boot/ota/cboot"
+    before = settings.read_bytes()
+    done(run(on_trial, "commit"))
+    settings.write_bytes(before)  # its last write
+    done(run(on_trial, "switch-slot", "b"))
+    assert on_trial.boot(panics=["b"]).slot == "a"
+    found = status(on_trial)
+    assert found["slots"]["b"]["state"] == "good"
+    done(run(on_trial, "switch-slot", "b"))
+    assert on_trial.boot().slot == "b"
+
+
 @pytest.fixture
 def left_by_itself(on_trial: Jetson) -> Jetson:
     """v2 was confirmed in b, and CBoot has gone back to a all the same."""
@@ -342,7 +358,9 @@ def test_after_cboot_has_left_a_confirmed_system_that_can_be_tried_again(
     left_by_itself: Jetson,
 ) -> None:
     done(run(left_by_itself, "rollback"))
+    assert verdict(left_by_itself) == "armed"
     assert left_by_itself.boot().slot == "b"
+    assert verdict(left_by_itself) == "trial"
     done(run(left_by_itself, "commit"))
     assert left_by_itself.boot().slot == "b"
 
