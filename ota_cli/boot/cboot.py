@@ -18,6 +18,7 @@ below that, CBoot's own counter of retries runs out.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
@@ -100,6 +101,11 @@ def _completed(device: Device, loader: Loader, found: BootVariables) -> BootVari
 
 
 def salvage(device: Device) -> Optional[BootState]:
+    """The settings, where they are whole and it is CBoot that could not be asked."""
+    with suppress(BootRefused):
+        found = settings.load(settings_file(device))
+        slots = {slot: SlotBoot(_is_ready(device, slot), slot in found.good) for slot in SLOT_NAMES}
+        return BootState(found.default, None, slots)
     return None
 
 

@@ -250,6 +250,18 @@ def test_below_a_root_without_a_device_tree_the_loader_of_this_machine_is_left_a
     assert (emmc.programs / "calls").read_bytes() == calls
 
 
+def test_a_repair_while_nvbootctrl_fails_forgets_no_slot(emmc: Jetson, bench: Bench) -> None:
+    assert bench.update(emmc).code == 0
+    emmc.boot()
+    assert ota("commit", "--root", emmc.root).code == 0
+    emmc.fault("dump-slots-info", "print", text="no", status=1)
+    assert ota("setup", "--repair", "--root", emmc.root).code == 15
+    emmc.mend()
+    assert ota("setup", "--repair", "--root", emmc.root).code == 0
+    assert ota("rollback", "--root", emmc.root).code == 0
+    assert emmc.boot().slot == "a"
+
+
 # --- the copy of /boot on eMMC -------------------------------------------------------------------
 
 
