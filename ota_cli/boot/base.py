@@ -67,7 +67,8 @@ class Backend(Protocol):
 
     def regain(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
         """`slot`, which was known to work before it was withdrawn and is complete again, is good
-        again: no default, not tried, what an ordinary boot falls back to.
+        again: no default, not tried, what an ordinary boot falls back to; where the boot loader
+        itself chooses, as CBoot does, only once it was armed.
 
         What boots next, and what is armed, stays. Raises BootRefused if it is not `ready`.
         """

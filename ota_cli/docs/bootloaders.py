@@ -27,25 +27,31 @@ JETSON: Sequence[Part] = (
     "else the first one. Of that file only `root=` changes; one that does not say what boots is "
     "refused. With the root on NVMe, CBoot reads `/boot` from the partition of eMMC with the "
     "slot's number: an update makes that one the same as the slot's, and removes what else was "
-    "there. Kernels that packages install later into a running system on NVMe are not followed. "
-    "`ota image unpack` on a bench leaves extlinux.conf as it is in the image: name the partition "
-    "there.",
+    "there. What it put there is looked at again before a slot is gone back to and before the "
+    "other one is taken. Kernels that packages install later into a running system on NVMe are "
+    "not followed. `ota image unpack` on a bench leaves extlinux.conf as it is in the image: name "
+    "the partition there.",
     "CBoot's own state is changed by `nvbootctrl` only, each call of which has ten seconds; one "
     "that fails or prints something else is exit 15. In this order: the standby slot becomes "
-    "unbootable, is filled, its extlinux.conf is pointed at it, `/boot` is copied, all is flushed, "
-    "the mark of a trial is put into the slot, and `set-active-boot-slot` arms it. Where root file "
-    "system and boot loader have slots of their own, only those of root file systems are switched; "
-    "in unified mode both move together, a slot can not be made unbootable, and NVIDIA's verifier "
-    "marks a boot as successful, so that `ota commit` does not.",
+    "unbootable, is filled, its extlinux.conf is pointed at it, `/boot` is copied, all is "
+    "flushed, the mark of a trial is put into the slot, and `set-active-boot-slot` arms it. Where "
+    "root file system and boot loader have slots of their own, only those of root file systems "
+    "are switched; in unified mode both move together, a slot can not be made unbootable, and "
+    "NVIDIA's verifier marks a boot as successful, so that `ota commit` does not.",
     "A trial is told by the mark, `/.ota/trial` in the slot itself, not by nvbootctrl: NVIDIA's "
-    "unit marks a boot as successful whatever our checks say, and CBoot passes no argument of ours "
-    "to the kernel. While the mark is there `ota-once.service` makes the old slot active again as "
-    "soon as user space is reached, so the next boot returns to it; `ota commit` makes the new "
-    "slot active, tells CBoot that it works, and removes the mark: that is the instant of "
-    "confirmation. A kernel that never reaches user space is tried until CBoot's counter has run "
-    "out, three or seven times, and then the old system boots; when that fails as well, CBoot "
-    "enters recovery. In unified mode CBoot may come to a slot that is just being filled, if the "
-    "running one fails.",
+    "unit marks a boot as successful whatever our checks say, and CBoot passes no argument of "
+    "ours to the kernel. A mark that is damaged counts, too. While it is there `ota-once.service` "
+    "makes the old slot active again as soon as user space is reached, so the next boot returns "
+    "to it; `ota commit` makes the new slot active, tells CBoot that it works, and removes the "
+    "mark: that is the instant of confirmation. A commit that fails before makes the old slot "
+    "active again, and so does the unit that ends a trial at its deadline. A kernel that never "
+    "reaches user space is tried until CBoot's counter has run out, three or seven times, and "
+    "then the old system boots; when that fails as well, CBoot enters recovery. In unified mode "
+    "CBoot may come to a slot that is just being filled, if the running one fails.",
+    "A slot that was only staged, or that `ota verify --repair` has mended, is known to ota as "
+    "complete, but CBoot still holds it for unbootable: it is no fall back of CBoot's own before "
+    "it was armed once. If the running system no longer starts then, recovery is entered. `ota "
+    "switch-slot`, a reboot and `ota commit` give the device both its systems again.",
 )
 _BRING_UP: List[Tuple[str, str]] = [
     ("facts", "`cat /etc/nv_tegra_release`, `tr '\\0' '\\n' </proc/device-tree/compatible`, "
