@@ -81,6 +81,7 @@ def repair(
         session = view_session(device)
         session.require_confirmed()
         begun = _cut_off(session, target)
+        require_sound(device.slots[target])  # after a power cut its journal has to be replayed
         found = _taken_up(session, target) if begun else compared(
             device, session.record, target, emit
         )  # fmt: skip
@@ -119,12 +120,8 @@ def _cut_off(session: Session, slot: SlotName) -> Optional[Transaction]:
 
 
 def _taken_up(session: Session, slot: SlotName) -> Rechecked:
-    """What is known of a slot whose repair was cut off; it need not be compared.
-
-    After a power cut the journal of its file system is still to be replayed.
-    """
+    """What is known of a slot whose repair was cut off; it need not be compared."""
     device, record = session.device, session.record
-    require_sound(device.slots[slot])
     with opened(device, slot) as root:
         image = stored_image(root, *trust(device, record))
     files = len(image.tables.regulars)
