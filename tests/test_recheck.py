@@ -97,8 +97,9 @@ def test_a_file_that_its_owner_may_not_read_is_not_opened_up_for_that(
         if subprocess.run([*drop, *ota_argv(), "--version"], check=False).returncode:
             pytest.skip("only root can read the program here")
         subprocess.run(["chown", "-R", "65534:65534", device], check=True)
-        for directory in list(device.parents)[:3]:
-            directory.chmod(0o755)
+        for directory in device.parents:
+            if not directory.stat().st_mode & 0o001:
+                directory.chmod(0o755)
     before = footprint(device)
     done = subprocess.run(
         [*drop, *ota_argv(), "verify", "--root", str(device)],
