@@ -7,11 +7,12 @@ import signal
 import threading
 from contextlib import contextmanager
 from types import FrameType
-from typing import Iterator, List, NoReturn, Optional
+from typing import Callable, Iterator, List, NoReturn, Optional, Union
 
 from ..errors import SignalReceived
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_Handler = Union[signal.Handlers, Callable[[int, Optional[FrameType]], object]]
 
 
 def hold_interrupts() -> None:
@@ -50,29 +51,34 @@ def end_with_stdin() -> None:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Ignores interrupts while the block, which must be short, runs."""
-    before = [signal.signal(number, signal.SIG_IGN) for number in _INTERRUPTS]
-    try:
+    with _handled_by(signal.SIG_IGN):
         yield
-    finally:
-        for number, handler in zip(_INTERRUPTS, before):
-            signal.signal(number, handler)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
     """Interrupts wait until the block, which must be short, is done: it is done whole."""
     came: List[int] = []
+    try:
+        with _handled_by(lambda number, frame: came.append(number)):
+            yield
+    finally:
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextmanager
+def _handled_by(handler: _Handler) -> Iterator[None]:
+    """Those that are not ignored anyway go to `handler` while the block runs."""
     before = {number: signal.getsignal(number) for number in _INTERRUPTS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: came.append(number))
+    for number, usual in before.items():
+        if usual is not signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 def _interrupt(number: int, frame: Optional[FrameType]) -> NoReturn:
