@@ -29,7 +29,7 @@ from ..core.trialmark import RUN_MARK, TRIAL, trial_words
 from ..errors import BootRefused
 from ..host import nvbootctrl, store
 from ..host.loaderops import ActivateSlot, MirrorBoot, Nvbootctrl, PutInSlot
-from ..host.ops import Flush, MakeDirectory, Op, ReadBackStart, Remove, WriteFile
+from ..host.ops import Op, Remove
 from ..model import (
     SLOT_NAMES,
     Bootable,
@@ -167,9 +167,7 @@ def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
         *settings.save(settings_file(device), wanted),
         ActivateSlot(loader.target, wanted.default),
         *([] if loader.unified else [unbootable]),
-        MakeDirectory(layout.slot_directory(device, slot)),
-        Remove(layout.ready_mark(device, slot)),
-        Flush((layout.slot_directory(device, slot),)),
+        *layout.unmake_ready(device, slot),
     ]
 
 
@@ -187,14 +185,7 @@ def install(
             slug="extlinux",
         )
     copied, text = _mirrored(device, slot, tree)
-    ready = layout.ready_mark(device, slot)
-    return [
-        MakeDirectory(ready.parent),
-        *copied,
-        WriteFile(ready, text),
-        Flush((ready, ready.parent)),
-        ReadBackStart(ready, text),
-    ]
+    return [*copied, *layout.make_ready(device, slot, text)]
 
 
 def _mirrored(device: Device, slot: SlotName, tree: Optional[Path]) -> Tuple[List[Op], bytes]:

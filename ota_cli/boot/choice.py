@@ -22,35 +22,20 @@ def disarmed(state: BootState) -> BootVariables:
 def armed(state: BootState, bootable: Bootable) -> BootVariables:
     """One trial of `bootable`. Raises BootRefused when its boot files are not complete."""
     slot = bootable.slot
-    if not state.slots[slot].ready:
-        raise BootRefused(
-            f"slot {slot} has no complete boot files",
-            hint="run `ota update` again",
-            slug="not-ready",
-        )
+    _require_ready(state, slot, "", "run `ota update` again")
     return replace(disarmed(state), trial=slot, txn=bootable.txn)
 
 
 def committed(state: BootState, slot: SlotName) -> BootVariables:
     """`slot` is good and the default. Raises BootRefused when it could not boot again."""
-    if not state.slots[slot].ready:
-        raise BootRefused(
-            f"slot {slot} has no complete boot files, so it can not become the default",
-            hint=REPAIR_HINT,
-            slug="not-ready",
-        )
+    _require_ready(state, slot, ", so it can not become the default", REPAIR_HINT)
     return BootVariables(slot, None, _good_with(state, slot))
 
 
 def regained(state: BootState, slot: SlotName) -> BootVariables:
     """`slot` is good, all else as it is. Raises BootRefused when it could not boot, or when
     there is no default."""
-    if not state.slots[slot].ready:
-        raise BootRefused(
-            f"slot {slot} has no complete boot files, so it is not known to work",
-            hint="run `ota update` again",
-            slug="not-ready",
-        )
+    _require_ready(state, slot, ", so it is not known to work", "run `ota update` again")
     good = _good_with(state, slot)
     return replace(disarmed(state), trial=state.trial, good=good, txn=state.txn)
 
@@ -78,6 +63,13 @@ def nothing_else_boots(slot: SlotName) -> BootRefused:
 def good_slots(state: BootState) -> Tuple[SlotName, ...]:
     """The slots known to work."""
     return tuple(slot for slot in SLOT_NAMES if state.slots[slot].good)
+
+
+def _require_ready(state: BootState, slot: SlotName, so: str, hint: str) -> None:
+    if not state.slots[slot].ready:
+        raise BootRefused(
+            f"slot {slot} has no complete boot files{so}", hint=hint, slug="not-ready"
+        )
 
 
 def _good_with(state: BootState, slot: SlotName) -> Tuple[SlotName, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from ..core.grubenv import BootVariables
-from ..host.ops import Flush, MakeDirectory, Op, ReadBackStart, Remove, WriteFile
+from ..host.ops import Op
 from ..model import (
     SLOT_NAMES,
     Bootable,
@@ -75,24 +75,13 @@ def is_intact(device: Device, slot: SlotName) -> bool:
 
 
 def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
-    return [
-        *_switch(device, withdrawn(state, slot)),
-        MakeDirectory(layout.slot_directory(device, slot)),
-        Remove(layout.ready_mark(device, slot)),
-        Flush((layout.slot_directory(device, slot),)),
-    ]
+    return [*_switch(device, withdrawn(state, slot)), *layout.unmake_ready(device, slot)]
 
 
 def install(
     device: Device, slot: SlotName, files: Optional[BootFiles], tree: Optional[Path] = None
 ) -> List[Op]:
-    ready = layout.ready_mark(device, slot)
-    return [
-        MakeDirectory(ready.parent),
-        WriteFile(ready, _READY_TEXT),
-        Flush((ready, ready.parent)),
-        ReadBackStart(ready, _READY_TEXT),
-    ]
+    return layout.make_ready(device, slot, _READY_TEXT)
 
 
 def refresh(

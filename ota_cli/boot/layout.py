@@ -11,7 +11,9 @@ X is `a` or `b`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import List
 
+from ..host.ops import Flush, MakeDirectory, Op, ReadBackStart, Remove, WriteFile
 from ..model import Device, SlotName
 
 #: Slug of a BootRefused that means "run `ota setup` first", not damage.
@@ -38,6 +40,28 @@ def arguments(device: Device, slot: SlotName) -> Path:
 
 def ready_mark(device: Device, slot: SlotName) -> Path:
     return slot_directory(device, slot) / "ready"
+
+
+def make_ready(device: Device, slot: SlotName, text: bytes) -> List[Op]:
+    """The mark that `slot` is complete, written as `text` and read back; for back-ends with no
+    other files there."""
+    ready = ready_mark(device, slot)
+    return [
+        MakeDirectory(ready.parent),
+        WriteFile(ready, text),
+        Flush((ready, ready.parent)),
+        ReadBackStart(ready, text),
+    ]
+
+
+def unmake_ready(device: Device, slot: SlotName) -> List[Op]:
+    """`slot` is not complete from here on."""
+    directory = slot_directory(device, slot)
+    return [
+        MakeDirectory(directory),
+        Remove(ready_mark(device, slot)),
+        Flush((directory,)),
+    ]
 
 
 def good_mark(device: Device, slot: SlotName) -> Path:
