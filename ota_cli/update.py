@@ -131,11 +131,11 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     if not runs:
         require_fit(device, record, image, request.allow_downgrade, request.retry_failed)
     level = usable_level(device, record, slot, emit)
-    plan, changes = _plan_without_touching(device, slot, image, level, emit)
+    plan, changes = _plan_without_touching(device, slot, image, level, emit, compares=not runs)
     wire, exact = wire_bytes(image, plan)
     return Preview(
         version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
-        changes=None if runs else changes, image_is_running=runs, armed=session.armed,
+        changes=changes, image_is_running=runs, armed=session.armed,
         wire_bytes=wire, wire_is_exact=exact, space_bytes=space_bytes(plan),
         will_format=will_format(device.slots[slot]),
     )  # fmt: skip
@@ -181,8 +181,9 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
 
 
 def _plan_without_touching(
-    device: Device, slot: SlotName, image: Image, level: VerifyLocal, emit: Emit
-) -> Tuple[Plan, Changes]:
+    device: Device, slot: SlotName, image: Image, level: VerifyLocal, emit: Emit, *, compares: bool
+) -> Tuple[Plan, Optional[Changes]]:
+    """The plan and, if `compares`, what it would change."""
     with ExitStack() as stack:
         if needs_mounts(device):  # an update that finds its slot mounted would fail for good
             stack.enter_context(store.exclusive(device))
@@ -194,7 +195,8 @@ def _plan_without_touching(
             standby = None
         seen = survey(image.tables.regulars, standby, running, emit, unlock=False, level=level)
         plan = make_plan(image.tables, seen.standby, seen.content)
-        return plan, dryrun.changes(device, image, plan, seen.standby, running)
+        found = dryrun.changes(device, image, plan, seen.standby, running) if compares else None
+        return plan, found
 
 
 def _staging(
