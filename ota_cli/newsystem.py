@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional
 
+from .boot.cboot_files import EXTLINUX
 from .boot.rootspec import extlinux_root, root_spec
 from .core import cmdline, extlinux, fstab
 from .core.kernels import newest_kernel
@@ -21,7 +22,7 @@ from .model import BootFile, BootFiles, Device, Image, SlotName
 from .persist import persist, reading
 
 _FSTAB = "/etc/fstab"
-_EXTLINUX = "/boot/extlinux/extlinux.conf"
+_EXTLINUX = f"/{EXTLINUX}"
 _MAX_TEXT_BYTES = 1024 * 1024
 
 

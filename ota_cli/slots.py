@@ -29,7 +29,6 @@ Formatting = Callable[[], ContextManager[None]]
 MOUNT_BASE = Path("/run/ota")
 EXT_KINDS = ("ext2", "ext3", "ext4")
 IN_USE = "slot-in-use"
-_FSCK_TIMEOUT_S = 1800.0
 _MKFS_TIMEOUT_S = 600.0
 
 
@@ -319,9 +318,9 @@ def _in_use(node: str) -> SlotUnusable:
 
 
 def _healthy(node: str) -> bool:
-    """True when e2fsck finds or makes the file system clean (e2fsck(8): 0 clean, 1 corrected)."""
+    """True when e2fsck finds or makes the file system clean."""
     try:
-        run(["e2fsck", "-p", node], ok=(0, 1), timeout_s=_FSCK_TIMEOUT_S)
+        mounts.check_file_system(node)
     except CommandFailed as error:
         if error.returncode is None:
             raise

@@ -5,6 +5,7 @@ As `host.ops` has them: values, done in order by its executor, durable when done
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Tuple
@@ -12,11 +13,10 @@ from typing import Optional, Tuple
 from ..model import SlotName
 from . import nvbootctrl
 from .files import make_directory_durably, remove_durably, write_durably
-from .mirror import mirror
 from .mounts import opened
 
 
-class LoaderOp:
+class LoaderOp(ABC):
     """An op that knows how it is done. `concerns`: what a failure of it is about; `hint`: what to
     do about it, and `room_hint` where there is no room."""
 
@@ -25,11 +25,11 @@ class LoaderOp:
 
     @property
     def concerns(self) -> Path:
-        raise NotImplementedError
+        return Path("nvbootctrl")
 
+    @abstractmethod
     def do(self) -> None:
         """Raises OSError, BootRefused, SlotUnusable and NeedsRoot."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,6 @@ class Nvbootctrl(LoaderOp):
     """Tells CBoot `words`."""
 
     words: Tuple[str, ...]
-
-    @property
-    def concerns(self) -> Path:
-        return Path("nvbootctrl")
 
     def do(self) -> None:
         nvbootctrl.call(*self.words)
@@ -52,10 +48,6 @@ class ActivateSlot(LoaderOp):
 
     target: Tuple[str, ...]
     slot: SlotName
-
-    @property
-    def concerns(self) -> Path:
-        return Path("nvbootctrl")
 
     def do(self) -> None:
         nvbootctrl.activate(self.target, self.slot)
@@ -104,5 +96,7 @@ class MirrorBoot(LoaderOp):
         return self.place
 
     def do(self) -> None:
+        from .mirror import mirror  # few devices copy
+
         with opened(self.place) as root:
             mirror(self.source, root / "boot")

@@ -11,6 +11,7 @@ from typing import Iterator
 from ..errors import BootRefused
 from .content import digest_of, drop_from_cache
 from .files import fsync, syncfs
+from .tree import remove_all
 
 
 def mirror(source: Path, target: Path) -> None:
@@ -84,10 +85,8 @@ def _give(source: Path, target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        path.unlink()
+    if os.path.lexists(path):
+        remove_all(str(path))
 
 
 def _regular_files(directory: Path) -> Iterator[Path]:

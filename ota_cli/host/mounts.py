@@ -70,6 +70,14 @@ def mounted(source: str, target: Path, options: Sequence[str]) -> Iterator[Path]
             raise SlotUnusable(f"{source} can not be unmounted: {error.message}") from None
 
 
+def check_file_system(node: str) -> None:
+    """Has e2fsck find or make an ext4 clean (e2fsck(8): 0 clean, 1 corrected).
+
+    Raises CommandFailed where it can not, without a `returncode` where it did not run to its end.
+    """
+    run(["e2fsck", "-p", node], ok=(0, 1), timeout_s=_FSCK_TIMEOUT_S)
+
+
 @contextmanager
 def opened(place: Path) -> Iterator[Path]:
     """The tree at `place` for writing: a directory, else a device or disk-image file that nobody
@@ -82,7 +90,7 @@ def opened(place: Path) -> Iterator[Path]:
         return
     enter_private_namespace()
     try:
-        run(["e2fsck", "-p", str(place)], ok=(0, 1), timeout_s=_FSCK_TIMEOUT_S)
+        check_file_system(str(place))
     except CommandFailed as error:
         raise SlotUnusable(
             f"{place} holds no file system that is whole: {error.message}",

@@ -50,11 +50,7 @@ class Liveness:
     something waits for the server is counted, over all requests, however they end.
     """
 
-    def __init__(
-        self,
-        patience_s: float,
-        slowest_rate: float = SLOWEST_RATE,
-    ) -> None:
+    def __init__(self, patience_s: float, slowest_rate: float = SLOWEST_RATE) -> None:
         self.answered = False
         self.last_byte_s = float("-inf")
         self.patience_s = patience_s
