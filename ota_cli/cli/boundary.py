@@ -87,9 +87,9 @@ def _attempt(
     output = SeveralOutputs(screen, logs)
     try:
         with output:
-            course = _Course(output.emit)
-            result = body(Call(display.root, course.emit))
-            course.end()
+            finish = _Finish(output.emit)
+            result = body(Call(display.root, finish.emit))
+            finish.tell()
         ignore_interrupts()
     except OtaError as error:
         if error.exit_code == OtaError.exit_code and display.verbosity > 0:
@@ -110,7 +110,7 @@ def _attempt(
     return code
 
 
-class _Course:
+class _Finish:
     """Hands events on, and says that all is done if it was said that there is something to do."""
 
     def __init__(self, emit: Emit) -> None:
@@ -121,7 +121,7 @@ class _Course:
         self._is_told = self._is_told or isinstance(event, (Ahead, Progress))
         self._emit(event)
 
-    def end(self) -> None:
+    def tell(self) -> None:
         if self._is_told:
             self._emit(Done())
 

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from ..core.outcome import Verdict
 from ..core.plan import Plan, Source
 from ..core.record import Transaction
-from ..core.text import printable, wrapped
+from ..core.text import printable, size, wrapped
 from ..render.stream import Stream
 
 Document = Dict[str, object]
@@ -63,12 +63,21 @@ def plan_bytes(plan: Optional[Plan], downloaded: int) -> Document:
     """The `bytes` of an update document: on the wire, found locally, in the image."""
     if plan is None:
         return {"downloaded": downloaded, "reused": 0, "total": 0}
-    total = plan.size_bytes(*Source)
     return {
         "downloaded": downloaded,
-        "reused": total - plan.size_bytes(Source.DOWNLOADED),
-        "total": total,
+        "reused": _reused_bytes(plan),
+        "total": plan.size_bytes(*Source),
     }
+
+
+def bytes_line(plan: Plan, downloaded: int, seconds: float) -> str:
+    """The same for people, and how long it took."""
+    found = f"{size(downloaded)} downloaded, {size(_reused_bytes(plan))} reused"
+    return f"  bytes: {found}; {seconds:.1f} s"
+
+
+def _reused_bytes(plan: Plan) -> int:
+    return plan.size_bytes(*Source) - plan.size_bytes(Source.DOWNLOADED)
 
 
 def when(time: Optional[str]) -> str:

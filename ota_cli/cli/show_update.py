@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, List
 
 from ..core.protocol import Object, mapping, number
 from ..core.text import size
-from .show import Document, plan_bytes, plan_files
+from .show import Document, bytes_line, plan_bytes, plan_files
 
 if TYPE_CHECKING:
     from ..fleet.report import EcuUpdated
@@ -39,12 +39,11 @@ def update_lines(done: Updated, reboot: bool, activate: str = "ota activate") ->
         if done.taken_back is None:
             return [f"{done.version} runs already: nothing to do."]
         return [f"{done.version} runs already; slot {done.taken_back} is not tried any more."]
-    files, counts = plan_files(done.plan), plan_bytes(done.plan, done.downloaded_bytes)
+    files = plan_files(done.plan)
     lines = [
         f"{done.version} is {'armed' if done.armed else 'staged'} in slot {done.slot}.",
         "  files: " + ", ".join(f"{count} {kind}" for kind, count in files.items()),
-        f"  bytes: {size(int(str(counts['downloaded'])))} downloaded, "
-        f"{size(int(str(counts['reused'])))} reused; {done.seconds:.1f} s",
+        bytes_line(done.plan, done.downloaded_bytes, done.seconds),
     ]
     if done.verify_local == "stat":
         lines.append("  files that nobody changed were not read again (verify_local: stat)")

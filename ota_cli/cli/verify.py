@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Optional, Tuple
 
 import click
 
-from ..core.text import size
 from ..errors import UsageProblem
 from ..events import Warned
 from ..model import SlotName
 from ..probe import probe
 from .options import Call, Result, command
 from .request import Source, device_net, source_options
-from .show import Document, plan_bytes, table
+from .show import Document, bytes_line, plan_bytes, table
 
 if TYPE_CHECKING:
     from ..model import Device
@@ -93,12 +92,10 @@ def _repair_lines(done: Repaired) -> Tuple[str, ...]:
     found = done.found
     if done.plan is None:
         return (f"{_equal(found)} Nothing is to be repaired.",)
-    counts = plan_bytes(done.plan, done.downloaded_bytes)
     return (
         *(_differences(found) if found.differences else ()),
         f"Slot {found.slot} is repaired: it equals {_image(found)}, and is {done.state}.",
-        f"  bytes: {size(int(str(counts['downloaded'])))} downloaded, "
-        f"{size(int(str(counts['reused'])))} reused; {done.seconds:.1f} s",
+        bytes_line(done.plan, done.downloaded_bytes, done.seconds),
     )
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Mapping, Optional, Tuple, Type
+from typing import Mapping, Tuple
 
 from ..core.text import printable
 from ..errors import Footprint, OtaError
 from ..events import Changed, Event
 from .priority import ERROR, priority
+from .stream import NothingToUndo
 from .words import of_ecu
 
 #: Below the root of a device.
@@ -26,7 +26,7 @@ _MAX_VALUE = 4000
 _IN_THE_MIDDLE = (Footprint.STANDBY, Footprint.BOOT)
 
 
-class JournalOutput:
+class JournalOutput(NothingToUndo):
     """Tells each change, and how a command failed that had begun to change the device.
 
     `socket`: where the journal listens. `tells_failures`: false where it reads stderr anyway.
@@ -37,17 +37,6 @@ class JournalOutput:
         self._command = command
         self._tells_failures = tells_failures
         self._has_changed = False
-
-    def __enter__(self) -> JournalOutput:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """Nothing to undo."""
 
     def emit(self, event: Event) -> None:
         ecu_id, inner = of_ecu(event)

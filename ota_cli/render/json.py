@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from types import TracebackType
-from typing import Dict, Mapping, Optional, Tuple, Type, Union
+from typing import Dict, Mapping, Tuple, Union
 
 from ..errors import OtaError
 from ..events import (
@@ -23,7 +22,7 @@ from ..events import (
 )
 from .course import Course
 from .priority import priority
-from .stream import Stream
+from .stream import NothingToUndo, Stream
 from .words import event_line, is_warning, of_ecu
 
 
@@ -68,7 +67,7 @@ def _talk_object(event: Union[Hello, Alive, Ready]) -> Dict[str, object]:
     return {"event": "ready", "ecus": list(event.ecus), "trying": list(event.trying)}
 
 
-class JsonOutput:
+class JsonOutput(NothingToUndo):
     """Without events, warnings still go to stderr as lines."""
 
     def __init__(self, out: Stream, err: Stream, *, with_events: bool, verbosity: int) -> None:
@@ -78,17 +77,6 @@ class JsonOutput:
         self._verbosity = verbosity
         self._courses: Dict[str, Course] = {}
         self._lock = threading.Lock()
-
-    def __enter__(self) -> JsonOutput:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """Nothing to undo."""
 
     def emit(self, event: Event) -> None:
         with self._lock:

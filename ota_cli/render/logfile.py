@@ -6,22 +6,21 @@ import os
 import stat
 import threading
 from datetime import datetime, timezone
-from types import TracebackType
-from typing import Mapping, Optional, Tuple, Type
+from typing import Mapping, Tuple
 
 from ..core.text import printable
 from ..core.urls import redacted
 from ..errors import ConfigError, OtaError
 from ..events import Changed, Event, Progress
 from .priority import ERROR, INFO, NAMES, priority
-from .stream import Stream
+from .stream import NothingToUndo, Stream
 from .words import event_line, failure_lines, of_ecu
 
 #: Of a line; what a server said may be long.
 _MAX_TEXT = 4000
 
 
-class LogFile:
+class LogFile(NothingToUndo):
     """Lines of the form `TIME COMMAND[PID] LEVEL: TEXT`, appended to what is there.
 
     A log that can not be written any more, on a full disk say, is told of once and goes on
@@ -36,14 +35,6 @@ class LogFile:
     def __enter__(self) -> LogFile:
         self._line(INFO, "begins")
         return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """How it ended comes after this."""
 
     def emit(self, event: Event) -> None:
         text = _text(event)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
-from typing import Dict, Mapping, Optional, Tuple, Type
+from typing import Dict, Mapping, Optional, Tuple
 
 from ..core.text import printable, wrapped
 from ..errors import OtaError
@@ -13,7 +12,7 @@ from ..events import Event, Progress
 from .course import Course
 from .priority import ERROR, priority
 from .rows import Row
-from .stream import Stream
+from .stream import NothingToUndo, Stream
 from .words import event_line, failure_lines, is_warning, of_ecu, progress_text
 
 
@@ -36,7 +35,7 @@ class Cadence:
         return True
 
 
-class PlainOutput:
+class PlainOutput(NothingToUndo):
     """Results to stdout; events, warnings and failures to stderr."""
 
     def __init__(self, out: Stream, err: Stream, verbosity: int, color: bool) -> None:
@@ -47,17 +46,6 @@ class PlainOutput:
         self._rows: Dict[str, Row] = {}
         self._cadences: Dict[str, Cadence] = {}
         self._lock = threading.Lock()
-
-    def __enter__(self) -> PlainOutput:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """Nothing to undo."""
 
     def emit(self, event: Event) -> None:
         with self._lock:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Optional, TextIO
+from types import TracebackType
+from typing import Optional, TextIO, Type, TypeVar
 
 from .priority import WARNING
+
+Sink = TypeVar("Sink")
 
 
 class Stream:
@@ -80,6 +83,21 @@ class Stream:
         if self._complain is not None and not isinstance(error, BrokenPipeError):
             why = getattr(error, "strerror", None) or str(error)
             self._complain.say(WARNING, f"ota: warning: {self._name} can not be written: {why}")
+
+
+class NothingToUndo:
+    """A sink whose `with` block leaves nothing to be undone."""
+
+    def __enter__(self: Sink) -> Sink:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        """Nothing to undo."""
 
 
 def has_lines(encoding: str) -> bool:
