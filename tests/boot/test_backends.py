@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -295,15 +295,22 @@ def _stage_until(device: Device, cut: int) -> None:
             return
 
 
-def test_cut_off_while_committing_one_of_the_good_slots_boots_and_a_rerun_commits(
-    device: Device, fresh: Fresh
-) -> None:
+def commits_cut_off(device: Device, fresh: Fresh) -> Iterator[Tuple[int, Device]]:
+    """Devices on trial whose commit was cut off after so many ops; none and all included."""
     trial = on_trial(device)
     count = len(backend_for(trial).commit(trial, backend_for(trial).read(trial), "b"))
     for cut in range(count + 1):
         again = on_trial(fresh(f"cut-{cut}"))
         backend = backend_for(again)
         apply(backend.commit(again, backend.read(again), "b")[:cut])
+        yield cut, again
+
+
+def test_cut_off_while_committing_one_of_the_good_slots_boots_and_a_rerun_commits(
+    device: Device, fresh: Fresh
+) -> None:
+    for cut, again in commits_cut_off(device, fresh):
+        backend = backend_for(again)
         was_confirmed = backend.read(again).default == "b"
         again = booted(again)
         assert again.running == ("b" if cut else "a"), cut
@@ -321,12 +328,8 @@ def test_cut_off_while_committing_one_of_the_good_slots_boots_and_a_rerun_commit
 def test_a_commit_that_fails_half_way_is_followed_by_the_old_system_unless_it_confirmed(
     device: Device, fresh: Fresh
 ) -> None:
-    trial = on_trial(device)
-    count = len(backend_for(trial).commit(trial, backend_for(trial).read(trial), "b"))
-    for cut in range(count + 1):
-        again = on_trial(fresh(f"cut-{cut}"))
+    for cut, again in commits_cut_off(device, fresh):
         backend = backend_for(again)
-        apply(backend.commit(again, backend.read(again), "b")[:cut])
         found = backend.read(again)
         if found.default != "b":
             apply(backend.lead_back(again, found))

@@ -135,7 +135,7 @@ def test_the_main_ecu_may_be_killed_anywhere_in_an_update(
     for number in points(counts.update, share, SAMPLES):
         met = tmp_path / f"{number}.met"
         with pair(tmp_path / str(number)) as both:
-            fault = {**Fault(number).variables, "EFFECTS_MET": str(met)}
+            fault = Fault(number).telling(met)
             done = both.main(*UPDATE, env=fault)
             if not met.exists():  # downloads take more effects one time than another
                 assert done.code == 0, done.err
@@ -155,7 +155,7 @@ def test_a_secondary_may_be_killed_anywhere_in_an_update(
     for number in points(counts.answer, share, SAMPLES):
         met = tmp_path / f"{number}.met"
         with pair(tmp_path / str(number)) as both:
-            fault = {**Fault(number).variables, "EFFECTS_MET": str(met)}
+            fault = Fault(number).telling(met)
             both.count_in_answers("update", fault, until=met)
             done = both.vehicle.fleet["main"].ota(*UPDATE)
             if not met.exists():
@@ -177,7 +177,7 @@ def test_the_main_ecu_may_be_killed_anywhere_in_the_commit_of_all(
         with pair(tmp_path / str(number)) as both:
             assert both.vehicle.fleet["main"].ota(*UPDATE).code == 0
             both.vehicle.bring_on_trial()
-            fault = {**Fault(number).variables, "EFFECTS_MET": str(met)}
+            fault = Fault(number).telling(met)
             assert both.main("commit", env=fault).code == -signal.SIGKILL
             both.wait_for_silence()
             both.require_whole()

@@ -332,6 +332,13 @@ def test_what_boots_is_adopted_as_it_is(first_jetsons: Dict[str, Jetson], tmp_pa
 # --- extlinux.conf ------------------------------------------------------------------------------
 
 
+def publish_spoilt(publisher: Publisher, tree: Path, spoil: Callable[[Path], None]) -> None:
+    """v2 of the Xavier with eMMC, made at `tree` and spoilt there, as `spoilt`."""
+    shutil.copytree(publisher.trees / "xavier-emmc/v2", tree, symlinks=True)
+    spoil(tree)
+    publisher.publish("xavier-emmc-spoilt", tree, "spoilt")
+
+
 def without_conf(tree: Path) -> None:
     (tree / "boot/extlinux/extlinux.conf").unlink()
 
@@ -365,10 +372,7 @@ def test_an_image_that_cboot_could_not_boot_is_not_armed(
     emmc: Jetson, bench: Bench, jetson_publisher: Publisher, tmp_path: Path,
     spoil: Callable[[Path], None], told: str,
 ) -> None:  # fmt: skip
-    tree = tmp_path / "tree"
-    shutil.copytree(jetson_publisher.trees / "xavier-emmc/v2", tree, symlinks=True)
-    spoil(tree)
-    jetson_publisher.publish("xavier-emmc-spoilt", tree, "spoilt")
+    publish_spoilt(jetson_publisher, tmp_path / "tree", spoil)
     ran = bench.update(emmc, "spoilt")
     assert ran.code == 15, ran.out
     assert told in ran.document["error"]["message"]
@@ -413,13 +417,10 @@ def test_an_image_that_could_not_end_its_trial_is_refused(
     emmc: Jetson, bench: Bench, jetson_publisher: Publisher, tmp_path: Path,
     spoil: Callable[[Path], None], told: str,
 ) -> None:  # fmt: skip
-    tree = tmp_path / "tree"
-    shutil.copytree(jetson_publisher.trees / "xavier-emmc/v2", tree, symlinks=True)
-    spoil(tree)
+    publish_spoilt(jetson_publisher, tmp_path / "tree", spoil)
     if spoil is without_the_shared_partition:  # that line comes from the running system
         spoil(emmc.slot("a"))
-    jetson_publisher.publish("xavier-emmc-mute", tree, "mute")
-    ran = bench.update(emmc, "mute")
+    ran = bench.update(emmc, "spoilt")
     assert ran.code == 11, ran.out
     assert told in ran.document["error"]["message"]
     assert emmc.boot().slot == "a"

@@ -53,6 +53,10 @@ class Fault:
         more.update({"EFFECTS_STICKY": "1"} if self.stays else {})
         return {"EFFECTS_FAIL_AT": str(self.number), "EFFECTS_ERRNO": str(self.errno), **more}
 
+    def telling(self, met: Path) -> Dict[str, str]:
+        """The same variables; the file `met` is made when it happens."""
+        return {**self.variables, "EFFECTS_MET": str(met)}
+
 
 @dataclass(frozen=True)
 class Effects:
@@ -74,7 +78,7 @@ class Effects:
     def run(self, words: Sequence[object], fault: Fault) -> Ran:
         """A run that meets `fault`."""
         met = self._beside("met")
-        done = self._run(words, {**fault.variables, "EFFECTS_MET": str(met)})
+        done = self._run(words, fault.telling(met))
         assert met.exists(), "there were fewer effects than in the undisturbed run"
         return done
 
