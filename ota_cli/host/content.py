@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import stat
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -202,24 +203,32 @@ def _read(
     `expected`: its size, if known; it saves the read that finds the end.
     """
     hasher = hashlib.sha256()
-    size = 0
-    while True:
-        chunk = os.read(descriptor, CHUNK_BYTES)
-        if not chunk:
-            break
+    size, place = 0, _chunks.place
+    while count := os.readv(descriptor, (place,)):
+        chunk = place[:count]
         hasher.update(chunk)
         if copy_to is not None:
             _write_all(copy_to, chunk)
-        size += len(chunk)
-        arrived(len(chunk))
-        if size == expected and len(chunk) < CHUNK_BYTES:
+        size += count
+        arrived(count)
+        if size == expected and count < CHUNK_BYTES:
             break
     if size >= LARGE_BYTES:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     return Digest(hasher.digest()), size
 
 
-def _write_all(descriptor: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(descriptor, view) :]
+class _Chunks(threading.local):
+    """A place to read into for each thread: memory that is asked for anew for each chunk costs
+    more in page faults than hashing it does."""
+
+    def __init__(self) -> None:
+        self.place = memoryview(bytearray(CHUNK_BYTES))
+
+
+_chunks = _Chunks()
+
+
+def _write_all(descriptor: int, chunk: memoryview) -> None:
+    while chunk:
+        chunk = chunk[os.write(descriptor, chunk) :]
