@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator
 
-from .boot.partition import shared
+from .boot.base import backend_for
 from .core import claims as jwt
 from .core.certs import SignerPolicy
-from .core.systemd import (
-    COMMIT_UNIT,
-    DEADLINE_UNIT,
-    ONCE_UNIT,
-    VERIFIER_PATH,
-    VERIFIER_TEXT,
-    VERIFIER_UNIT,
-)
+from .core.systemd import COMMIT_UNIT, DEADLINE_UNIT
 from .core.trust import verify_claims
 from .errors import DoesNotFit, NotTrusted
 from .host.anchors import load_anchors
-from .host.inside import is_executable, resolve, resolve_parent
-from .host.units import holds_unit
+from .host.inside import is_executable, resolve, text_inside
+from .host.units import is_enabled
 from .model import Device, Image
 
 #: Where kernels and initramfs scripts look for init, besides a shell.
@@ -49,7 +41,7 @@ def _missing(slot: Path, image: Image, policy: SignerPolicy) -> Iterator[str]:
     if not any(_runs(slot, program) for program in _PROGRAMS):
         yield "it holds no `ota` that can run"
     for unit in (COMMIT_UNIT, DEADLINE_UNIT):
-        if not _enabled(slot, unit):
+        if not is_enabled(slot, unit):
             yield f"{unit} is not enabled"
     if not _trusts(slot, image, policy):
         yield "its /etc/ota/certs do not accept this image"
@@ -57,16 +49,12 @@ def _missing(slot: Path, image: Image, policy: SignerPolicy) -> Iterator[str]:
 
 def _missing_here(device: Device, slot: Path) -> Iterator[str]:
     """What depends on the boot loader."""
-    place = f"/{shared(device).relative_to(device.root)}"
+    backend = backend_for(device)
+    place = f"/{backend.shared(device).relative_to(device.root)}"
     line = rf"^[ \t]*[^#\s]\S*[ \t]+{re.escape(place)}/*[ \t]"
-    if not re.search(line, _text(slot, "/etc/fstab") or "", re.MULTILINE):
+    if not re.search(line, text_inside(slot, "/etc/fstab") or "", re.MULTILINE):
         yield f"no line of its /etc/fstab mounts {place}"
-    if device.loader != "cboot":
-        return
-    if not _enabled(slot, ONCE_UNIT):
-        yield f"{ONCE_UNIT} is not enabled"
-    if holds_unit(slot, VERIFIER_UNIT) and _text(slot, VERIFIER_PATH) != VERIFIER_TEXT:
-        yield f"{VERIFIER_PATH} is missing, without which NVIDIA's unit calls each boot successful"
+    yield from backend.lacking(slot)
 
 
 def _runs(slot: Path, program: str) -> bool:
@@ -79,31 +67,6 @@ def _runs(slot: Path, program: str) -> bool:
         return start.startswith(b"\x7fELF")
     words = start[2:].split(b"\n")[0].decode("utf-8", "replace").split()
     return bool(words) and is_executable(slot, words[0])
-
-
-def _enabled(slot: Path, unit: str) -> bool:
-    """True when some target of the slot wants `unit` and the unit is there."""
-    wants = resolve(slot, "/etc/systemd/system")
-    try:
-        targets = [name for name in os.listdir(f"{slot}{wants}") if name.endswith(".wants")]
-    except FileNotFoundError:
-        return False
-    links = [f"{wants}/{target}/{unit}" for target in targets]
-    return any(os.path.lexists(f"{slot}{link}") and _is_unit(slot, link) for link in links)
-
-
-def _is_unit(slot: Path, link: str) -> bool:
-    return os.path.isfile(f"{slot}{resolve(slot, link)}")
-
-
-def _text(slot: Path, path: str) -> Optional[str]:
-    try:
-        with open(
-            f"{slot}{resolve_parent(slot, path)}", encoding="utf-8", errors="replace"
-        ) as file:
-            return file.read(1024 * 1024)
-    except FileNotFoundError:
-        return None
 
 
 def _trusts(slot: Path, image: Image, policy: SignerPolicy) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Dict, Iterator, Optional, Tuple
 
-from .boot.grub_files import occupied_bytes
+from .boot.base import backend_for
 from .core.local import LocalFile, LocalTree
 from .core.plan import Plan, Source
 from .core.record import Record
@@ -110,7 +110,7 @@ def require_space(
 ) -> None:
     """Raises NoSpace when `slot`, open at `standby`, or the boot partition is too small."""
     require_room(standby, plan, local)
-    if device.loader == "grub":
+    if backend_for(device).needs_boot_files:
         _require_boot_space(device, slot, image)
 
 
@@ -139,7 +139,7 @@ def _require_boot_space(device: Device, slot: SlotName, image: Image) -> None:
     kernel, initrd, _ = require_kernel(image)
     needed = sum(_in_blocks(entry.size or 0) for entry in (kernel, initrd) if entry)
     free = os.statvfs(device.boot)
-    available = free.f_bavail * free.f_frsize + occupied_bytes(device, slot)
+    available = free.f_bavail * free.f_frsize + backend_for(device).occupied_bytes(device, slot)
     if needed > available:
         raise NoSpace(
             f"the boot partition needs {needed} bytes for the new kernel and has {available}",

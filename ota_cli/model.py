@@ -259,6 +259,16 @@ class BootFiles:
     arguments: str
 
 
+class BootCopies(NamedTuple):
+    """Copies of a system's kernel and initrd, which the boot loader boots in their place.
+
+    `digests`: their sha256 in hex, by `kernel` and `initrd`. `made_ns`: since when they are there.
+    """
+
+    digests: Mapping[str, str]
+    made_ns: int
+
+
 @dataclass(frozen=True)
 class Checked:
     """A slot whose every file was verified against its signed image in this run."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional
 
-from .boot.cboot_files import EXTLINUX
-from .boot.rootspec import extlinux_root, root_spec
-from .core import cmdline, extlinux, fstab
+from .boot.base import backend_for
+from .boot.rootspec import root_spec
+from .core import cmdline, fstab
 from .core.kernels import newest_kernel
 from .core.plan import Plan, Source
 from .entries import FileEntry
-from .errors import BootRefused, DoesNotFit, NoSpace, SlotUnusable
+from .errors import DoesNotFit, NoSpace, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, drop_from_cache, made_readable
 from .host.files import syncfs
@@ -22,21 +23,20 @@ from .model import BootFile, BootFiles, Device, Image, SlotName
 from .persist import persist, reading
 
 _FSTAB = "/etc/fstab"
-_EXTLINUX = f"/{EXTLINUX}"
 _MAX_TEXT_BYTES = 1024 * 1024
 
 
 def adapt(
     device: Device, slot: SlotName, image: Image, running: Optional[Path], standby: Path, emit: Emit
 ) -> List[str]:
-    """Carries persistent files over, fixes fstab, and extlinux.conf where that is what boots;
-    returns the paths that differ from the image.
+    """Carries persistent files over, fixes fstab, and what else has to name the slot for it to
+    boot; returns the paths that differ from the image.
 
     Raises OSError, DoesNotFit, BootRefused where it is not clear what would boot, and SlotUnusable
     where the running slot can not be read.
     """
     emit(PhaseStarted(Phase.FINISH, "carrying over what belongs to this device"))
-    carried = _name_root(device, slot, standby) if device.loader == "cboot" else []
+    carried = _name_slot(device, slot, standby)
     if running is None:
         return carried
     carried += persist(image.tables.persistents, device.settings.persist, running, standby, emit)
@@ -47,20 +47,11 @@ def adapt(
     return carried
 
 
-def _name_root(device: Device, slot: SlotName, standby: Path) -> List[str]:
-    """The entry that boots mounts its own slot on `/`."""
-    text = _text(standby, _EXTLINUX)
-    if text is None:
-        raise BootRefused(
-            f"the image holds no {_EXTLINUX}, by which CBoot boots",
-            hint="put the one of NVIDIA's BSP into the image's root file system",
-            slug="extlinux",
-        )
-    changed = extlinux.with_root(text, extlinux_root(device, slot))
-    if changed == text:
-        return []
-    _replace_text(standby, _EXTLINUX, changed)
-    return [_EXTLINUX]
+def _name_slot(device: Device, slot: SlotName, standby: Path) -> List[str]:
+    wanted = backend_for(device).adapted(device, slot, partial(_text, standby))
+    for path, text in wanted.items():
+        _replace_text(standby, path, text)
+    return list(wanted)
 
 
 class Kernel(NamedTuple):

@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, List, Mapping, NamedTuple, Optional
 
-from .boot import grub_files
+from .boot.base import backend_for
 from .boot.rootspec import root_spec
 from .core import cmdline
 from .core.kernels import KernelNames, kernels, version_key
 from .errors import BootRefused
 from .host.content import digest_of
-from .model import BootFile, BootFiles, Device, SlotName
+from .model import BootCopies, BootFile, BootFiles, Device, SlotName
 
 #: The transaction of a system that no update brought here.
 ADOPTED_TXN = "setup"
@@ -73,11 +73,14 @@ def in_use(device: Device, tree: Optional[Path]) -> InUse:
 
 
 def _booted_digests(device: Device) -> Mapping[str, str]:
-    if device.loader == "grub" and device.running:
-        with suppress(OSError, BootRefused):
-            booted = grub_files.booted_set(device, device.running)
-            return booted.digests() if booted else {}
+    with suppress(OSError, BootRefused):
+        copies = _copies(device)
+        return copies.digests if copies else {}
     return {}
+
+
+def _copies(device: Device) -> Optional[BootCopies]:
+    return backend_for(device).copies(device, device.running) if device.running else None
 
 
 def newest(device: Device, tree: Path) -> Optional[KernelPaths]:
@@ -86,8 +89,8 @@ def newest(device: Device, tree: Path) -> Optional[KernelPaths]:
     Where `/boot` and the slot both have a file, the one that came last counts. A system that
     boots with an initrd never gets a kernel without. None when no kernel is left.
     """
-    booted = grub_files.booted_set(device, device.running) if device.running else None
-    with_initrd = booted is not None and "initrd" in booted.digests()
+    booted = _copies(device)
+    with_initrd = booted is not None and "initrd" in booted.digests
     places = [place for place in (device.boot, tree / "boot") if place.is_dir()]
     there = [(place, names) for place in places for names in _kernels_in(place)]
     versions = {names.version for _, names in there if names.version}
@@ -103,20 +106,18 @@ def newest(device: Device, tree: Path) -> Optional[KernelPaths]:
 
 
 def is_outdated(device: Device) -> bool:
-    """Whether packages brought the running GRUB system a kernel or initrd that it does not boot.
+    """Whether packages brought the running system a kernel or initrd of which no copy boots.
 
-    Cheap: only a file that came after the boot files is read. False where it can not be told.
+    Cheap: only a file that came after the copies is read. False where it can not be told.
     """
-    booted = grub_files.booted_set(device, device.running) if device.running else None
-    if device.loader != "grub" or booted is None:
-        return False
     with suppress(OSError, BootRefused):
-        digests = booted.digests()
+        booted = _copies(device)
+        if booted is None:
+            return False
         found = newest(device, device.root)
-        installed_ns = booted.ready.stat().st_mtime_ns
         for name, path in zip(("kernel", "initrd"), found or ()):
-            came_later = path is not None and path.stat().st_ctime_ns > installed_ns
-            if came_later and digest_of(str(path)).hex() != digests.get(name):
+            came_later = path is not None and path.stat().st_ctime_ns > booted.made_ns
+            if came_later and digest_of(str(path)).hex() != booted.digests.get(name):
                 return True
     return False
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Mapping, Optional
 
-from .boot.base import detect_loader
+from .boot.base import backend_for, detect_loader
 from .core.cmdline import parse as parse_cmdline
 from .core.partitions import find_numbered_slots, find_slots
 from .errors import ConfigError, SlotUnusable
@@ -40,7 +40,7 @@ def probe(root: Path) -> Device:
     _require_apart(device)
     device = replace(device, running=_running(device))
     device = replace(device, loader=detect_loader(device))
-    mark = load_trial_mark(device) if device.loader == "cboot" else ""
+    mark = load_trial_mark(device) if device.loader and backend_for(device).marks_trials else ""
     return replace(device, cmdline=f"{device.cmdline} {mark}".strip())
 
 

@@ -7,25 +7,27 @@ bootable before still boots without a person.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Optional, Protocol
+from typing import Callable, Dict, List, Mapping, Optional, Protocol
 
 from ..errors import BootRefused
 from ..host.ops import Op
-from ..model import Bootable, BootFile, BootFiles, BootState, Device, SlotName
+from ..model import Bootable, BootCopies, BootFile, BootFiles, BootState, Device, SlotName
 from . import cboot, directory, grub
 
 
 class Backend(Protocol):
     """The contract. None of these changes the device: what changes it is returned as ops.
 
-    All are idempotent: doing their ops twice is doing them once. The second group is for
+    All are idempotent: doing their ops twice is doing them once. From `stored` on they are for
     `ota setup` only.
     """
 
-    #: Whether `install` wants a kernel.
+    #: Whether `install` wants a kernel, which it copies to the boot partition.
     needs_boot_files: bool
     #: Whether it boots machines, whose systems have to confirm themselves.
     boots_machines: bool
+    #: Whether the mark in its slot tells a trial (`core.trialmark`), not the kernel command line.
+    marks_trials: bool
 
     def detect(self, device: Device) -> bool:
         """Whether this boot loader boots the device."""
@@ -77,6 +79,33 @@ class Backend(Protocol):
         """What a commit that was cut off has left to be written, though `read` reckons it done
         already; nothing where a commit is one write. Raises BootRefused like `read`."""
 
+    def is_intact(self, device: Device, slot: SlotName) -> bool:
+        """Whether the boot files of `slot` are there and are what was installed."""
+
+    def copies(self, device: Device, slot: SlotName) -> Optional[BootCopies]:
+        """What boots `slot` in place of its own files; None where it is not ready, or where they
+        boot themselves. Raises OSError and BootRefused where that can not be read."""
+
+    def occupied_bytes(self, device: Device, slot: SlotName) -> int:
+        """What `withdraw` and `install` of `slot` give back on the boot partition."""
+
+    def shared(self, device: Device) -> Path:
+        """Where both slots mount the partition they share: the boot partition."""
+
+    def adapted(
+        self, device: Device, slot: SlotName, text: Callable[[str], Optional[str]]
+    ) -> Mapping[str, str]:
+        """Files of the system in `slot` that have to name that very slot, by path in it, and what
+        they have to say; none that say so already. `text`: what a file says, None without it.
+
+        Raises BootRefused where it is not clear what would boot, SlotUnusable where no kernel
+        could find the slot.
+        """
+
+    def lacking(self, tree: Path) -> List[str]:
+        """What the system in `tree` lacks for a trial of it to end as this boot loader needs,
+        besides what all systems need: sentences."""
+
     def stored(self, device: Device) -> BootState:
         """What the settings say, whether or not the boot loader already obeys them.
 
@@ -85,9 +114,6 @@ class Backend(Protocol):
 
     def salvage(self, device: Device) -> Optional[BootState]:
         """What can be saved of damaged settings, without a trial."""
-
-    def is_intact(self, device: Device, slot: SlotName) -> bool:
-        """Whether the boot files of `slot` are there and are what was installed."""
 
     def initialize(self, device: Device, state: BootState) -> List[Op]:
         """New settings that say `state`, without a trial, in place of all there is."""

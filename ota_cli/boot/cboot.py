@@ -21,18 +21,23 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
+from ..core import extlinux
 from ..core.grubenv import BootVariables
 from ..core.jetson import Loader, number_of
+from ..core.systemd import ONCE_UNIT, VERIFIER_PATH, VERIFIER_TEXT, VERIFIER_UNIT
 from ..core.trialmark import RUN_MARK, TRIAL, trial_words
 from ..errors import BootRefused
 from ..host import nvbootctrl, store
+from ..host.inside import text_inside
 from ..host.loaderops import ActivateSlot, MirrorBoot, Nvbootctrl, PutInSlot
 from ..host.ops import Op, Remove
+from ..host.units import holds_unit, is_enabled
 from ..model import (
     SLOT_NAMES,
     Bootable,
+    BootCopies,
     BootFile,
     BootFiles,
     BootState,
@@ -52,9 +57,11 @@ from .choice import (
     regained,
     withdrawn,
 )
+from .rootspec import extlinux_root
 
 needs_boot_files = False
 boots_machines = True
+marks_trials = True
 
 _READY_TEXT = b"the system in the slot is complete\n"
 
@@ -257,6 +264,47 @@ def lead_back(device: Device, state: BootState) -> List[Op]:
 def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     """CBoot itself comes to the slot again once it is armed: only that makes it bootable there."""
     return settings.save(settings_file(device), regained(state, slot))
+
+
+def copies(device: Device, slot: SlotName) -> Optional[BootCopies]:
+    """None: what packages bring boots itself; with the root on NVMe they are not followed."""
+    return None
+
+
+def occupied_bytes(device: Device, slot: SlotName) -> int:
+    """Nothing: no kernel lies on the partition that both slots mount."""
+    return 0
+
+
+def shared(device: Device) -> Path:
+    """Not `/boot`: CBoot reads that in the slot itself."""
+    return device.state_directory
+
+
+def adapted(
+    device: Device, slot: SlotName, text: Callable[[str], Optional[str]]
+) -> Mapping[str, str]:
+    """The entry that boots mounts its own slot on `/`."""
+    path = f"/{cboot_files.EXTLINUX}"
+    written = text(path)
+    if written is None:
+        raise BootRefused(
+            f"the image holds no {path}, by which CBoot boots",
+            hint="put the one of NVIDIA's BSP into the image's root file system",
+            slug="extlinux",
+        )
+    wanted = extlinux.with_root(written, extlinux_root(device, slot))
+    return {} if wanted == written else {path: wanted}
+
+
+def lacking(tree: Path) -> List[str]:
+    """The way back from a trial, and that NVIDIA's unit leaves it alone."""
+    missing = [] if is_enabled(tree, ONCE_UNIT) else [f"{ONCE_UNIT} is not enabled"]
+    if holds_unit(tree, VERIFIER_UNIT) and text_inside(tree, VERIFIER_PATH) != VERIFIER_TEXT:
+        missing.append(
+            f"{VERIFIER_PATH} is missing, without which NVIDIA's unit calls each boot successful"
+        )
+    return missing
 
 
 def boot_copy(device: Device, slot: SlotName) -> Optional[Path]:

@@ -7,13 +7,14 @@ journal is replayed, so a durable rename is enough. `boot.settings` has its form
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Mapping, Optional
 
 from ..core.grubenv import BootVariables
 from ..host.ops import Op
 from ..model import (
     SLOT_NAMES,
     Bootable,
+    BootCopies,
     BootFile,
     BootFiles,
     BootState,
@@ -27,6 +28,7 @@ from .choice import armed, committed, disarmed, regained, withdrawn
 
 needs_boot_files = False
 boots_machines = False
+marks_trials = False
 
 _READY_TEXT = b"the directory is complete\n"
 
@@ -72,6 +74,31 @@ def initialize(device: Device, state: BootState) -> List[Op]:
 
 def is_intact(device: Device, slot: SlotName) -> bool:
     return layout.holds_something(layout.ready_mark(device, slot))
+
+
+def copies(device: Device, slot: SlotName) -> Optional[BootCopies]:
+    """None: no kernel is booted."""
+    return None
+
+
+def occupied_bytes(device: Device, slot: SlotName) -> int:
+    return 0
+
+
+def shared(device: Device) -> Path:
+    return device.boot
+
+
+def adapted(
+    device: Device, slot: SlotName, text: Callable[[str], Optional[str]]
+) -> Mapping[str, str]:
+    """None: a container is told its slot."""
+    return {}
+
+
+def lacking(tree: Path) -> List[str]:
+    """Nothing: whoever starts the container ends its trial."""
+    return []
 
 
 def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Mapping, Optional
 
 from ..core import grubcfg, grubenv
 from ..core.cmdline import grub_words
@@ -30,6 +30,7 @@ from ..host.ops import (
 from ..model import (
     SLOT_NAMES,
     Bootable,
+    BootCopies,
     BootFile,
     BootFiles,
     BootState,
@@ -42,6 +43,7 @@ from .choice import armed, committed, disarmed, regained, withdrawn
 
 needs_boot_files = True
 boots_machines = True
+marks_trials = False
 
 
 def environment(device: Device) -> Path:
@@ -188,6 +190,34 @@ def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:
 
 def is_intact(device: Device, slot: SlotName) -> bool:
     return grub_files.is_intact(device, slot)
+
+
+def copies(device: Device, slot: SlotName) -> Optional[BootCopies]:
+    booted = grub_files.booted_set(device, slot)
+    if booted is None:
+        return None
+    return BootCopies(booted.digests(), booted.ready.stat().st_mtime_ns)
+
+
+def occupied_bytes(device: Device, slot: SlotName) -> int:
+    return grub_files.occupied_bytes(device, slot)
+
+
+def shared(device: Device) -> Path:
+    """GRUB reads `/boot` itself, whichever system runs."""
+    return device.boot
+
+
+def adapted(
+    device: Device, slot: SlotName, text: Callable[[str], Optional[str]]
+) -> Mapping[str, str]:
+    """None: the arguments of the kernel name the slot."""
+    return {}
+
+
+def lacking(tree: Path) -> List[str]:
+    """Nothing: GRUB itself ends a trial."""
+    return []
 
 
 def _mark(device: Device, slot: SlotName) -> List[Op]:

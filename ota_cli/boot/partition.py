@@ -15,6 +15,7 @@ from ..errors import SlotUnusable
 from ..host.mounts import mount_points
 from ..host.run import run
 from ..model import Device
+from .base import backend_for
 
 #: Recorded where `/boot` is no mount point: below --root, and for directory back-ends.
 PLAIN_DIRECTORY = "directory"
@@ -52,16 +53,17 @@ def recorded(device: Device) -> Optional[str]:
 
 
 def shared(device: Device) -> Path:
-    """Where both slots mount the partition they share: CBoot reads `/boot` in the slot itself."""
-    return device.state_directory if device.loader == "cboot" else device.boot
+    """Where both slots mount the partition they share. Raises BootRefused without a back-end."""
+    return backend_for(device).shared(device)
 
 
 def identify(device: Device) -> str:
     """`UUID=...` of the file system that both slots share, or `directory`.
 
-    Raises SlotUnusable when a machine with a real boot loader has no such partition mounted.
+    Raises SlotUnusable when a machine with a real boot loader has no such partition mounted, and
+    BootRefused without a back-end.
     """
-    if device.loader == "directory":
+    if not backend_for(device).boots_machines:
         return PLAIN_DIRECTORY
     here = os.path.realpath(shared(device))
     mounted = [point for point in mount_points() if point.path == here]

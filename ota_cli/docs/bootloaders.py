@@ -86,14 +86,24 @@ _FUNCTIONS: List[Tuple[str, str]] = [
     ("commit, revert", "The running slot is what boots; no trial."),
     ("lead_back", "After an arm or a commit that failed half-way the next boot is the default's; "
      "nothing where the switch is one write."),
+    ("copies, occupied_bytes", "For loaders that boot copies of kernel and initrd on the boot "
+     "partition: which, and how much room an update gets back there. None and 0 where the files "
+     "of the slot boot themselves."),
+    ("shared, adapted, lacking", "Where both slots mount the partition they share; which files of "
+     "a filled slot have to name that slot, and what they then say; what a system lacks for its "
+     "trial to end, which an update refuses."),
+    ("needs_boot_files, boots_machines, marks_trials", "Not functions but facts: whether it boots "
+     "copies; whether it boots machines, whose systems have to confirm themselves; whether a trial "
+     "is told by the mark in its slot."),
     ("the others", "For `ota setup`: settings made, saved, mended. Most are empty where the loader "
      "has a place of its own."),
 ]  # fmt: skip
 ADDING: Sequence[Part] = (
-    "A back-end is one module, `ota_cli/boot/NAME.py`, with the functions of `Backend` in "
-    "`ota_cli/boot/base.py`, and one row in the table there. It changes nothing: it returns lists "
-    "of ops, which one executor applies (`host/ops.py`, and `host/loaderops.py` for loaders with "
-    "tools of their own).",
+    "A back-end is one module, `ota_cli/boot/NAME.py`, with what `Backend` in "
+    "`ota_cli/boot/base.py` lists, and one row in the table there; all that `ota` knows of a boot "
+    "loader is in it, and nothing elsewhere asks which one it is. It changes nothing: it returns "
+    "lists of ops, which one executor applies (`host/ops.py`, and `host/loaderops.py` for loaders "
+    "with tools of their own).",
     _FUNCTIONS,
     "The order of the list is the safety argument: after any prefix of it some slot that was "
     "bootable still boots, and doing it twice is doing it once. The switch is one op that is done "

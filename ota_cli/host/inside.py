@@ -10,9 +10,10 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 MAX_SYMLINKS = 40
+_MAX_TEXT_BYTES = 1024 * 1024
 
 
 def resolve_parent(root: Path, path: str) -> str:
@@ -59,6 +60,15 @@ def link_target(place: str) -> str:
         if error.errno in (errno.EINVAL, errno.ENOENT):
             return ""
         raise
+
+
+def text_inside(root: Path, path: str) -> Optional[str]:
+    """What the start of the file `path`, followed inside `root`, says; None for no regular file."""
+    place = f"{root}{resolve(root, path)}"
+    if not os.path.isfile(place):
+        return None
+    with open(place, encoding="utf-8", errors="replace") as file:
+        return file.read(_MAX_TEXT_BYTES)
 
 
 def is_executable(root: Path, path: str) -> bool:

@@ -6,17 +6,22 @@ that boots them.
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Tuple
 
 import pytest
 
+import ota_cli
 from ota_cli.boot.base import Backend, backend_for, detect_loader
 from ota_cli.boot.simulate import next_boot
 from ota_cli.core.cmdline import parse as parse_cmdline
 from ota_cli.errors import BootRefused, UsageProblem
+from ota_cli.events import silent
 from ota_cli.host.ops import Op, apply
+from ota_cli.image.prepare import prepare
 from ota_cli.model import BootState, Checked, Device, EcuInfo, KnownGood, SlotBoot, SlotName
 from ota_cli.probe import probe
 from tests.support.boot import (
@@ -28,6 +33,7 @@ from tests.support.boot import (
     state_of,
 )
 from tests.support.jetson import LAYOUTS, Jetson
+from tests.support.systems import make_system
 
 LOADERS = ("grub", "directory", *LAYOUTS)
 
@@ -397,6 +403,85 @@ def _disarming(device: Device, verb: str) -> List[Op]:
     return (
         backend.revert(device, state) if verb == "revert" else backend.withdraw(device, state, "b")
     )
+
+
+def test_a_trial_is_told_where_the_back_end_says(device: Device, backend: Backend) -> None:
+    again = on_trial(device)
+    told = parse_cmdline((device.root / "proc/cmdline").read_text()).trial
+    marked = (slot_tree(device, "b") / ".ota/trial").exists()
+    assert (told, marked) == (not backend.marks_trials, backend.marks_trials)
+    assert parse_cmdline(again.cmdline).trial
+    commit(again)
+    assert not (slot_tree(device, "b") / ".ota/trial").exists()
+
+
+def test_what_is_kept_of_a_slot_is_on_the_partition_that_both_share(
+    device: Device, backend: Backend
+) -> None:
+    place = backend.shared(device)
+    assert place == device.state_directory or place in device.state_directory.parents
+    assert place.is_dir()
+
+
+def test_copies_of_boot_files_are_those_of_the_slot_and_make_room_when_it_is_withdrawn(
+    device: Device, backend: Backend
+) -> None:
+    stage(device)
+    copies, files = backend.copies(device, "b"), boot_files(device, "b")
+    if not backend.needs_boot_files:
+        assert (copies, backend.occupied_bytes(device, "b")) == (None, 0)
+        return
+    assert copies is not None
+    assert files is not None
+    assert files.initrd is not None
+    wanted = {"kernel": files.kernel.digest.hex(), "initrd": files.initrd.digest.hex()}
+    assert {name: copies.digests[name] for name in wanted} == wanted
+    assert copies.made_ns > 0
+    assert backend.occupied_bytes(device, "b") > 0
+    apply(backend.withdraw(device, backend.read(device), "b"))
+    assert (backend.copies(device, "b"), backend.occupied_bytes(device, "b")) == (None, 0)
+
+
+def test_a_slot_filled_with_the_system_of_the_other_names_itself_once_it_is_adapted(
+    device: Device, backend: Backend
+) -> None:
+    source, tree = slot_tree(device, "a"), slot_tree(device, "b")
+    shutil.rmtree(tree / "boot")
+    shutil.copytree(source / "boot", tree / "boot")
+
+    def text(path: str) -> Optional[str]:
+        place = tree / path[1:]
+        return place.read_text() if place.exists() else None
+
+    for path, wanted in backend.adapted(device, "b", text).items():
+        (tree / path[1:]).write_text(wanted)
+    assert backend.adapted(device, "b", text) == {}
+    stage(device)
+    assert [reboot(device).slot for _ in range(2)] == ["b", "a"]
+
+
+def test_a_prepared_system_lacks_nothing_and_an_empty_one_what_ends_a_marked_trial(
+    backend: Backend, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    make_system(tree, 1)
+    (tree / "etc/systemd/system").mkdir(parents=True, exist_ok=True)
+    prepare(tree, [], silent)
+    assert backend.lacking(tree) == []
+    shutil.rmtree(tree / "etc/systemd/system")
+    assert bool(backend.lacking(tree)) == backend.marks_trials
+
+
+def test_nothing_elsewhere_asks_which_boot_loader_it_is() -> None:
+    """What is known of one is in its module: behind the contract."""
+    package = Path(ota_cli.__file__).parent
+    names = "grub|cboot|directory"
+    asks = re.compile(
+        rf'\.loader [!=]= |\.loader in |boot\.({names})(_files)?\b|boot import .*\b({names})'
+    )
+    sources = [path for path in package.rglob("*.py") if path.parent != package / "boot"]
+    assert len(sources) > 100
+    assert [str(path) for path in sources if asks.search(path.read_text("utf-8"))] == []
 
 
 def test_finds_the_back_end(tmp_path: Path) -> None:
