@@ -8,9 +8,9 @@ after its health checks, makes a slot the default.
 from __future__ import annotations
 
 import uuid
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Callable, ContextManager, NamedTuple, Optional
+from typing import Callable, ContextManager, Iterator, NamedTuple, Optional
 
 from .arming import arm, tell_armed
 from .boot.base import Backend, backend_for
@@ -21,11 +21,14 @@ from .core.record import JointCommit, Record, Transaction
 from .errors import (
     BootRefused,
     Busy,
+    ConfigError,
     Footprint,
+    NoSpace,
+    OtaError,
     SlotUnusable,
     leaving,
 )
-from .events import Emit
+from .events import Emit, Warned
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, other_slot
@@ -195,10 +198,7 @@ def rollback(device: Device, emit: Emit, agreement: Agreement = alone, txn: str 
             session.require_confirmed()
         if session.on_trial:
             require_intact(session, target)
-            _reject(session, emit)
-            if session.boot.trial is not None:  # a boot loader that would try it once more
-                with leaving(Footprint.BOOT):
-                    ops.apply(session.backend.revert(device, session.boot))
+            _end_trial(session, emit)
             return Switched("reboot", target, record.slots[target].version)
         if session.armed is not None:
             with agreement(False):
@@ -225,9 +225,30 @@ def stay(session: Session, emit: Emit) -> Switched:
     if armed_slot is None:
         return Switched("nothing", running, version)
     with leaving(Footprint.BOOT):
-        ops.apply(session.backend.revert(session.device, session.boot))
-        _withdrawn(session.device, session.record, armed_slot, emit)
+        _disarm(session)
+        with _warned_of(emit):
+            _withdrawn(session.device, session.record, armed_slot, emit)
     return Switched("disarmed", running, version)
+
+
+def _disarm(session: Session) -> None:
+    """What the boot loader itself is told needs no disk: it is told also where the rest fails."""
+    device, backend = session.device, session.backend
+    try:
+        ops.apply(backend.revert(device, session.boot))
+    except OtaError:
+        with suppress(OtaError):
+            ops.apply(backend.lead_back(device, session.boot))
+        raise
+
+
+@contextmanager
+def _warned_of(emit: Emit) -> Iterator[None]:
+    """The block notes what the boot loader knows; where it can not be written, that counts."""
+    try:
+        yield
+    except (ConfigError, NoSpace) as error:
+        emit(Warned(f"this is not on record: {error.message}"))
 
 
 def switch_slot(
@@ -337,6 +358,19 @@ def trial_reached(session: Session, emit: Emit) -> Record:
     )
     remember(session.device, record, reached, emit)
     return reached
+
+
+def _end_trial(session: Session, emit: Emit) -> None:
+    """The next boot is of the old system, also of a boot loader that would try the new one again;
+    that comes first, for the record needs room."""
+    device, backend = session.device, session.backend
+    with leaving(Footprint.BOOT):
+        ops.apply(backend.lead_back(device, session.boot))
+        with _warned_of(emit):
+            _reject(session, emit)
+        boot = backend.read(device)
+        if boot.trial is not None:
+            ops.apply(backend.revert(device, boot))
 
 
 def _reject(session: Session, emit: Emit) -> None:

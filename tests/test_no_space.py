@@ -13,7 +13,7 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server
 from tests.support.bench import Ran, make_device, ota, provision, touched
-from tests.support.blocks import mounted, needs_root, run
+from tests.support.blocks import full, mounted, needs_root, run
 from tests.support.webserver import Answer, WebServer
 
 pytestmark = needs_root
@@ -119,3 +119,20 @@ def test_a_boot_partition_too_small_for_a_kernel_is_said_before_the_slot_is_touc
     assert done.code == 13
     assert "boot partition needs" in done.err
     assert "Nothing on this device was changed." in done.err
+
+
+@pytest.mark.parametrize("kind", ["device", "grub_device"])
+def test_what_is_armed_is_taken_back_on_a_full_boot_partition(
+    request: pytest.FixtureRequest, kind: str, server: Server
+) -> None:
+    device = request.getfixturevalue(kind)
+    words = ("--no-self-confirm", *at(f"{server.url}v2/", server.cacert))
+    done = ota("update", "--root", device, *words)
+    assert done.code == 0, done.err
+    with full(device / "boot/ota"):
+        done = ota("rollback", "--root", device)
+        assert done.code == 0, done.err
+        assert "not on record" in done.err
+        assert next_boot(probe(device)).slot == "a"
+        found = ota("status", "--root", device, "--json").result
+        assert (found["next"], found["slots"]["b"]["state"]) == ("a", "staged")

@@ -160,7 +160,7 @@ def _listed(device: Device, slot: SlotName) -> Dict[str, str]:
 
 
 def initialize(device: Device, state: BootState) -> List[Op]:
-    return settings.save(settings_file(device), disarmed(state))
+    return settings.create(settings_file(device), disarmed(state))
 
 
 def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:

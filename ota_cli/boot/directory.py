@@ -1,7 +1,7 @@
 """The back-end of containers, demos and tests: a marker file instead of a boot loader.
 
 Whoever starts the container reads `/boot/ota/directory-boot`; no script reads it before a
-journal is replayed, so a durable rename is enough. `boot.settings` has its format.
+journal is replayed. `boot.settings` has its format.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def mark_good(device: Device, slot: SlotName) -> List[Op]:
 
 
 def initialize(device: Device, state: BootState) -> List[Op]:
-    return _switch(device, disarmed(state))
+    return settings.create(marker(device), disarmed(state))
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:

@@ -1,8 +1,12 @@
 """The settings of a back-end in one file, where the boot loader keeps none for us.
 
-One JSON object, replaced by a durable rename:
+One JSON object, filled with blanks to one sector:
 
     {"schema": 1, "default": "a", "trial": "b" | null, "good": ["a"], "txn": "..."}
+
+It is overwritten in place, which needs no room: what is armed can be taken back on a disk that is
+full. A sector is old or new, never half of each. A file of another size, as an older `ota` wrote
+it, is first replaced by a durable rename.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ from typing import List
 
 from ..core.grubenv import REPAIR_HINT, BootVariables
 from ..errors import BootRefused
-from ..host.ops import Op, ReadBackStart, WriteFile
+from ..host.ops import Op, ReadBackStart, ReplaceInPlace, WriteFile
 from ..model import SLOT_NAMES
 from . import layout
+
+_SECTOR_BYTES = 512
 
 
 def load(path: Path) -> BootVariables:
@@ -23,10 +29,18 @@ def load(path: Path) -> BootVariables:
     return parse(_text(path), path.name)
 
 
-def save(path: Path, wanted: BootVariables) -> List[Op]:
-    """Makes the file say `wanted`."""
+def create(path: Path, wanted: BootVariables) -> List[Op]:
+    """A new file that says `wanted`, in place of whatever is there."""
     text = compose(wanted)
     return [WriteFile(path, text), ReadBackStart(path, text)]
+
+
+def save(path: Path, wanted: BootVariables) -> List[Op]:
+    """Makes the file, which is there, say `wanted`."""
+    text = compose(wanted)
+    if not len(text) == path.stat().st_size == _SECTOR_BYTES:
+        return create(path, wanted)
+    return [ReplaceInPlace(path, text), ReadBackStart(path, text)]
 
 
 def parse(text: bytes, name: str) -> BootVariables:
@@ -57,7 +71,7 @@ def compose(variables: BootVariables) -> bytes:
         "good": list(variables.good),
         "txn": variables.txn,
     }
-    return json.dumps(document).encode() + b"\n"
+    return json.dumps(document).encode().ljust(_SECTOR_BYTES - 1) + b"\n"
 
 
 def _text(path: Path) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, List
 
@@ -51,6 +52,28 @@ def mounted(
         yield target
     finally:
         run("umount", target)
+
+
+@contextmanager
+def full(directory: Path) -> Iterator[None]:
+    """`directory` on a file system of its own on which nothing new has room, and then on the old
+    one again, with what it holds by then."""
+    before = directory.with_name(f"{directory.name}-before")
+    after = directory.with_name(f"{directory.name}-after")
+    shutil.copytree(directory, before, symlinks=True)
+    with mounted("full", directory, "size=16M", kind="tmpfs"):
+        shutil.copytree(before, directory, symlinks=True, dirs_exist_ok=True)
+        fillers = [directory / f"filler-{size}" for size in (4096, 1)]
+        for filler, size in zip(fillers, (4096, 1)):
+            with suppress(OSError), open(filler, "wb", buffering=0) as stream:
+                while stream.write(b"\0" * size):
+                    pass
+        yield
+        for filler in fillers:
+            filler.unlink()
+        shutil.copytree(directory, after, symlinks=True)
+    shutil.rmtree(directory)
+    after.rename(directory)
 
 
 def leftovers() -> str:

@@ -1,0 +1,67 @@
+"""The way back to the system that works is open whatever else fails: a full disk, a cut, a lie."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Iterator
+
+from tests.jetson.conftest import Bench
+from tests.jetson.test_story import done, run, status, verdict
+from tests.support.blocks import full, needs_root
+from tests.support.jetson import Jetson
+
+
+@contextmanager
+def no_room(jetson: Jetson) -> Iterator[None]:
+    """The partition that both slots share is full."""
+    with full(jetson.root / "boot"):  # where `/boot/ota` is mounted is recorded
+        yield
+
+
+@needs_root
+def test_what_is_armed_is_taken_back_where_there_is_no_room_to_note_it(
+    emmc: Jetson, bench: Bench
+) -> None:
+    done(bench.update(emmc))
+    with no_room(emmc):
+        ran = done(run(emmc, "rollback"))
+        assert "not on record" in ran.err
+        found = status(emmc)
+        assert (found["next"], found["slots"]["b"]["state"]) == ("a", "staged")
+        assert not (emmc.slot("b") / ".ota/trial").exists()
+        assert emmc.boot().slot == "a"
+        assert status(emmc)["slots"]["b"]["state"] == "staged", "nothing was tried"
+    done(run(emmc, "activate"))
+    assert emmc.boot().slot == "b"
+
+
+@needs_root
+def test_a_trial_is_rejected_where_there_is_no_room_to_note_it(
+    emmc: Jetson, bench: Bench
+) -> None:
+    """Its way back could not be prepared: CBoot would try it again."""
+    done(bench.update(emmc))
+    emmc.boot(once_fails=True)
+    with no_room(emmc):
+        assert status(emmc)["next"] == "b"
+        ran = done(run(emmc, "rollback"))
+        assert "not on record" in ran.err
+        assert status(emmc)["next"] == "a"
+        assert emmc.boot().slot == "a"
+        assert verdict(emmc) == "fell_back"
+
+
+def test_an_armed_slot_whose_settings_can_not_be_written_is_not_tried_all_the_same(
+    emmc: Jetson, bench: Bench
+) -> None:
+    """What CBoot itself is told needs no disk."""
+    done(bench.update(emmc))
+    settings = emmc.root / "boot/ota/cboot"
+    before = settings.read_bytes()
+    (emmc.root / "boot/ota/cboot.ota-new").mkdir()  # what no rename replaces it with
+    settings.write_bytes(before.strip() + b"\n")
+    ran = run(emmc, "rollback")
+    assert ran.code == 15, ran.err
+    assert "cboot" in ran.err
+    assert status(emmc)["next"] == "a"
+    assert emmc.boot().slot == "a"
