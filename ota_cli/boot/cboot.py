@@ -237,8 +237,8 @@ def commit(device: Device, state: BootState, slot: SlotName) -> List[Op]:
         ActivateSlot(loader.target, slot),
         *_marked_successful(loader),
         PutInSlot(_place(device, slot), TRIAL, None),
-        Remove(device.root / RUN_MARK),
         *settings.save(settings_file(device), wanted),
+        Remove(device.root / RUN_MARK),  # a copy for others to read, which decides nothing
     ]
 
 

@@ -159,8 +159,9 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "boot-file-changed": "A kernel or initrd changed after it was verified. Run the same "
         "command again.",
         "boot-not-set-up": "The boot loader is not set up for `ota`. Run `ota setup`.",
-        "boot-partition": "The boot partition can not be read or written. Is it mounted, and "
-        "mounted writable?",
+        "boot-partition": "A file on the boot partition, or another one that decides a trial, can "
+        "not be read or written: the message names it. Is its file system mounted, and mounted "
+        "writable?",
         "boot-refused": "The boot loader's settings are not as they should be. `ota setup "
         "--repair` mends them.",
         "boot-unreadable": "A file that CBoot boots can not be read. Its disk may be failing: see "

@@ -99,6 +99,17 @@ def syncfs(path: PathLike) -> None:
         os.close(descriptor)
 
 
+def writing_hint(path: Path) -> str:
+    """What to do where `path` can not be written."""
+    return f"is the file system of {path.parent} mounted, and mounted writable? See `dmesg`"
+
+
+def room_hint(path: Path) -> str:
+    """What to do where `path` has no room."""
+    kernels = "remove old kernels from /boot, or " if "boot" in path.parts else "remove "
+    return f"{kernels}what else fills the file system of {path.parent}"
+
+
 def is_directory(path: PathLike) -> bool:
     """Whether `path` is a directory, by whatever links.
 

@@ -25,8 +25,10 @@ from .files import (
     make_directory_durably,
     remove_durably,
     replace_in_place,
+    room_hint,
     syncfs,
     write_durably,
+    writing_hint,
 )
 from .loaderops import LoaderOp
 from .run import CommandFailed, is_installed, run
@@ -312,16 +314,16 @@ def _bad_read(path: Path) -> BootRefused:
 
 
 def _refusal(op: Op, error: OSError) -> OtaError:
-    name = error.filename or _object(op)
+    name = Path(os.fsdecode(error.filename or _object(op)))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(
             f"no space left while writing {name}",
-            hint=op.room_hint if isinstance(op, LoaderOp) else "remove old kernels from /boot",
+            hint=op.room_hint if isinstance(op, LoaderOp) else room_hint(name),
             slug="no-space-boot",
         )
     return BootRefused(
         f"{name} can not be changed: {error.strerror}",
-        hint=op.hint if isinstance(op, LoaderOp) else "is /boot mounted, and mounted writable?",
+        hint=op.hint if isinstance(op, LoaderOp) else writing_hint(name),
         slug="boot-partition",
     )
 

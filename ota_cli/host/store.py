@@ -15,7 +15,13 @@ from ..core.record import Record, Transaction, format_record, parse_record
 from ..core.trialmark import MAX_MARK_BYTES, RUN_MARK, TRIAL, read_words
 from ..errors import Busy, ConfigError, ImageDamaged, NeedsRoot, NoSpace
 from ..model import Device, DirectorySlot
-from .files import make_directory_durably, read_limited, write_durably
+from .files import (
+    make_directory_durably,
+    read_limited,
+    room_hint,
+    write_durably,
+    writing_hint,
+)
 
 MAX_STATE_BYTES = 1024 * 1024
 MAX_HISTORY_LINES = 200
@@ -177,12 +183,9 @@ def _write(path: Path, data: bytes) -> None:
         write_durably(path, data, 0o644)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise NoSpace(
-                f"no space left on the boot partition while writing {path}",
-                hint="remove old kernels from /boot",
-            ) from error
+            raise NoSpace(f"no space left while writing {path}", hint=room_hint(path)) from error
         raise ConfigError(
-            f"{path} can not be written: {error.strerror}", hint="is /boot mounted read-only?"
+            f"{path} can not be written: {error.strerror}", hint=writing_hint(path)
         ) from error
 
 

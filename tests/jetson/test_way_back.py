@@ -65,3 +65,23 @@ def test_an_armed_slot_whose_settings_can_not_be_written_is_not_tried_all_the_sa
     assert "cboot" in ran.err
     assert status(emmc)["next"] == "a"
     assert emmc.boot().slot == "a"
+
+
+def test_what_fails_in_run_is_told_with_what_helps_there_and_the_commit_is_written_down(
+    emmc: Jetson, bench: Bench
+) -> None:
+    done(bench.update(emmc))
+    emmc.boot()
+    mark = emmc.root / "run/ota-trial"
+    mark.unlink()
+    mark.mkdir()  # what unlink(2) refuses
+    settings = (emmc.root / "boot/ota/cboot").read_text()
+    ran = run(emmc, "commit")
+    assert ran.code == 15, ran.err
+    assert f"is the file system of {emmc.root}/run mounted" in ran.err
+    assert "/boot" not in ran.err
+    assert '"default": "a"' in settings
+    assert '"default": "b"' in (emmc.root / "boot/ota/cboot").read_text()
+    mark.rmdir()
+    done(run(emmc, "commit"))
+    assert verdict(emmc) == "confirmed"
