@@ -245,7 +245,8 @@ def _make_default(session: Session) -> None:
     """A trial that could not be confirmed stays one, and the next boot ends it."""
     with leaving(Footprint.BOOT):
         try:
-            ops.apply(session.backend.commit(session.device, session.boot, session.running))
+            with store.mark_held(session.device):
+                ops.apply(session.backend.commit(session.device, session.boot, session.running))
         except (OtaError, SignalReceived):
             lead_back(session)
             raise

@@ -55,6 +55,11 @@ RestartPreventExitStatus=18
 WantedBy=multi-user.target
 """
 
+# Who goes by the mark, or removes it, holds its directory from then until CBoot is told: a commit
+# that ended in between would be undone without a word. One that hangs is not waited for for ever,
+# and where there is nothing to hold the rest is done all the same (`command`: sh goes on).
+_HOLD = "command exec 9</.ota/; flock -w 90 9"
+
 # Makes the slot that is known to work the active one, by the words of `$mark`; where that is
 # damaged it is the one that does not run.
 _WAY_BACK = r"""target= back=; \
@@ -113,6 +118,7 @@ ExecStart=/bin/sh -c 'deadline={deadline_s}; \
   more=$$(cat /run/ota-healthy 2>/dev/null); \
   case $$more in ""|*[!0-9]*) ;; *) sleep $$more;; esac; \
   if [ "$$marked" ]; then \
+    {hold}; \
     names=$$(timeout 10 ls -A /.ota/) && ! echo "$$names" | grep -qx trial && exit 0; \
     {way_back}; \
   else timeout 10 grep -aqx "ota_default=$$slot" /boot/ota/bootenv && exit 0; fi; \
@@ -141,8 +147,10 @@ RemainAfterExit=yes
 ExecStart=/bin/sh -c 'mark=$$(cat /.ota/trial); \
   echo "$$mark" >/run/ota-trial; \
   for attempt in 1 2 3; do \
+    {hold}; \
     names=$$(ls -A /.ota/) && ! echo "$$names" | grep -qx trial && exit 0; \
     {way_back} && exit 0; \
+    exec 9<&-; \
     sleep 2; \
   done; \
   exit 1'
@@ -163,9 +171,9 @@ class Unit(NamedTuple):
 def units(deadline_s: int = DEFAULT_DEADLINE_S) -> Tuple[Unit, ...]:
     """The units every updatable system needs; `deadline_s`: seconds given to a trial boot whose
     command line has no `ota.deadline=`."""
-    deadline = _DEADLINE.format(deadline_s=int(deadline_s), way_back=_WAY_BACK)
+    deadline = _DEADLINE.format(deadline_s=int(deadline_s), hold=_HOLD, way_back=_WAY_BACK)
     return (
         Unit(COMMIT_UNIT, _COMMIT, "multi-user.target"),
         Unit(DEADLINE_UNIT, deadline, "sysinit.target"),
-        Unit(ONCE_UNIT, _ONCE.format(way_back=_WAY_BACK), "sysinit.target"),
+        Unit(ONCE_UNIT, _ONCE.format(hold=_HOLD, way_back=_WAY_BACK), "sysinit.target"),
     )

@@ -95,6 +95,25 @@ def is_unmarked(device: Device) -> bool:
     return False
 
 
+@contextmanager
+def mark_held(device: Device) -> Iterator[None]:
+    """The units that end a trial wait for the block, or it for them; see `core.systemd`. Nothing
+    where no slot that runs could be marked."""
+    place = _trial_mark(device)
+    try:
+        descriptor = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY) if place else None
+    except OSError:
+        descriptor = None
+    if descriptor is None:
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _trial_mark(device: Device) -> Optional[Path]:
     """Where the running slot is marked; None where its tree can not be seen."""
     location = device.slots.get(device.running) if device.running else None

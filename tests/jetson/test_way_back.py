@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Iterator
 
 from tests.jetson.conftest import Bench
@@ -85,3 +87,27 @@ def test_what_fails_in_run_is_told_with_what_helps_there_and_the_commit_is_writt
     mark.rmdir()
     done(run(emmc, "commit"))
     assert verdict(emmc) == "confirmed"
+
+
+def test_a_commit_in_the_instant_of_the_deadline_is_done_or_not_but_never_called_done_and_undone(
+    jetson: Jetson, bench: Bench, tmp_path: Path
+) -> None:
+    """It comes when the unit has seen the mark, and before it tells CBoot the way back."""
+    done(bench.update(jetson))
+    jetson.boot()
+    programs, out = tmp_path / "programs", tmp_path / "out"
+    programs.mkdir()
+    commit = f"{sys.executable} -m ota_cli commit --root {jetson.root}"
+    in_between = (
+        f"rm $0; PATH={jetson.path} {commit} >{out} 2>&1 9<&- & echo $! >{tmp_path}/pid\n"
+        f"for n in 1 2 3 4 5 6; do kill -0 $! 2>/dev/null && /bin/sleep 0.5; done\n"
+        f'exec {jetson.programs}/nvbootctrl "$@"'
+    )
+    reboot = f"kill -KILL $(cat {tmp_path}/pid) 2>/dev/null"
+    for name, script in (("nvbootctrl", in_between), ("sleep", ""), ("systemctl", reboot)):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    jetson.deadline_passes("b", programs)
+    called_done = "is confirmed" in out.read_text()
+    assert (jetson.boot().slot == "b") == called_done, out.read_text()
+    assert verdict(jetson) == ("confirmed" if called_done else "fell_back")
