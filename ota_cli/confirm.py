@@ -77,7 +77,6 @@ def commit(device: Device, emit: Emit) -> Union[Committed, Healthy]:
                 if session.boot.trial is None:  # what a commit that was cut off may have left
                     _make_default(session)
             return Committed(slot, version, False, HealthReport(()))
-        require_intact(session, slot)
         record = trial_reached(session, emit)
         try:
             health = _passed(device, record, emit)
@@ -85,6 +84,7 @@ def commit(device: Device, emit: Emit) -> Union[Committed, Healthy]:
             if session.boot.trial is not None:  # a boot loader that would try it once more
                 lead_back(session)
             raise
+        require_intact(session, slot)  # may mount; the checks have to see all that is mounted
         if record.is_joint and session.on_trial:
             _note_healthy(device, record, emit)
             return Healthy(slot, version, health)

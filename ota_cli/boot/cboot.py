@@ -18,6 +18,7 @@ below that, CBoot's own counter of retries runs out.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -312,7 +313,11 @@ def boot_copy(device: Device, slot: SlotName) -> Optional[Path]:
 
     Below `--root` directories may stand for partitions, by the same names.
     """
-    place = _place(device, slot)
+    location = device.slots[slot]
+    if isinstance(location, DirectorySlot):
+        place = location.path
+    else:
+        place = Path(os.path.realpath(node_of(location)))
     if not place.name.startswith("nvme"):
         return None
     number = SLOT_NAMES.index(slot) + 1

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Dict
 
 import pytest
 
+from ota_cli.boot.cboot import boot_copy
 from ota_cli.boot.cboot_files import holds, listed, listing, seen
 from ota_cli.errors import BootRefused
+from ota_cli.model import DeviceSlot
+from ota_cli.probe import probe
 from tests.support.blocks import leftovers, needs_root, run
 
 
@@ -58,3 +64,18 @@ def test_a_partition_is_looked_at_without_a_trace(tree: Path, tmp_path: Path) ->
         assert not pool.submit(looked_at, image, {**wanted, "boot/Image": "0" * 64}).result()
     assert image.read_bytes() == before
     assert leftovers() == ""
+
+
+@needs_root
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_copy_of_the_slot_that_runs_is_known_on_a_real_machine_as_well(
+    tmp_path: Path, linked: bool
+) -> None:
+    """There the running slot is seen at `/`, which is no partition of NVMe by name."""
+    node = tmp_path / "nvme0n1p1"
+    os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(7, 250))
+    (tmp_path / "by-partuuid").symlink_to(node)
+    slot = DeviceSlot(str(tmp_path / "by-partuuid" if linked else node))
+    (tmp_path / "root").mkdir()
+    device = replace(probe(tmp_path / "root"), root=Path("/"), running="a", slots={"a": slot})
+    assert boot_copy(device, "a") == tmp_path / "mmcblk0p1"
