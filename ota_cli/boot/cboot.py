@@ -246,7 +246,7 @@ def commit(device: Device, state: BootState, slot: SlotName) -> List[Op]:
 def revert(device: Device, state: BootState) -> List[Op]:
     """The mark goes with the trial: CBoot may come to that slot when the other one fails."""
     loader = _look(device)
-    wanted = disarmed(state)
+    wanted = disarmed(replace(state, default=_home(state)))
     tried = state.trial if state.trial != device.running else None
     is_home = loader.next != wanted.default and wanted.default == device.running
     return [
@@ -259,7 +259,14 @@ def revert(device: Device, state: BootState) -> List[Op]:
 
 def lead_back(device: Device, state: BootState) -> List[Op]:
     """CBoot's part of a `revert`, which needs no room on any disk."""
-    return [] if state.default is None else [ActivateSlot(_look(device).target, state.default)]
+    home = _home(state)
+    return [] if home is None else [ActivateSlot(_look(device).target, home)]
+
+
+def _home(state: BootState) -> Optional[SlotName]:
+    """What a trial returns to: not to itself, where CBoot has left its own default."""
+    tried = state.trial
+    return state.default if tried is None or tried != state.default else other_slot(tried)
 
 
 def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
+import pytest
+
 from tests.jetson.conftest import Bench
 from tests.jetson.test_story import done, run, status, verdict
 from tests.support.blocks import full, needs_root
+from tests.support.effects import Effects, Fault, build_library, needs_compiler
 from tests.support.jetson import Jetson
+
+ROLLBACK = ("rollback",)
 
 
 @contextmanager
@@ -111,3 +117,24 @@ def test_a_commit_in_the_instant_of_the_deadline_is_done_or_not_but_never_called
     called_done = "is confirmed" in out.read_text()
     assert (jetson.boot().slot == "b") == called_done, out.read_text()
     assert verdict(jetson) == ("confirmed" if called_done else "fell_back")
+
+
+@needs_compiler
+def test_a_system_that_cboot_has_left_is_not_what_boots_when_it_can_not_be_armed_again(
+    emmc: Jetson, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still the default; what is undone must not lead there."""
+    done(bench.update(emmc))
+    emmc.boot()
+    done(run(emmc, "commit"))
+    assert emmc.boot(panics=["b"]).slot == "a"
+    library = build_library(tmp_path)
+    names = Effects(library, emmc.copied(tmp_path / "whole").use(monkeypatch).root).names(ROLLBACK)
+    last = max(number for number, name in enumerate(names, 1) if name.startswith("pwrite"))
+    again = emmc.copied(tmp_path / "again").use(monkeypatch)
+    ran = Effects(library, again.root).run(ROLLBACK, Fault(last, errno.ENOSPC))
+    assert ran.code == 13, ran.err
+    found = status(again)
+    assert (found["running"], found["next"]) == ("a", "a")
+    assert not (again.slot("b") / ".ota/trial").exists()
+    assert again.boot().slot == "a"
