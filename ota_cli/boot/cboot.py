@@ -32,7 +32,7 @@ from ..core.trialmark import RUN_MARK, TRIAL, trial_words
 from ..errors import BootRefused
 from ..host import nvbootctrl, store
 from ..host.inside import text_inside
-from ..host.loaderops import ActivateSlot, MirrorBoot, Nvbootctrl, PutInSlot
+from ..host.loaderops import ActivateSlot, MirrorBoot, Nvbootctrl, PutInSlot, WithholdSlot
 from ..host.ops import Op, Remove
 from ..host.units import holds_unit, is_enabled
 from ..model import (
@@ -170,11 +170,10 @@ def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     wanted = withdrawn(state, slot)
     if not is_intact(device, wanted.default):
         raise nothing_else_boots(slot)
-    unbootable = Nvbootctrl((*loader.target, "set-slot-as-unbootable", number_of(slot)))
     return [
         *settings.save(settings_file(device), wanted),
         ActivateSlot(loader.target, wanted.default),
-        *([] if loader.unified else [unbootable]),
+        *([] if loader.unified else [WithholdSlot(loader.target, slot)]),
         *layout.unmake_ready(device, slot),
     ]
 

@@ -60,7 +60,8 @@ _BRING_UP: List[Tuple[str, str]] = [
      "priorities?"),
     ("questions", "`nvbootctrl -t rootfs is-slot-bootable 1; echo $?` of a slot that is, and of "
      "one after `set-slot-as-unbootable 1`: 0, and 70 or 1? Does `set-active-boot-slot 1` make it "
-     "bootable again? ota refuses to call it armed when it does not. Does it answer without root? "
+     "bootable again? ota does not write to a slot that would still boot, and does not call one "
+     "armed that would not. Does it answer without root? "
      "Else `ota status` needs root as well."),
     ("boots", "`ota update`, a reboot: does slot b run (`findmnt /`), does `ota status` say trial, "
      "does `dump-slots-info` say that slot a is active again?"),

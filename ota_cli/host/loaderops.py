@@ -54,6 +54,17 @@ class ActivateSlot(LoaderOp):
 
 
 @dataclass(frozen=True)
+class WithholdSlot(LoaderOp):
+    """CBoot comes to `slot` no more, and says so."""
+
+    target: Tuple[str, ...]
+    slot: SlotName
+
+    def do(self) -> None:
+        nvbootctrl.withhold(self.target, self.slot)
+
+
+@dataclass(frozen=True)
 class PutInSlot(LoaderOp):
     """Writes the file `name` of the `/.ota` of a slot, or with `data` None removes it.
 

@@ -85,6 +85,20 @@ def activate(target: Tuple[str, ...], slot: SlotName) -> None:
         )
 
 
+def withhold(target: Tuple[str, ...], slot: SlotName) -> None:
+    """The loader comes to `slot` no more, whatever happens to the other one.
+
+    Raises BootRefused, also when the loader says afterwards that it would.
+    """
+    call(*target, "set-slot-as-unbootable", jetson.number_of(slot))
+    if is_bootable(target, slot):
+        raise BootRefused(
+            f"nvbootctrl accepted slot {slot} as unbootable, but would still boot it",
+            hint="`nvbootctrl dump-slots-info` shows the loader's slots",
+            slug="nvbootctrl",
+        )
+
+
 def call(*words: str, ok: Sequence[int] = (0,)) -> Tuple[int, str]:
     """Status and output of `nvbootctrl` with `words`. Raises BootRefused when it fails."""
     try:

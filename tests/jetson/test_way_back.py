@@ -13,6 +13,7 @@ import pytest
 from tests.jetson.conftest import Bench
 from tests.jetson.test_story import done, run, status, verdict
 from tests.support.blocks import full, needs_root
+from tests.support.boot import files_below
 from tests.support.effects import Effects, Fault, build_library, needs_compiler
 from tests.support.jetson import Jetson
 
@@ -138,3 +139,17 @@ def test_a_system_that_cboot_has_left_is_not_what_boots_when_it_can_not_be_armed
     assert (found["running"], found["next"]) == ("a", "a")
     assert not (again.slot("b") / ".ota/trial").exists()
     assert again.boot().slot == "a"
+
+
+def test_a_slot_that_cboot_would_still_boot_is_not_written_to(emmc: Jetson, bench: Bench) -> None:
+    """It was told that the slot is unbootable, and did not say no."""
+    emmc.fault("set-slot-as-unbootable", "print")
+    before = files_below(emmc.slot("b"))
+    ran = bench.update(emmc)
+    assert ran.code == 15, ran.out
+    assert "would still boot it" in ran.document["error"]["message"]
+    assert files_below(emmc.slot("b")) == before
+    assert status(emmc)["next"] == "a"
+    emmc.mend()
+    done(bench.update(emmc))
+    assert emmc.boot().slot == "b"
