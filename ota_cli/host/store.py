@@ -81,18 +81,15 @@ def load_trial_mark(device: Device) -> str:
 
 
 def is_unmarked(device: Device) -> bool:
-    """Whether the running slot certainly is not marked as on trial; what can not be looked at
-    proves nothing."""
+    """Whether the running slot certainly is not marked as on trial: a place that can not be looked
+    at, or that is gone as well, proves nothing. The units say so by the same proof."""
     place = _trial_mark(device)
     if place is None:
-        return True
+        return False
     try:
-        os.lstat(place)
-    except FileNotFoundError:
-        return True
+        return place.name not in os.listdir(place.parent)
     except OSError:
         return False
-    return False
 
 
 @contextmanager

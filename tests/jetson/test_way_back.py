@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,3 +154,17 @@ def test_a_slot_that_cboot_would_still_boot_is_not_written_to(emmc: Jetson, benc
     emmc.mend()
     done(bench.update(emmc))
     assert emmc.boot().slot == "b"
+
+
+def test_a_mark_that_is_gone_with_its_directory_confirms_nothing(
+    emmc: Jetson, bench: Bench
+) -> None:
+    """The units that end a trial do not take that for a confirmation either."""
+    done(bench.update(emmc))
+    emmc.boot(once_fails=True)
+    shutil.rmtree(emmc.slot("b") / ".ota")
+    settings = (emmc.root / "boot/ota/cboot").read_bytes()
+    found = status(emmc)
+    assert found["verdict"]["code"] != "confirmed"
+    run(emmc, "switch-slot", "b")
+    assert (emmc.root / "boot/ota/cboot").read_bytes() == settings
