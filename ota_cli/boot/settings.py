@@ -38,7 +38,7 @@ def create(path: Path, wanted: BootVariables) -> List[Op]:
 def save(path: Path, wanted: BootVariables) -> List[Op]:
     """Makes the file, which is there, say `wanted`."""
     text = compose(wanted)
-    if not len(text) == path.stat().st_size == _SECTOR_BYTES:
+    if not len(text) == _size_of(path) == _SECTOR_BYTES:
         return create(path, wanted)
     return [ReplaceInPlace(path, text), ReadBackStart(path, text)]
 
@@ -72,6 +72,14 @@ def compose(variables: BootVariables) -> bytes:
         "txn": variables.txn,
     }
     return json.dumps(document).encode().ljust(_SECTOR_BYTES - 1) + b"\n"
+
+
+def _size_of(path: Path) -> int:
+    """0 for what is not there, or can not be looked at: it is made anew."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _text(path: Path) -> bytes:
