@@ -38,7 +38,7 @@ class Backend(Protocol):
     def withdraw(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
         """Takes `slot` out of every choice, durably: before its first byte changes.
 
-        Raises BootRefused when nothing else could boot.
+        Raises BootRefused when nothing else is ready; whether that is intact is asked before.
         """
 
     def install(

@@ -54,7 +54,6 @@ from .choice import (
     armed,
     committed,
     disarmed,
-    nothing_else_boots,
     regained,
     withdrawn,
 )
@@ -168,8 +167,6 @@ def withdraw(device: Device, state: BootState, slot: SlotName) -> List[Op]:
     """In unified mode CBoot can be told only what to prefer: its slots are the boot loader's."""
     loader = _look(device)
     wanted = withdrawn(state, slot)
-    if not is_intact(device, wanted.default):
-        raise nothing_else_boots(slot)
     return [
         *settings.save(settings_file(device), wanted),
         ActivateSlot(loader.target, wanted.default),

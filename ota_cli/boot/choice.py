@@ -45,19 +45,14 @@ def withdrawn(state: BootState, slot: SlotName) -> BootVariables:
     default = other_slot(slot)
     other = state.slots[default]
     if not other.ready or not (other.good or state.default == default):
-        raise nothing_else_boots(slot)
+        raise BootRefused(
+            f"slot {default} would not boot, so slot {slot} can not be replaced",
+            hint="`ota setup --repair` mends the running slot's boot files; a slot on trial "
+            "becomes known to work by `ota commit`",
+            slug="only-bootable-slot",
+        )
     good = tuple(each for each in good_slots(state) if each != slot)
     return BootVariables(default, None, good)
-
-
-def nothing_else_boots(slot: SlotName) -> BootRefused:
-    """Why `slot` is not withdrawn."""
-    return BootRefused(
-        f"slot {other_slot(slot)} would not boot, so slot {slot} can not be replaced",
-        hint="`ota setup --repair` mends the running slot's boot files; a slot on trial "
-        "becomes known to work by `ota commit`",
-        slug="only-bootable-slot",
-    )
 
 
 def good_slots(state: BootState) -> Tuple[SlotName, ...]:
