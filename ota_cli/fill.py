@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import Callable, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from .core.local import LocalTree
 from .core.plan import FileStep, Plan, Source
@@ -27,6 +27,7 @@ from .host.room import no_space
 from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all, thaw_below
 from .metadata import ROOT_DIRECTORY, Finisher
 from .model import Attributes
+from .readback import EarlyReader
 from .survey import METADATA, STAGING
 
 #: What a fill writes itself, besides what comes from the server.
@@ -41,10 +42,12 @@ Fetch = Callable[[Sequence[FileStep], Path, Callable[[], None]], Iterator[Digest
 
 @dataclass(frozen=True)
 class Filled:
-    """What a fill did. `fallen_back`: copies that had to be downloaded after all."""
+    """What a fill did. `fallen_back`: copies that had to be downloaded after all. `proven`: paths
+    that were read back from the disk already."""
 
     plan: Plan
     fallen_back: int
+    proven: FrozenSet[str]
 
 
 def fill(
@@ -70,8 +73,11 @@ def fill(
         _stash(standby, plan.stash)
         _remove(standby, plan.removals)
         _make_directories(standby, plan)
-    filling = _Filling(standby, running, finisher, meter, fetch, emit)
-    unmade = filling.copy_and_download(plan)
+    with EarlyReader(standby) as reader:
+        filling = _Filling(standby, running, finisher, meter, fetch, reader, emit)
+        unmade = filling.copy_and_download(plan)
+        with slot_errors(standby):
+            proven = reader.proven()
     with slot_errors(standby):
         _place_staged(standby, plan, finisher, meter)
         _make_empty(standby, plan, finisher)
@@ -81,7 +87,7 @@ def fill(
         finisher.symlinks_and_nodes(plan)
         _clear(staging)
         finisher.directories([ROOT_DIRECTORY, *plan.directories])
-    return Filled(plan, unmade)
+    return Filled(plan, unmade, proven)
 
 
 @contextmanager
@@ -175,6 +181,7 @@ class _Filling:
     finisher: Finisher
     meter: Meter
     fetch: Fetch
+    reader: EarlyReader
     emit: Emit
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -188,8 +195,9 @@ class _Filling:
                 copying = aside.submit(self._copy, plan)
 
                 def attend() -> None:
-                    if copying.done():
-                        with slot_errors(self.standby):
+                    with slot_errors(self.standby):
+                        self.reader.check()
+                        if copying.done():
                             copying.result()
 
                 self._download(plan.downloads, attend)
@@ -232,6 +240,7 @@ class _Filling:
         for digest in self.fetch(list(by_digest.values()), self.standby / STAGING, attend):
             with slot_errors(self.standby):
                 _place(self.standby, by_digest[digest], self.finisher)
+            self.reader.note(by_digest[digest].entry)
 
 
 def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:

@@ -16,7 +16,8 @@ from .events import Ahead, Phase
 from .fill import METERED
 from .host.net_staging import unfinished_bytes
 from .model import Device, Image, SlotName
-from .newsystem import read_back_bytes, require_kernel
+from .newsystem import require_kernel
+from .readback import read_back_bytes
 from .source import exact_on_the_wire, on_the_wire
 from .survey import STAGING
 
@@ -167,7 +168,7 @@ def work_ahead(image: Image, plan: Plan) -> Ahead:
             (Phase.FILL, plan.size_bytes(*METERED)),
             (Phase.DOWNLOAD, wire_bytes(image, plan)[0]),
             (Phase.FINISH, 0),
-            (Phase.VERIFY, read_back_bytes(image, plan)),
+            (Phase.VERIFY, read_back_bytes(image.tables.regulars, plan)),
             (Phase.BOOT, 0),
         )
     )

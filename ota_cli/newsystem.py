@@ -1,23 +1,19 @@
-"""Making a filled slot the system of this very device, and proving that it reached the disk."""
+"""Making a filled slot the system of this very device."""
 
 from __future__ import annotations
 
-import errno
 import os
 from functools import partial
 from pathlib import Path
-from typing import Iterable, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 from .boot.base import backend_for
 from .boot.rootspec import root_spec
 from .core import cmdline, fstab
 from .core.kernels import newest_kernel
-from .core.plan import Plan, Source
 from .entries import FileEntry
-from .errors import DoesNotFit, NoSpace, SlotUnusable
-from .events import Emit, Meter, Phase, PhaseStarted
-from .host.content import digest_files, drop_from_cache, made_readable
-from .host.files import syncfs
+from .errors import DoesNotFit
+from .events import Emit, Phase, PhaseStarted
 from .host.inside import resolve, resolve_parent
 from .model import BootFile, BootFiles, Device, Image, SlotName
 from .persist import persist, reading
@@ -96,63 +92,6 @@ def boot_files(device: Device, slot: SlotName, image: Image, standby: Path, txn:
     return BootFiles(
         _boot_file(standby, kernel), _boot_file(standby, initrd) if initrd else None, arguments
     )
-
-
-def read_back_bytes(image: Image, plan: Plan) -> int:
-    """How much `flush_and_read_back` reads, carried files included."""
-    regulars = image.tables.regulars
-    in_boot = set(regulars.paths.below("/boot")).difference(plan.steps.rows(Source.DOWNLOADED))
-    return plan.size_bytes(Source.DOWNLOADED) + sum(regulars.size(row) or 0 for row in in_boot)
-
-
-def flush_and_read_back(
-    standby: Path, image: Image, plan: Plan, carried: Iterable[str], emit: Emit
-) -> None:
-    """Everything on the disk, and what matters most read again from there (DESIGN 4.4).
-
-    Downloaded files, kernel and initrd are re-hashed with the page cache dropped. Raises
-    OSError, NoSpace, and SlotUnusable where the disk gives something else than was written.
-    """
-    emit(PhaseStarted(Phase.VERIFY, "writing out and reading back"))
-    _write_out(standby)
-    left_out = set(carried)
-    below = tuple(f"{each}/" for each in left_out)
-    wanted = [step.entry for step in plan.downloads]
-    regulars = image.tables.regulars
-    wanted += [regulars[row] for row in regulars.paths.below("/boot")]
-    entries = {
-        entry.path: entry
-        for entry in wanted
-        if entry.path not in left_out and not entry.path.startswith(below)
-    }
-    for path in entries:
-        with made_readable(f"{standby}{path}"):
-            drop_from_cache(f"{standby}{path}")
-    sizes = {path: entry.size or 0 for path, entry in entries.items()}
-    meter = Meter(emit, Phase.VERIFY, sum(sizes.values()))
-    digests = digest_files(standby, sizes.items(), emit, meter.add, unlock=True)
-    for (path, entry), digest in zip(entries.items(), digests):
-        if digest != entry.digest:
-            raise SlotUnusable(
-                f"{path} does not read back as it was written",
-                hint="the slot's storage is failing; see the kernel log",
-                slug="read-back",
-            )
-
-
-def _write_out(standby: Path) -> None:
-    """A file system that is full says so before; what lies below it only here."""
-    try:
-        syncfs(standby)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise NoSpace(
-            "the storage below the standby slot has no room for what was written there",
-            hint="make room: a disk is full, or a quota used up, below a directory, a thin volume "
-            "or a sparse file",
-            slug="storage-full",
-        ) from error
 
 
 def _boot_file(standby: Path, entry: FileEntry) -> BootFile:

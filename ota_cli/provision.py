@@ -24,7 +24,7 @@ from .fit import require_room, wire_bytes, work_ahead
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher
 from .model import DeviceSlot, DirectorySlot, FileSlot, Image, SlotLocation
-from .newsystem import flush_and_read_back
+from .readback import flush_and_read_back
 from .slots import (
     EXT_KINDS,
     mounted_for_filling,
@@ -77,10 +77,10 @@ def unpack(
         plan = make_plan(image.tables, seen.standby, seen.content)
         require_room(root, plan, seen.standby)
         emit(work_ahead(image, plan))
-        fill(root, None, plan, seen.standby, image.tables.attributes, fetch, emit)
+        filled = fill(root, None, plan, seen.standby, image.tables.attributes, fetch, emit)
         with slot_errors(root):
             write_metadata(root, image, ())
-            flush_and_read_back(root, image, plan, (), emit)
+            flush_and_read_back(root, image.tables.regulars, plan, (), filled.proven, emit)
             write_slot_index(root, image, plan, seen.standby, ())
     return Unpacked(image, target, plan, wire_bytes(image, plan)[0])
 

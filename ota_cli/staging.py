@@ -16,13 +16,14 @@ from .core.plan import Plan
 from .core.record import SlotRecord, Transaction
 from .errors import Footprint, leaving
 from .events import Emit, Phase, PhaseStarted
-from .fill import Fetch, fill, slot_errors
+from .fill import Fetch, Filled, fill, slot_errors
 from .fit import require_space, work_ahead
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
-from .newsystem import adapt, boot_files, flush_and_read_back
+from .newsystem import adapt, boot_files
 from .policy import signer_policy
+from .readback import flush_and_read_back
 from .remember import remember
 from .slots import needs_mounts, running_root, standby_root
 from .survey import Survey, survey
@@ -104,9 +105,9 @@ class Staging:
             emit(work_ahead(self.image, plan))
             self._withdraw(withdrawal, emit)
             attributes = self.image.tables.attributes
-            fill(standby, running, plan, seen.standby, attributes, fetch, emit)
+            filled = fill(standby, running, plan, seen.standby, attributes, fetch, emit)
             carried = self._adapt(standby, running, emit)
-            self._check(standby, plan, seen, carried, emit)
+            self._check(standby, filled, seen, carried, emit)
             self._install(standby, emit)
         # only now is it checked: the unmount wrote out the last of it
         return Staged(Checked(self.slot, self.intended.txn), plan, carried)
@@ -149,11 +150,13 @@ class Staging:
         return carried
 
     def _check(
-        self, standby: Path, plan: Plan, seen: Survey, carried: List[str], emit: Emit
+        self, standby: Path, filled: Filled, seen: Survey, carried: List[str], emit: Emit
     ) -> None:
         with slot_errors(standby):
-            flush_and_read_back(standby, self.image, plan, carried, emit)
-            write_slot_index(standby, self.image, plan, seen.standby, carried)
+            flush_and_read_back(
+                standby, self.image.tables.regulars, filled.plan, carried, filled.proven, emit
+            )
+            write_slot_index(standby, self.image, filled.plan, seen.standby, carried)
         if self.self_confirm and self.session.backend.boots_machines:
             policy = signer_policy(self.device, self.session.record)
             require_confirmable(self.device, standby, self.image, policy)

@@ -21,7 +21,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("errors", "model", "entries", "packed", "paths", "compressed", "events", "__init__"),
     ("core",),
     ("host",),
-    ("slots", "boot", "metadata", "survey", "persist", "policy", "health"),
+    ("slots", "boot", "metadata", "survey", "persist", "policy", "health", "readback"),
     ("fill", "probe", "seal", "source", "verify", "newsystem", "confirmable"),
     ("ownkernel", "remember"),
     ("fit", "setup", "dryrun", "arming"),

@@ -1,0 +1,169 @@
+"""Proving that what was brought into a slot reached the disk (DESIGN section 4.4): written out,
+dropped from the page cache, read again and hashed.
+
+Large files are read back one by one while the network brings more; the others, kernel and initrd
+at the end, when the whole file system has been written out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Container, Deque, Dict, FrozenSet, Iterable, Iterator, List, Optional, Type
+
+from .core.plan import Plan, Source
+from .entries import FileEntry
+from .errors import NoSpace, SlotUnusable
+from .events import Emit, Meter, Phase, PhaseStarted
+from .host.content import digest_files, digest_of, drop_from_cache, made_readable
+from .host.files import syncfs
+from .packed import PackedFiles
+
+#: From this size on a file is worth a flush of its own, which commits the journal as well: half of
+#: what a point release brings is in the 1 % of its files that are that large.
+LARGE_BYTES = 1024 * 1024
+
+
+class EarlyReader:
+    """Reads large files back, beside whoever brings them; use it in a `with` block.
+
+    A failure of the disk is told by `check`.
+    """
+
+    def __init__(self, slot: Path) -> None:
+        self._slot = slot
+        self._begun: Deque[Future[str]] = deque()
+        self._proven: List[str] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._stop = threading.Event()
+
+    def __enter__(self) -> EarlyReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+
+    def note(self, entry: FileEntry) -> None:
+        """`entry` is in its place, and its content stays as it is."""
+        if (entry.size or 0) >= LARGE_BYTES:
+            self._begun.append(self._pool.submit(self._read_back, entry))
+
+    def check(self) -> None:
+        """Raises SlotUnusable, NoSpace or OSError if a file could not be read back."""
+        while self._begun and self._begun[0].done():
+            self._proven.append(self._begun.popleft().result())
+
+    def proven(self) -> FrozenSet[str]:
+        """The paths that were read back, once all are. Raises like `check`."""
+        wait(self._begun)
+        self.check()
+        return frozenset(self._proven)
+
+    def _read_back(self, entry: FileEntry) -> str:
+        path = f"{self._slot}{entry.path}"
+        if self._stop.is_set():
+            raise CancelledError
+        with made_readable(path):
+            _flush(path)
+            drop_from_cache(path)
+            if digest_of(path) != entry.digest:
+                raise _not_as_written(entry.path)
+        return entry.path
+
+
+def read_back_bytes(files: PackedFiles, plan: Plan) -> int:
+    """How much is read back, carried files included."""
+    in_boot = set(files.paths.below("/boot")).difference(plan.steps.rows(Source.DOWNLOADED))
+    return plan.size_bytes(Source.DOWNLOADED) + sum(files.size(row) or 0 for row in in_boot)
+
+
+def flush_and_read_back(
+    standby: Path,
+    files: PackedFiles,
+    plan: Plan,
+    carried: Iterable[str],
+    proven: Container[str],
+    emit: Emit,
+) -> None:
+    """Everything on the disk, and what matters most read again from there.
+
+    Downloaded files, kernel and initrd are re-hashed with the page cache dropped, but for those
+    `proven` already. Raises OSError, NoSpace, and SlotUnusable where the disk gives something else
+    than was written.
+    """
+    emit(PhaseStarted(Phase.VERIFY, "writing out and reading back"))
+    with _storage():
+        syncfs(standby)
+    entries = _not_carried(_worth_reading(files, plan), carried)
+    meter = Meter(emit, Phase.VERIFY, sum(entry.size or 0 for entry in entries.values()))
+    meter.add(sum(entry.size or 0 for path, entry in entries.items() if path in proven))
+    unread = {path: entry for path, entry in entries.items() if path not in proven}
+    for path in unread:
+        with made_readable(f"{standby}{path}"):
+            drop_from_cache(f"{standby}{path}")
+    sizes = ((path, entry.size or 0) for path, entry in unread.items())
+    digests = digest_files(standby, sizes, emit, meter.add, unlock=True)
+    for (path, entry), digest in zip(unread.items(), digests):
+        if digest != entry.digest:
+            raise _not_as_written(path)
+
+
+def _worth_reading(files: PackedFiles, plan: Plan) -> List[FileEntry]:
+    in_boot = (files[row] for row in files.paths.below("/boot"))
+    return [*(step.entry for step in plan.downloads), *in_boot]
+
+
+def _not_carried(entries: Iterable[FileEntry], carried: Iterable[str]) -> Dict[str, FileEntry]:
+    """Those of `entries` that are what the image has there, by path."""
+    left_out = set(carried)
+    below = tuple(f"{each}/" for each in left_out)
+    return {
+        entry.path: entry
+        for entry in entries
+        if entry.path not in left_out and not entry.path.startswith(below)
+    }
+
+
+def _flush(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with _storage():
+            os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _storage() -> Iterator[None]:
+    """A file system that is full says so before; what lies below it only when it is written to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoSpace(
+            "the storage below the standby slot has no room for what was written there",
+            hint="make room: a disk is full, or a quota used up, below a directory, a thin volume "
+            "or a sparse file",
+            slug="storage-full",
+        ) from error
+
+
+def _not_as_written(path: str) -> SlotUnusable:
+    return SlotUnusable(
+        f"{path} does not read back as it was written",
+        hint="the slot's storage is failing; see the kernel log",
+        slug="read-back",
+    )

@@ -1,0 +1,136 @@
+"""What was brought is read again from the disk: large files at once, the others at the end.
+
+A disk that does not keep what it was given is simulated: files change as they leave the cache.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Callable, Iterator, List, Sequence
+
+import pytest
+
+from ota_cli import readback
+from ota_cli.core.delta import make_plan
+from ota_cli.core.plan import FileStep
+from ota_cli.entries import Digest
+from ota_cli.errors import SlotUnusable
+from ota_cli.events import silent
+from ota_cli.fill import Fetch, Filled, fill
+from ota_cli.host.content import drop_from_cache
+from ota_cli.readback import LARGE_BYTES, flush_and_read_back
+from ota_cli.survey import survey
+from tests.support.plain_images import fetch_from, tables_of
+from tests.support.trees import snapshot
+
+PATIENCE_S = 30
+LARGE, SMALL = "a-large", "b-small"
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Path:
+    """An image of a large and a small file, and an empty slot."""
+    for name in ("image", "standby"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "image" / LARGE).write_bytes(b"x" * LARGE_BYTES)
+    (tmp_path / "image" / SMALL).write_bytes(b"small")
+    return tmp_path
+
+
+def filled(trees: Path, fetch: Fetch) -> Filled:
+    tables = tables_of(trees / "image")
+    seen = survey(tables.regulars, trees / "standby", None, silent, unlock=True)
+    plan = make_plan(tables, seen.standby, seen.content)
+    return fill(trees / "standby", None, plan, seen.standby, None, fetch, silent)
+
+
+def forgetting(monkeypatch: pytest.MonkeyPatch, name: str) -> List[str]:
+    """The disk damages the file `name`; the list grows by each file that is to come from it."""
+    dropped: List[str] = []
+
+    def drop(path: str) -> None:
+        dropped.append(Path(path).name)
+        if path.endswith(name):
+            with open(path, "r+b") as file:
+                file.write(b"?")
+        drop_from_cache(path)
+
+    monkeypatch.setattr(readback, "drop_from_cache", drop)
+    return dropped
+
+
+def test_a_large_file_is_read_back_while_the_next_is_on_its_way(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, waited = threading.Event(), []
+    real = readback.digest_of
+
+    def digest_of(path: str) -> Digest:
+        digest = real(path)
+        read.set()
+        return digest
+
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
+        for digest in fetch_from(trees / "image", [])(steps, directory, attend):
+            yield digest
+            waited.append(read.wait(PATIENCE_S))
+
+    monkeypatch.setattr(readback, "digest_of", digest_of)
+    assert filled(trees, fetch).proven == {f"/{LARGE}"}
+    assert waited == [True, True]
+    assert snapshot(trees / "standby") == snapshot(trees / "image")
+
+
+def test_a_disk_that_forgets_a_large_file_ends_the_downloads(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetting(monkeypatch, LARGE)
+
+    def fetch(
+        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
+    ) -> Iterator[Digest]:
+        yield from fetch_from(trees / "image", [])(steps[:1], directory, attend)
+        for _ in range(PATIENCE_S * 100):
+            attend()
+            threading.Event().wait(0.01)
+        raise AssertionError("nobody was told of the disk")
+
+    with pytest.raises(SlotUnusable, match=f"/{LARGE} does not read back") as failure:
+        filled(trees, fetch)
+    assert failure.value.slug == "read-back"
+
+
+def test_a_disk_that_forgets_the_last_large_file_fails_the_fill(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetting(monkeypatch, LARGE)
+    (trees / "image" / SMALL).unlink()
+    with pytest.raises(SlotUnusable, match=f"/{LARGE} does not read back"):
+        filled(trees, fetch_from(trees / "image", []))
+
+
+def test_a_disk_that_forgets_a_small_file_fails_the_reading_back(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetting(monkeypatch, SMALL)
+    done = filled(trees, fetch_from(trees / "image", []))
+    with pytest.raises(SlotUnusable, match=f"/{SMALL} does not read back"):
+        read_back(trees, done)
+
+
+def test_each_file_that_was_brought_is_read_back_once(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = forgetting(monkeypatch, "none of them")
+    done = filled(trees, fetch_from(trees / "image", []))
+    assert dropped == [LARGE]
+    read_back(trees, done)
+    assert dropped == [LARGE, SMALL]
+
+
+def read_back(trees: Path, done: Filled) -> None:
+    files = tables_of(trees / "image").regulars
+    flush_and_read_back(trees / "standby", files, done.plan, (), done.proven, silent)
