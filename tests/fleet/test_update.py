@@ -132,7 +132,7 @@ def test_one_that_dies_while_staging_is_told_and_the_next_run_goes_on_with_what_
 
 
 def test_one_that_dies_at_the_word_makes_all_stay(vehicle: Vehicle) -> None:
-    vehicle.fleet["main"].limit_rate("50K")
+    vehicle.fleet["main"].limit_rate("20K")
     with vehicle.fleet["main"].running("update", "--version", "v2") as running:
         running.until_ready("p2")
         vehicle.fleet["p2"].kill_gates()
@@ -145,7 +145,7 @@ def test_one_that_dies_at_the_word_makes_all_stay(vehicle: Vehicle) -> None:
 
 
 def test_one_of_which_nothing_is_known_any_more_needs_a_person(vehicle: Vehicle) -> None:
-    vehicle.fleet["main"].limit_rate("50K")
+    vehicle.fleet["main"].limit_rate("20K")
     p2 = vehicle.fleet["p2"]
     with vehicle.fleet["main"].running("update", "--version", "v2") as running:
         running.until_ready("p2")
@@ -164,7 +164,7 @@ def test_one_of_which_nothing_is_known_any_more_needs_a_person(vehicle: Vehicle)
 
 def test_when_this_ecu_can_not_be_armed_those_below_are_not_either(vehicle: Vehicle) -> None:
     main = vehicle.fleet["main"]
-    main.limit_rate("50K")
+    main.limit_rate("20K")
     marker = main.root / "boot/ota/directory-boot"
     with main.running("update", "--version", "v2") as running:
         running.until_ready("p1", "p2", "p3")
