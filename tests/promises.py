@@ -33,6 +33,8 @@ PROMISES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
       "faults/test_signals.py")),
     ("Any call that fails (I/O error, full, read-only): the same, and no success without a sync",
      ("faults/test_io_errors.py", "faults/test_setup.py")),
+    ("What was brought is read again from the disk before it may boot",
+     ("test_readback.py",)),
     ("File systems that really fail: the same",
      ("system/test_failing_disks.py", "test_no_space.py")),
     ("Power cut at any write: GRUB finds a whole system, in every state the disk can be left in",
@@ -41,6 +43,9 @@ PROMISES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
      ("vm/test_power_cuts.py",)),
     ("A trial that fails in any way ends in the old system",
      ("vm/test_fallback.py", "vm/test_watchdog.py", "vm/test_boot_partition.py")),
+    ("Jetsons, simulated: whatever fails or is cut off, CBoot boots a whole system",
+     ("boot/test_backends.py", "jetson/test_crashes.py", "jetson/test_refusals.py",
+      "jetson/test_story.py", "jetson/test_way_back.py")),
     ("No secret is shown, stored or handed on; nobody else may write; reading needs no root",
      ("test_least_privilege.py",)),
 )  # fmt: skip

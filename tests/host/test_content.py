@@ -1,0 +1,56 @@
+"""Reading local content leaves the page cache to those who work on the device."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ota_cli.host.content import LARGE_BYTES, copy_hashed, digest_of, drop_from_cache
+
+
+def written(path: Path, size: int) -> Path:
+    """A file of zeros that is on the disk, and in the page cache."""
+    with path.open("wb") as file:
+        file.write(bytes(size))
+        os.fsync(file.fileno())
+    return path
+
+
+def cached_bytes(path: Path) -> int:
+    argv = ["fincore", "--bytes", "--noheadings", "--output", "RES", str(path)]
+    return int(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    if shutil.which("fincore") is None:
+        pytest.skip("fincore (util-linux) tells what is in the page cache; not installed here")
+    file = written(tmp_path / "large", LARGE_BYTES)
+    assert cached_bytes(file) == LARGE_BYTES
+    drop_from_cache(str(file))
+    if cached_bytes(file):
+        pytest.skip("this file system has no disk below its cache")
+    return file
+
+
+def test_a_large_file_that_was_hashed_does_not_stay_in_the_page_cache(large: Path) -> None:
+    digest_of(str(large))
+    assert cached_bytes(large) == 0
+
+
+def test_a_large_file_that_was_copied_does_not_stay_in_the_page_cache(
+    large: Path, tmp_path: Path
+) -> None:
+    with (tmp_path / "copy").open("wb") as copy:
+        assert copy_hashed(str(large), copy.fileno()).size == LARGE_BYTES
+    assert cached_bytes(large) == 0
+
+
+def test_a_small_file_stays_there_for_whoever_uses_it(large: Path, tmp_path: Path) -> None:
+    small = written(tmp_path / "small", LARGE_BYTES - 1)
+    digest_of(str(small))
+    assert cached_bytes(small) >= LARGE_BYTES - 1
