@@ -148,6 +148,7 @@ ON_PATH(int, lsetxattr, 1,
         path, name, value, size, flags)
 
 READING(ssize_t, read, fd, (int fd, void *data, size_t size), fd, data, size)
+READING(ssize_t, readv, fd, (int fd, const struct iovec *parts, int count), fd, parts, count)
 READING(ssize_t, pread, fd, (int fd, void *data, size_t size, off_t at), fd, data, size, at)
 READING(ssize_t, pread64, fd, (int fd, void *data, size_t size, off64_t at), fd, data, size, at)
 
