@@ -27,7 +27,7 @@ from .host.room import no_space
 from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all, thaw_below
 from .metadata import ROOT_DIRECTORY, Finisher
 from .model import Attributes
-from .readback import EarlyReader
+from .readback import EarlyReader, reading_early
 from .survey import METADATA, STAGING
 
 #: What a fill writes itself, besides what comes from the server.
@@ -73,7 +73,7 @@ def fill(
         _stash(standby, plan.stash)
         _remove(standby, plan.removals)
         _make_directories(standby, plan)
-    with EarlyReader(standby) as reader:
+    with reading_early(standby) as reader:
         filling = _Filling(standby, running, finisher, meter, fetch, reader, emit)
         unmade = filling.copy_and_download(plan)
         with slot_errors(standby):

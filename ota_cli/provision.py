@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Iterator
 
 from .core.certs import CertStore, SignerPolicy
-from .core.delta import make_plan
 from .core.plan import Plan
 from .errors import Footprint, SlotUnusable, leaving
 from .events import Emit
@@ -33,7 +32,7 @@ from .slots import (
     require_no_mounts_inside,
 )
 from .source import fetching, obtain
-from .survey import survey
+from .survey import planned
 from .verify import write_metadata, write_slot_index
 
 #: A partition table, a boot sector or a file's beginning lies in here.
@@ -73,15 +72,14 @@ def unpack(
     image = obtain(fetcher, store, policy, emit)
     fetch = fetching(fetcher, image, lambda count: None, emit)
     with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
-        seen = survey(image.tables.regulars, root, None, emit, unlock=True)
-        plan = make_plan(image.tables, seen.standby, seen.content)
-        require_room(root, plan, seen.standby)
+        plan, before = planned(image.tables, root, None, emit, unlock=True)
+        require_room(root, plan, before)
         emit(work_ahead(image, plan))
-        filled = fill(root, None, plan, seen.standby, image.tables.attributes, fetch, emit)
+        filled = fill(root, None, plan, before, image.tables.attributes, fetch, emit)
         with slot_errors(root):
             write_metadata(root, image, ())
             flush_and_read_back(root, image.tables.regulars, plan, (), filled.proven, emit)
-            write_slot_index(root, image, plan, seen.standby, ())
+            write_slot_index(root, image, plan, before, ())
     return Unpacked(image, target, plan, wire_bytes(image, plan)[0])
 
 

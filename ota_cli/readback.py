@@ -8,21 +8,18 @@ at the end, when the whole file system has been written out.
 from __future__ import annotations
 
 import errno
-import os
-import threading
 from collections import deque
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Container, Deque, Dict, FrozenSet, Iterable, Iterator, List, Optional, Type
+from typing import Container, Deque, Dict, FrozenSet, Iterable, Iterator, List
 
 from .core.plan import Plan, Source
 from .entries import FileEntry
 from .errors import NoSpace, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, digest_of, drop_from_cache, made_readable
-from .host.files import syncfs
+from .host.files import fsync, syncfs
 from .packed import PackedFiles
 
 #: From this size on a file is worth a flush of its own, which commits the journal as well: half of
@@ -31,29 +28,16 @@ LARGE_BYTES = 1024 * 1024
 
 
 class EarlyReader:
-    """Reads large files back, beside whoever brings them; use it in a `with` block.
+    """Reads large files back, beside whoever brings them; made by `reading_early`.
 
     A failure of the disk is told by `check`.
     """
 
-    def __init__(self, slot: Path) -> None:
+    def __init__(self, slot: Path, pool: ThreadPoolExecutor) -> None:
         self._slot = slot
+        self._pool = pool
         self._begun: Deque[Future[str]] = deque()
         self._proven: List[str] = []
-        self._pool = ThreadPoolExecutor(1)
-        self._stop = threading.Event()
-
-    def __enter__(self) -> EarlyReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self._stop.set()
-        self._pool.shutdown()
 
     def note(self, entry: FileEntry) -> None:
         """`entry` is in its place, and its content stays as it is."""
@@ -71,16 +55,31 @@ class EarlyReader:
         self.check()
         return frozenset(self._proven)
 
+    def give_up(self) -> None:
+        """Nothing more is begun."""
+        for begun in self._begun:
+            begun.cancel()
+
     def _read_back(self, entry: FileEntry) -> str:
         path = f"{self._slot}{entry.path}"
-        if self._stop.is_set():
-            raise CancelledError
         with made_readable(path):
-            _flush(path)
+            with _storage():
+                fsync(path)
             drop_from_cache(path)
             if digest_of(path) != entry.digest:
                 raise _not_as_written(entry.path)
         return entry.path
+
+
+@contextmanager
+def reading_early(slot: Path) -> Iterator[EarlyReader]:
+    """Large files of `slot` are read back meanwhile; none is any more after the block."""
+    with ThreadPoolExecutor(1) as pool:
+        reader = EarlyReader(slot, pool)
+        try:
+            yield reader
+        finally:
+            reader.give_up()
 
 
 def read_back_bytes(files: PackedFiles, plan: Plan) -> int:
@@ -134,15 +133,6 @@ def _not_carried(entries: Iterable[FileEntry], carried: Iterable[str]) -> Dict[s
         for entry in entries
         if entry.path not in left_out and not entry.path.startswith(below)
     }
-
-
-def _flush(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        with _storage():
-            os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -8,10 +8,9 @@ import threading
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Callable, Iterator, List, Optional
 
 from .confirmable import require_confirmable
-from .core.delta import make_plan
 from .core.local import LocalTree
 from .core.plan import Plan
 from .core.record import SlotRecord, Transaction
@@ -27,7 +26,7 @@ from .policy import signer_policy
 from .readback import flush_and_read_back
 from .remember import remember
 from .slots import needs_mounts, running_root, standby_root
-from .survey import survey
+from .survey import planned
 from .trial import Session, require_intact
 from .verify import write_metadata, write_slot_index
 
@@ -96,26 +95,18 @@ class Staging:
                 running = stack.enter_context(running_root(self.device))
                 standby = stack.enter_context(self._standby(withdrawal, emit))
             with leaving(self._touched()):
-                plan, before = self._plan(standby, running, emit)
+                tables, level = self.image.tables, self.level
+                plan, before = planned(tables, standby, running, emit, unlock=True, level=level)
                 require_space(self.device, self.slot, standby, plan, before, self.image)
                 self.admit(plan)
             emit(work_ahead(self.image, plan))
             self._withdraw(withdrawal, emit)
-            attributes = self.image.tables.attributes
-            filled = fill(standby, running, plan, before, attributes, fetch, emit)
+            filled = fill(standby, running, plan, before, tables.attributes, fetch, emit)
             carried = self._adapt(standby, running, emit)
             self._check(standby, filled, before, carried, emit)
             self._install(standby, emit)
         # only now is it checked: the unmount wrote out the last of it
         return Staged(Checked(self.slot, self.intended.txn), plan, carried)
-
-    def _plan(self, standby: Path, running: Optional[Path], emit: Emit) -> Tuple[Plan, LocalTree]:
-        """The plan, and the slot as it was. What was learnt of content, which is much, is let go
-        of here."""
-        seen = survey(
-            self.image.tables.regulars, standby, running, emit, unlock=True, level=self.level
-        )
-        return make_plan(self.image.tables, seen.standby, seen.content), seen.standby
 
     def _standby(self, withdrawal: List[ops.Op], emit: Emit) -> AbstractContextManager[Path]:
         @contextmanager

@@ -15,12 +15,13 @@ from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
 
 from .core import delta
 from .core.local import Content, Known, LocalFiles, LocalTree, Origins
+from .core.plan import Plan
 from .entries import EMPTY_DIGEST, Digest
 from .events import Ahead, Emit, Meter, Phase, PhaseStarted
 from .host.content import digest_files, digest_of, made_readable
 from .host.index import index_bytes, remembered
 from .host.tree import is_own_file, look_at, scan, scan_files
-from .model import VerifyLocal
+from .model import Tables, VerifyLocal
 from .packed import PackedFiles
 
 METADATA = ".ota"
@@ -74,6 +75,21 @@ def survey(
     if running and missing:
         return Survey(local, Content(known, staged, _search(running, files, missing, meter, emit)))
     return Survey(local, Content(known, staged))
+
+
+def planned(
+    tables: Tables,
+    standby: Optional[Path],
+    running: Optional[Path],
+    emit: Emit,
+    *,
+    unlock: bool,
+    level: VerifyLocal = "full",
+) -> Tuple[Plan, LocalTree]:
+    """The plan that gives the standby slot the tree of `tables`, and that slot as it is; see
+    `survey`. What was learnt of content, which is much, is let go of here."""
+    seen = survey(tables.regulars, standby, running, emit, unlock=unlock, level=level)
+    return delta.make_plan(tables, seen.standby, seen.content), seen.standby
 
 
 def _ahead(files: PackedFiles, known: Known, unread: Sequence[int], *, will_fill: bool) -> Ahead:

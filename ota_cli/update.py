@@ -23,7 +23,6 @@ from . import dryrun
 from .arming import arm, tell_armed
 from .core import record as phases
 from .core.changes import Changes
-from .core.delta import make_plan
 from .core.plan import Plan
 from .core.record import Record, SlotRecord, Transaction
 from .errors import Footprint, leaving
@@ -40,7 +39,7 @@ from .seal import seal_of, usable_level
 from .slots import needs_mounts, readable, running_root, will_format
 from .source import fetching, obtain, version_name
 from .staging import Staging, Wire
-from .survey import survey
+from .survey import planned
 from .trial import (
     Agreement,
     Session,
@@ -193,9 +192,8 @@ def _plan_without_touching(
         standby = None if will_format(location) else stack.enter_context(readable(location))
         if standby is not None and not standby.is_dir():
             standby = None
-        seen = survey(image.tables.regulars, standby, running, emit, unlock=False, level=level)
-        plan = make_plan(image.tables, seen.standby, seen.content)
-        found = dryrun.changes(device, image, plan, seen.standby, running) if compares else None
+        plan, before = planned(image.tables, standby, running, emit, unlock=False, level=level)
+        found = dryrun.changes(device, image, plan, before, running) if compares else None
         return plan, found
 
 

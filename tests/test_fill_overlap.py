@@ -9,14 +9,12 @@ from typing import Callable, Iterator, List, Sequence
 
 import pytest
 
-from ota_cli.core.delta import make_plan
 from ota_cli.core.plan import FileStep
 from ota_cli.entries import Digest
 from ota_cli.errors import NoSpace, Unreachable
-from ota_cli.events import silent
-from ota_cli.fill import Fetch, Filled, fill
+from ota_cli.fill import Fetch, Filled
 from ota_cli.host import content
-from ota_cli.survey import survey
+from tests.support import plain_images
 from tests.support.plain_images import fetch_from, tables_of
 from tests.support.trees import snapshot
 
@@ -38,10 +36,7 @@ def trees(tmp_path: Path) -> Path:
 
 def filled(trees: Path, fetch: Fetch) -> Filled:
     tables = tables_of(trees / "image")
-    standby, running = trees / "standby", trees / "running"
-    seen = survey(tables.regulars, standby, running, silent, unlock=True)
-    plan = make_plan(tables, seen.standby, seen.content)
-    return fill(standby, running, plan, seen.standby, None, fetch, silent)
+    return plain_images.filled(tables, trees / "standby", trees / "running", fetch)
 
 
 def hold_copies(monkeypatch: pytest.MonkeyPatch, until: threading.Event) -> List[bool]:

@@ -12,15 +12,14 @@ from typing import Callable, Iterator, List, Sequence
 import pytest
 
 from ota_cli import readback
-from ota_cli.core.delta import make_plan
 from ota_cli.core.plan import FileStep
 from ota_cli.entries import Digest
 from ota_cli.errors import SlotUnusable
 from ota_cli.events import silent
-from ota_cli.fill import Fetch, Filled, fill
+from ota_cli.fill import Fetch, Filled
 from ota_cli.host.content import drop_from_cache
 from ota_cli.readback import LARGE_BYTES, flush_and_read_back
-from ota_cli.survey import survey
+from tests.support import plain_images
 from tests.support.plain_images import fetch_from, tables_of
 from tests.support.trees import snapshot
 
@@ -39,10 +38,7 @@ def trees(tmp_path: Path) -> Path:
 
 
 def filled(trees: Path, fetch: Fetch) -> Filled:
-    tables = tables_of(trees / "image")
-    seen = survey(tables.regulars, trees / "standby", None, silent, unlock=True)
-    plan = make_plan(tables, seen.standby, seen.content)
-    return fill(trees / "standby", None, plan, seen.standby, None, fetch, silent)
+    return plain_images.filled(tables_of(trees / "image"), trees / "standby", None, fetch)
 
 
 def forgetting(monkeypatch: pytest.MonkeyPatch, name: str) -> List[str]:

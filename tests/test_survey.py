@@ -8,11 +8,10 @@ from typing import List
 
 import pytest
 
-from ota_cli.core.delta import make_plan
+from ota_cli import survey
 from ota_cli.core.plan import Plan, Source
 from ota_cli.events import Event, Progress, silent
 from ota_cli.host.tree import look_at, scan_files
-from ota_cli.survey import survey
 from tests.support.plain_images import tables_of
 
 #: More than are looked for at their own places first.
@@ -28,9 +27,7 @@ def make(root: Path, names: List[str]) -> Path:
 
 
 def planned(image: Path, running: Path, standby: Path, events: List[Event]) -> Plan:
-    tables = tables_of(image)
-    seen = survey(tables.regulars, standby, running, events.append, unlock=True)
-    return make_plan(tables, seen.standby, seen.content)
+    return survey.planned(tables_of(image), standby, running, events.append, unlock=True)[0]
 
 
 @pytest.fixture

@@ -8,14 +8,13 @@ import stat
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence
 
-from ota_cli.core.delta import make_plan
 from ota_cli.core.plan import FileStep, Plan
 from ota_cli.entries import Digest, DirEntry, FileEntry, LinkEntry
 from ota_cli.events import silent
-from ota_cli.fill import Fetch, fill
+from ota_cli.fill import Fetch, Filled, fill
 from ota_cli.model import Tables
 from ota_cli.packed import PackedFiles
-from ota_cli.survey import survey
+from ota_cli.survey import planned
 
 
 def tables_of(tree: Path) -> Tables:
@@ -65,12 +64,16 @@ def bring(
 ) -> Brought:
     """Plans and fills `standby` with the image of `tree`, or with `tables` for its contents."""
     tables = tables or tables_of(tree)
-    source = running if running.is_dir() else None
-    seen = survey(tables.regulars, standby, source, silent, unlock=True)
-    plan = make_plan(tables, seen.standby, seen.content)
     fetched: List[str] = []
-    fill(standby, source, plan, seen.standby, None, fetch_from(tree, fetched), silent)
-    return Brought(plan, fetched)
+    source = running if running.is_dir() else None
+    return Brought(filled(tables, standby, source, fetch_from(tree, fetched)).plan, fetched)
+
+
+def filled(tables: Tables, standby: Path, running: Optional[Path], fetch: Fetch) -> Filled:
+    """Plans and fills `standby` with the tree of `tables`, as far as needed with what `fetch`
+    brings."""
+    plan, before = planned(tables, standby, running, silent, unlock=True)
+    return fill(standby, running, plan, before, None, fetch, silent)
 
 
 class Brought:
