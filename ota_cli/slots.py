@@ -27,6 +27,8 @@ from .model import Device, DeviceSlot, DirectorySlot, FileSlot, SlotLocation, Sl
 Formatting = Callable[[], ContextManager[None]]
 
 MOUNT_BASE = Path("/run/ota")
+#: Apart, for all may be open at once: one mounted over another would be read in its place.
+_RUNNING_AT, _FILLED_AT, _READ_AT = (MOUNT_BASE / name for name in ("running", "standby", "read"))
 EXT_KINDS = ("ext2", "ext3", "ext4")
 IN_USE = "slot-in-use"
 _MKFS_TIMEOUT_S = 600.0
@@ -56,10 +58,10 @@ def running_root(device: Device) -> Iterator[Optional[Path]]:
     if isinstance(location, DirectorySlot):
         yield location.path
     elif device.is_this_machine:
-        with mounts.read_only_view(Path("/"), MOUNT_BASE / "running") as view:
+        with mounts.read_only_view(Path("/"), _RUNNING_AT) as view:
             yield view
     else:
-        with _view(location) as view:
+        with _view(location, _RUNNING_AT) as view:
             yield view
 
 
@@ -69,7 +71,7 @@ def readable(location: SlotLocation) -> Iterator[Path]:
     if isinstance(location, DirectorySlot):
         yield location.path
     else:
-        with _view(location) as view:
+        with _view(location, _READ_AT) as view:
             yield view
 
 
@@ -124,7 +126,7 @@ def mounted_for_filling(
             )
         options = list(mounts.STANDBY_OPTIONS)
         options += ["loop"] if isinstance(location, FileSlot) else []
-        with mounts.mounted(node, MOUNT_BASE / "standby", options) as path:
+        with mounts.mounted(node, _FILLED_AT, options) as path:
             yield path
         _require_written(node)
 
@@ -363,10 +365,9 @@ def _template(device: Device) -> Optional[SlotLocation]:
 
 
 @contextmanager
-def _view(location: SlotLocation) -> Iterator[Path]:
+def _view(location: SlotLocation, target: Path) -> Iterator[Path]:
     """A read-only mount that leaves the bytes of the slot alone, or a view of where it is."""
     node = node_of(location)
-    target = MOUNT_BASE / "running"
     place = mounted_at(node, location)
     if place:
         with mounts.read_only_view(Path(place), target) as view:

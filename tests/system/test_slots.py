@@ -278,6 +278,17 @@ def test_a_check_does_not_mount_what_an_update_is_working_on(
     assert ota("check", "--root", root, *at).code == 20
 
 
+def test_a_check_looks_through_both_slots(bench: Tuple[Path, Path, Path], server: Server) -> None:
+    root, _, second = bench
+    run("mkfs.ext4", "-q", "-F", second)
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
+    told = ota("check", "--root", root, *at, "--json").result
+    done = update(root, server, "--json").result
+    assert told["files"] == done["files"]
+    assert told["files"]["copied"] > 0
+    assert told["bytes"]["download"] == done["bytes"]["downloaded"]
+
+
 def test_a_block_slot_is_verified_and_not_a_byte_of_it_changes(
     bench: Tuple[Path, Path, Path], server: Server, tmp_path: Path
 ) -> None:
