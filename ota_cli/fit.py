@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Dict, Iterator, Optional, Tuple
 
 from .boot.base import backend_for
+from .core.claims import image_id
 from .core.local import LocalFile, LocalTree
 from .core.plan import Plan, Source
 from .core.record import Record
@@ -15,7 +16,7 @@ from .errors import DoesNotFit, NoSpace, TrialFailed
 from .events import Ahead, Phase
 from .fill import METERED
 from .host.net_staging import unfinished_bytes
-from .model import Device, Image, SlotName
+from .model import Claims, Device, Image, SlotName
 from .newsystem import require_kernel
 from .readback import read_back_bytes
 from .source import exact_on_the_wire, on_the_wire
@@ -31,32 +32,31 @@ WRITTEN = (Source.COPIED, Source.DUPLICATED, Source.DOWNLOADED)
 
 
 def require_fit(
-    device: Device, record: Record, image: Image, allow_downgrade: bool, retry_failed: bool
+    device: Device, record: Record, claims: Claims, allow_downgrade: bool, retry_failed: bool
 ) -> None:
     """Raises DoesNotFit for another device's image or a downgrade, TrialFailed for an image
-    that fell back on this device before."""
-    wanted, offered = device.ecu.compatible, image.claims.details.compatible
+    that fell back on this device before; `claims` are those of the image."""
+    wanted, offered = device.ecu.compatible, claims.details.compatible
     if wanted is not None and wanted != offered:
         raise DoesNotFit(
             f"the image is for {offered or 'no named kind of device'}, this device is {wanted}",
             hint="check the URL, and `compatible` in /boot/ota/ecu_info.yml",
             slug="incompatible",
         )
-    if image.image_id in record.failed and not retry_failed:
+    if image_id(claims) in record.failed and not retry_failed:
         raise TrialFailed(
             "this very image fell back on this device before",
             hint="--retry-failed tries it again",
             slug="failed-before",
         )
     if not allow_downgrade and device.running is not None:
-        _require_not_older(image, record.slots[device.running].created)
+        _require_not_older(claims.details.created, record.slots[device.running].created)
 
 
-def _require_not_older(image: Image, running_created: Optional[str]) -> None:
+def _require_not_older(created: Optional[datetime], running_created: Optional[str]) -> None:
     """Only the signed `created` orders images; one without it is older than any with it."""
     if running_created is None:
         return
-    created = image.claims.details.created
     if created is None or created < _when(running_created):
         raise DoesNotFit(
             f"the image ({created or 'without a date'}) is older than the running system "

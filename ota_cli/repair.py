@@ -180,7 +180,7 @@ def _require_repairable(session: Session, found: Rechecked, begun: Optional[Tran
             hint="`ota update` fills it anew",
             slug="unknown-image",
         )
-    require_fit(session.device, record, image, allow_downgrade=True, retry_failed=True)
+    require_fit(session.device, record, image.claims, allow_downgrade=True, retry_failed=True)
 
 
 def _admission(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence
 
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
@@ -17,7 +17,7 @@ from .errors import DoesNotFit, UsageProblem
 from .events import Emit, Meter, Phase, PhaseStarted
 from .fill import Fetch
 from .host.net import Blob, Fetcher, compressed_location, plain_location
-from .model import EcuInfo, Image, Settings
+from .model import Claims, EcuInfo, Image, Settings
 
 MAX_JWT_BYTES = 256 * 1024
 MAX_CERTIFICATE_BYTES = 64 * 1024
@@ -51,25 +51,38 @@ def urls_for(template: str, ecu: EcuInfo) -> List[str]:
     return list(dict.fromkeys(template.replace("{ecu_id}", name) for name in names))
 
 
-def version_name(image: Image, given: str, url: str) -> str:
+def version_name(claims: Claims, given: str, url: str) -> str:
     """What to call an image: its own version, else the user's name, else the URL's last part."""
-    return image.version or given or url.split("?")[0].rstrip("/").rpartition("/")[2]
+    return claims.details.version or given or url.split("?")[0].rstrip("/").rpartition("/")[2]
 
 
 def obtain(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit) -> Image:
-    """The verified image at the fetcher's base URL.
+    """The verified image at the fetcher's base URL; raises what both of its steps do."""
+    return complete(fetcher, offered(fetcher, store, policy, emit))
 
-    Order of trust as in FORMATS: certificate, chain, signature, tables. Raises NotTrusted,
-    ImageDamaged, and what fetching raises.
+
+def offered(
+    fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit
+) -> SignedClaims:
+    """What is at the fetcher's base URL, by its signed claims: they are a few kilobytes, and tell
+    whether the tables, which are megabytes, are wanted at all.
+
+    Order of trust as in FORMATS: certificate, chain, signature. Raises NotTrusted, ImageDamaged,
+    and what fetching raises.
     """
     emit(PhaseStarted(Phase.METADATA, "fetching and verifying metadata"))
-    token = fetcher.metadata(ENTRY_POINT, MAX_JWT_BYTES)
-    envelope = jwt.parse_envelope(token)
+    envelope = jwt.parse_envelope(fetcher.metadata(ENTRY_POINT, MAX_JWT_BYTES))
     certificate = fetcher.metadata(envelope.certificate.name, MAX_CERTIFICATE_BYTES)
-    signed = verify_claims(envelope, certificate, store, policy)
+    return verify_claims(envelope, certificate, store, policy)
+
+
+def complete(fetcher: Fetcher, signed: SignedClaims) -> Image:
+    """The image of `signed`, with its tables from the fetcher's base URL.
+
+    Raises ImageDamaged, and what fetching raises.
+    """
     names = [ref.name for ref in signed.claims.table_refs]
-    files = fetcher.metadata_files(names, MAX_TABLE_BYTES)
-    return verify_image(signed, {**files, **_signed_parts(signed, token, certificate)})
+    return verify_image(signed, fetcher.metadata_files(names, MAX_TABLE_BYTES))
 
 
 def require_offered(fetcher: Fetcher, image: Image) -> None:
@@ -78,18 +91,14 @@ def require_offered(fetcher: Fetcher, image: Image) -> None:
     No question of trust, and nothing of it is used: only a wrong URL is noticed in time.
     """
     token = fetcher.metadata(ENTRY_POINT, MAX_JWT_BYTES)
-    offered = jwt.read_claims(jwt.parse_envelope(token).payload)
-    if jwt.image_id(offered) != image.image_id:
-        named = f", {offered.details.version}," if offered.details.version else ""
+    found = jwt.read_claims(jwt.parse_envelope(token).payload)
+    if jwt.image_id(found) != image.image_id:
+        named = f", {found.details.version}," if found.details.version else ""
         raise DoesNotFit(
             f"another image{named} is at {fetcher.base}",
             hint="give the URL of the very image that the slot was filled from",
             slug="another-image",
         )
-
-
-def _signed_parts(signed: SignedClaims, token: bytes, certificate: bytes) -> Mapping[str, bytes]:
-    return {ENTRY_POINT: token, signed.certificate.name: certificate}
 
 
 def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None], emit: Emit) -> Fetch:

@@ -25,6 +25,7 @@ from .core import record as phases
 from .core.changes import Changes
 from .core.plan import Plan
 from .core.record import Record, SlotRecord, Transaction
+from .core.trust import SignedClaims
 from .errors import Footprint, leaving
 from .events import Emit, Phase, PhaseStarted
 from .fit import require_fit, space_bytes, wire_bytes
@@ -37,7 +38,7 @@ from .probe import require_running
 from .remember import remember
 from .seal import seal_of, usable_level
 from .slots import needs_mounts, readable, running_root, will_format
-from .source import fetching, obtain, version_name
+from .source import complete, fetching, offered, version_name
 from .staging import Staging, Wire
 from .survey import planned
 from .trial import (
@@ -68,24 +69,27 @@ class Request:
 
 @dataclass(frozen=True)
 class Preview:
-    """What an update would do. `image_is_running`: nothing is to be filled. `armed`: what the
-    next boot tries until then.
+    """What an update would do. `armed`: what the next boot tries until then. `plan` and `changes`
+    None: the image runs, nothing is to be filled.
 
-    `changes` None: it is not filled. `wire_bytes`: bytes the server would send. `space_bytes`: new
-    content for the standby slot.
+    `wire_bytes`: bytes the server would send. `space_bytes`: new content for the standby slot.
     """
 
     version: str
-    image: Image
+    image_id: str
     slot: SlotName
-    plan: Plan
-    changes: Optional[Changes]
-    image_is_running: bool
     armed: Optional[SlotName]
-    wire_bytes: int
-    wire_is_exact: bool
-    space_bytes: int
-    will_format: bool
+    plan: Optional[Plan] = None
+    changes: Optional[Changes] = None
+    wire_bytes: int = 0
+    wire_is_exact: bool = True
+    space_bytes: int = 0
+    will_format: bool = False
+
+    @property
+    def image_is_running(self) -> bool:
+        """True when nothing is to be filled."""
+        return self.plan is None
 
     @property
     def is_available(self) -> bool:
@@ -100,7 +104,7 @@ class Updated:
 
     version: str
     slot: SlotName
-    image: Image
+    image_id: str
     plan: Optional[Plan]
     downloaded_bytes: int
     seconds: float
@@ -125,18 +129,19 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
     session.require_confirmed()
     slot, record = other_slot(session.running), session.record
     with Fetcher(request.url, request.net) as fetcher:
-        image = obtain(fetcher, *trust(device, record), emit)
-    runs = _is_running(device, record, image)
-    if not runs:
-        require_fit(device, record, image, request.allow_downgrade, request.retry_failed)
+        signed = offered(fetcher, *trust(device, record), emit)
+        version = version_name(signed.claims, request.name, request.url)
+        found = Preview(version, signed.image_id, slot, session.armed)
+        if _is_running(device, record, signed):
+            return found
+        require_fit(device, record, signed.claims, request.allow_downgrade, request.retry_failed)
+        image = complete(fetcher, signed)
     level = usable_level(device, record, slot, emit)
-    plan, changes = _plan_without_touching(device, slot, image, level, emit, compares=not runs)
+    plan, changes = _plan_without_touching(device, slot, image, level, emit)
     wire, exact = wire_bytes(image, plan)
-    return Preview(
-        version=version_name(image, request.name, request.url), image=image, slot=slot, plan=plan,
-        changes=changes, image_is_running=runs, armed=session.armed,
-        wire_bytes=wire, wire_is_exact=exact, space_bytes=space_bytes(plan),
-        will_format=will_format(device.slots[slot]),
+    return replace(
+        found, plan=plan, changes=changes, wire_bytes=wire, wire_is_exact=exact,
+        space_bytes=space_bytes(plan), will_format=will_format(device.slots[slot]),
     )  # fmt: skip
 
 
@@ -151,17 +156,20 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
     with store.exclusive(device), Fetcher(request.url, request.net) as fetcher:
         session = open_session(device, emit)
         session.require_confirmed()
-        image = obtain(fetcher, *trust(device, session.record), emit)
-        version = version_name(image, request.name, request.url)
-        if _is_running(device, session.record, image):
+        signed = offered(fetcher, *trust(device, session.record), emit)
+        version = version_name(signed.claims, request.name, request.url)
+        if _is_running(device, session.record, signed):
             taken_back = session.armed
             with nullcontext() if request.stage_only else agreement(False):
                 stay(session, emit)
             return Updated(
-                version, session.running, image, None, 0, _since(started), False, [], "full",
+                version, session.running, signed.image_id, None, 0, _since(started), False, [], "full",
                 taken_back,
             )  # fmt: skip
-        require_fit(device, session.record, image, request.allow_downgrade, request.retry_failed)
+        require_fit(
+            device, session.record, signed.claims, request.allow_downgrade, request.retry_failed
+        )
+        image = complete(fetcher, signed)
         level = usable_level(device, session.record, other_slot(session.running), emit)
         wire = Wire()
         staging = _staging(session, request, image, version, level)
@@ -174,15 +182,15 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
                 changes = arm(device, session.backend, staged.checked, joint)
             tell_armed(changes, emit)
     return Updated(
-        version, staged.checked.slot, image, staged.plan, wire.bytes,
+        version, staged.checked.slot, image.image_id, staged.plan, wire.bytes,
         _since(started), not request.stage_only, staged.carried, level,
     )  # fmt: skip
 
 
 def _plan_without_touching(
-    device: Device, slot: SlotName, image: Image, level: VerifyLocal, emit: Emit, *, compares: bool
-) -> Tuple[Plan, Optional[Changes]]:
-    """The plan and, if `compares`, what it would change."""
+    device: Device, slot: SlotName, image: Image, level: VerifyLocal, emit: Emit
+) -> Tuple[Plan, Changes]:
+    """The plan, and what it would change."""
     with ExitStack() as stack:
         if needs_mounts(device):  # an update that finds its slot mounted would fail for good
             stack.enter_context(store.exclusive(device))
@@ -193,8 +201,7 @@ def _plan_without_touching(
         if standby is not None and not standby.is_dir():
             standby = None
         plan, before = planned(image.tables, standby, running, emit, unlock=False, level=level)
-        found = dryrun.changes(device, image, plan, before, running) if compares else None
-        return plan, found
+        return plan, dryrun.changes(device, image, plan, before, running)
 
 
 def _staging(
@@ -222,9 +229,9 @@ def _record_staged(device: Device, staging: Staging, emit: Emit) -> None:
     remember(device, record, replace(staged, transaction=transaction), emit)
 
 
-def _is_running(device: Device, record: Record, image: Image) -> bool:
+def _is_running(device: Device, record: Record, signed: SignedClaims) -> bool:
     running = device.running
-    return running is not None and record.slots[running].image_id == image.image_id
+    return running is not None and record.slots[running].image_id == signed.image_id
 
 
 def _since(started: float) -> float:

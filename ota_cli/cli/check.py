@@ -153,7 +153,7 @@ def preview_document(found: Preview) -> Document:
         "available": found.is_available,
         "armed": found.armed,
         "version": found.version,
-        "image_id": found.image.image_id,
+        "image_id": found.image_id,
         "slot": found.slot,
         "files": plan_files(found.plan),
         "bytes": {

@@ -19,7 +19,7 @@ def update_document(done: Updated) -> Document:
     """The `result` of an update of one ECU."""
     return {
         "version": done.version,
-        "image_id": done.image.image_id,
+        "image_id": done.image_id,
         "slot": done.slot,
         "up_to_date": done.up_to_date,
         "taken_back": done.taken_back,

@@ -36,6 +36,11 @@ class SignedClaims:
     certificate: TableRef
     metadata: Mapping[str, bytes]
 
+    @property
+    def image_id(self) -> str:
+        """See `Image`: claims tell it without their tables."""
+        return image_id(self.claims)
+
 
 def verify_claims(
     envelope: Envelope, certificate_pem: bytes, store: CertStore, policy: SignerPolicy
@@ -67,7 +72,7 @@ def verify_image(signed: SignedClaims, files: Mapping[str, bytes]) -> Image:
         _check_digest(ref, files[ref.name])
         tables[ref.name] = files[ref.name]
     return Image(
-        image_id=image_id(signed.claims),
+        image_id=signed.image_id,
         claims=signed.claims,
         tables=parse_tables(signed.claims, tables),
         metadata=CompressedFiles({**tables, **signed.metadata}),
