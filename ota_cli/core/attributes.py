@@ -19,7 +19,7 @@ from typing import Dict, Iterator, List, Match, Optional, Tuple
 from ..entries import Digest, NodeEntry
 from ..errors import ImageDamaged
 from ..model import Attributes
-from ..packed import PackedFiles
+from ..packed import PackedFiles, PackedSizes
 from .lines import (
     MAX_NAME_BYTES,
     MAX_TABLE_BYTES,
@@ -60,7 +60,7 @@ def parse_attributes(
     mtimes: Dict[str, int] = {}
     xattrs: Dict[str, Tuple[Tuple[str, bytes], ...]] = {}
     nodes: List[NodeEntry] = []
-    blob_sizes: Dict[Digest, int] = {}
+    blob_sizes = PackedSizes()
 
     def take(line: str) -> None:
         kind = line[:1]
@@ -75,16 +75,17 @@ def parse_attributes(
             xattrs[path] = (*xattrs.get(path, ()), (_xattr_name(name), _from_base64(value)))
         elif kind == "z":
             size, digest = matched(_BLOB, line).groups()
-            blob_sizes[Digest(bytes.fromhex(digest))] = int(size)
+            blob_sizes.append(Digest(bytes.fromhex(digest)), int(size))
         else:
             nodes.append(_node(matched(_NODE, line)))
 
     for _ in explained(text_lines(_decompressed(data, table), table), table, take):
         pass
-    if regulars is not None:
-        regulars.measure_blobs(blob_sizes)
-        blob_sizes = {}
-    return Attributes(mtimes, xattrs, tuple(nodes), blob_sizes)
+    blob_sizes.sort()
+    if regulars is None:
+        return Attributes(mtimes, xattrs, tuple(nodes), blob_sizes)
+    regulars.measure_blobs(blob_sizes)
+    return Attributes(mtimes, xattrs, tuple(nodes))
 
 
 def format_attributes(attributes: Attributes) -> bytes:
