@@ -111,8 +111,7 @@ def require_space(
 ) -> None:
     """Raises NoSpace when `slot`, open at `standby`, or the boot partition is too small."""
     require_room(standby, plan, local)
-    if backend_for(device).needs_boot_files:
-        _require_boot_space(device, slot, image)
+    require_boot_room(device, slot, image)
 
 
 def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
@@ -136,7 +135,10 @@ def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
         )
 
 
-def _require_boot_space(device: Device, slot: SlotName, image: Image) -> None:
+def require_boot_room(device: Device, slot: SlotName, image: Image) -> None:
+    """Raises NoSpace when the boot partition is too small for what is to be copied there."""
+    if not backend_for(device).needs_boot_files:
+        return
     kernel, initrd, _ = require_kernel(image)
     needed = sum(_in_blocks(entry.size or 0) for entry in (kernel, initrd) if entry)
     free = os.statvfs(device.boot)

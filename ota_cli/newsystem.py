@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import List, Mapping, NamedTuple, Optional
 
 from .boot.base import backend_for
 from .boot.rootspec import root_spec
@@ -36,18 +36,38 @@ def adapt(
     if running is None:
         return carried
     carried += persist(image.tables.persistents, device.settings.persist, running, standby, emit)
-    text = fstab.merge(_text(standby, _FSTAB), _text(running, _FSTAB), root_spec(device, slot))
+    text = _fstab(device, slot, running, standby)
     if text != (_text(standby, _FSTAB) or ""):
         _replace_text(standby, _FSTAB, text)
         carried.append(_FSTAB)
     return carried
 
 
+def is_adapted(device: Device, slot: SlotName, running: Optional[Path], standby: Path) -> bool:
+    """Whether all that has to name the slot does; persistent files are not looked at.
+
+    Raises what `adapt` raises.
+    """
+    texts = dict(_naming_slot(device, slot, standby))
+    if running is not None:
+        texts[_FSTAB] = _fstab(device, slot, running, standby)
+    return all((_text(standby, path) or "") == text for path, text in texts.items())
+
+
+def _fstab(device: Device, slot: SlotName, running: Path, standby: Path) -> str:
+    """The new system's own table, with this device's lines in it."""
+    return fstab.merge(_text(standby, _FSTAB), _text(running, _FSTAB), root_spec(device, slot))
+
+
 def _name_slot(device: Device, slot: SlotName, standby: Path) -> List[str]:
-    wanted = backend_for(device).adapted(device, slot, partial(_text, standby))
+    wanted = _naming_slot(device, slot, standby)
     for path, text in wanted.items():
         _replace_text(standby, path, text)
     return list(wanted)
+
+
+def _naming_slot(device: Device, slot: SlotName, standby: Path) -> Mapping[str, str]:
+    return backend_for(device).adapted(device, slot, partial(_text, standby))
 
 
 class Kernel(NamedTuple):

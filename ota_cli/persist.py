@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import hashlib
 import os
 import stat
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from .host.content import copy_hashed
 from .host.inside import resolve, resolve_parent
 from .host.tree import remove, xattrs_of
 
+#: They tell the names of owners.
+_ACCOUNTS = ("/etc/passwd", "/etc/group")
 #: Minutes of copying for nothing (FIELD-LESSONS 35).
 IGNORED = ("/swapfile", "/swap.img")
 
@@ -76,6 +79,43 @@ def present(listed: Iterable[str], globs: Iterable[str], running: Path) -> Itera
             is_there = path not in IGNORED and _present(running, path)
         if is_there:
             yield path
+
+
+def sources(listed: Iterable[str], globs: Iterable[str], running: Path) -> str:
+    """A hash that changes with anything that `persist` would take from `running`: the names and
+    inodes of it all, whose change times nobody can set, and who its owners are.
+
+    Empty where that can not be told now. Raises what `present` raises, OSError apart.
+    """
+    hasher = hashlib.sha256()
+    try:
+        for name in _ACCOUNTS:
+            hasher.update(_told(running, resolve(running, name)))
+        for path in present(listed, globs, running):
+            for place in _all_of(running, resolve_parent(running, path)):
+                hasher.update(_told(running, place))
+    except OSError:
+        return ""
+    return hasher.hexdigest()
+
+
+def _all_of(root: Path, path: str) -> Iterator[str]:
+    """`path`, and all that is in it."""
+    yield path
+    if stat.S_ISDIR(os.lstat(f"{root}{path}").st_mode):
+        for name in sorted(os.listdir(f"{root}{path}")):
+            yield from _all_of(root, f"{path}/{name}")
+
+
+def _told(root: Path, path: str) -> bytes:
+    """What lstat(2) says of `path`; that it is missing is told, too."""
+    try:
+        found = os.lstat(f"{root}{path}")
+    except FileNotFoundError:
+        return b"%s\0-\n" % os.fsencode(path)
+    numbers = (found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_ino,
+               found.st_mtime_ns, found.st_ctime_ns)  # fmt: skip
+    return b"%s\0%s\n" % (os.fsencode(path), repr(numbers).encode())
 
 
 @contextmanager
@@ -249,7 +289,7 @@ def _dress(carrier: _Carrier, source: str, target: str, status: os.stat_result) 
 def _accounts(root: Path) -> Tuple[str, str]:
     """The texts of passwd and group of a slot; empty where it has none."""
     texts = []
-    for name in ("/etc/passwd", "/etc/group"):
+    for name in _ACCOUNTS:
         place = f"{root}{resolve(root, name)}"
         try:
             with reading(place), open(place, encoding="utf-8", errors="replace") as file:

@@ -41,7 +41,7 @@ from .remember import remember
 from .seal import seal_of
 from .slots import require_sound
 from .source import fetching, require_offered
-from .staging import Staging, Wire
+from .staging import Staged, Staging, Wire
 from .trial import Session, open_session, view_session
 from .verify import stored_image
 
@@ -93,7 +93,7 @@ def repair(
         staged = staging.stage(_source(staging, fetcher, wire, emit), emit)
         is_good = SlotRecord(staging.transaction.was).is_good
         with leaving(Footprint.BOOT if is_good else Footprint.STANDBY):
-            _restore(staging, is_good, emit)
+            _restore(staging, staged, is_good, emit)
     return Repaired(
         found, staging.transaction.was, staged.plan, staged.carried, wire.bytes,
         round(time.monotonic() - started, 3),
@@ -145,8 +145,9 @@ def _staging(
         image.image_id, found.version, store.now(),
         attempts=record.attempts_of(slot, image.image_id), was=_provable(session, slot),
     )  # fmt: skip
+    intended = replace(known, state="staging", since=None, seal="", carried="")
     return Staging(
-        session, image, transaction, replace(known, state="staging", since=None, seal=""), "full",
+        session, image, transaction, intended, "full",
         may_format=False, self_confirm=False, admit=_admission(session, found, fetcher),
     )  # fmt: skip
 
@@ -222,7 +223,7 @@ def _source(staging: Staging, fetcher: Optional[Fetcher], wire: Wire, emit: Emit
     return refuse
 
 
-def _restore(staging: Staging, is_good: bool, emit: Emit) -> None:
+def _restore(staging: Staging, staged: Staged, is_good: bool, emit: Emit) -> None:
     """The slot is again what it was. The boot loader is told first: a record that says less only
     has the repair done once more."""
     session, slot, device = staging.session, staging.slot, staging.device
@@ -232,7 +233,7 @@ def _restore(staging: Staging, is_good: bool, emit: Emit) -> None:
     record = store.load_record(device)
     restored = record.with_slot(
         slot, state=staging.transaction.was, since=store.now(), verify_local=staging.level,
-        seal=seal_of(device.slots[slot]),
+        seal=seal_of(device.slots[slot]), carried=staged.sources,
     )  # fmt: skip
     ended = replace(staging.transaction, phase=phases.REPAIRED, ended=store.now())
     remember(device, record, replace(restored, transaction=ended), emit)

@@ -61,9 +61,7 @@ def obtain(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit)
     return complete(fetcher, offered(fetcher, store, policy, emit))
 
 
-def offered(
-    fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit
-) -> SignedClaims:
+def offered(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit) -> SignedClaims:
     """What is at the fetcher's base URL, by its signed claims: they are a few kilobytes, and tell
     whether the tables, which are megabytes, are wanted at all.
 

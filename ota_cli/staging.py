@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
 from .confirmable import require_confirmable
+from .core.delta import unchanged
 from .core.local import LocalTree
 from .core.plan import Plan
 from .core.record import SlotRecord, Transaction
 from .errors import Footprint, leaving
 from .events import Emit, Phase, PhaseStarted
 from .fill import Fetch, Filled, fill, slot_errors
-from .fit import require_space, work_ahead
+from .fit import require_boot_room, require_space, work_ahead
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
@@ -25,10 +26,11 @@ from .newsystem import adapt, boot_files
 from .policy import signer_policy
 from .readback import flush_and_read_back
 from .remember import remember
-from .slots import needs_mounts, running_root, standby_root
+from .slots import needs_mounts, readable, running_root, standby_root
 from .survey import planned
 from .trial import Session, require_intact
-from .verify import write_metadata, write_slot_index
+from .untouched import sources_of
+from .verify import carried_paths, write_metadata, write_slot_index
 
 
 @dataclass
@@ -46,11 +48,13 @@ class Wire:
 
 @dataclass(frozen=True)
 class Staged:
-    """What came of a staging: `checked` may be armed. `carried`: what differs from the image."""
+    """What came of a staging: `checked` may be armed. `carried`: what differs from the image;
+    `sources`: what that was taken from, see `persist.sources`."""
 
     checked: Checked
     plan: Plan
     carried: List[str]
+    sources: str
 
 
 def anything(plan: Plan) -> None:
@@ -63,7 +67,7 @@ class Staging:
 
     `transaction`, `intended`: what is on record of it, and of the slot, before that is touched.
     `level`: how much of the slot is read. `admit`: raises where a plan can not be carried out;
-    nothing is touched then.
+    nothing is touched then. `is_there`: the slot holds it, untouched: nothing is to be filled.
     """
 
     session: Session
@@ -74,6 +78,7 @@ class Staging:
     may_format: bool
     self_confirm: bool
     admit: Callable[[Plan], None] = anything
+    is_there: bool = False
 
     @property
     def device(self) -> Device:
@@ -90,11 +95,14 @@ class Staging:
         if needs_mounts(self.device):
             enter_private_namespace()
         withdrawal = self._withdrawal()
+        if self.is_there:
+            return self._take(withdrawal, emit)
         with leaving(Footprint.STANDBY), ExitStack() as stack:
             with leaving(Footprint.NOTHING):
                 running = stack.enter_context(running_root(self.device))
                 standby = stack.enter_context(self._standby(withdrawal, emit))
             with leaving(self._touched()):
+                sources = sources_of(self.device, self.image, running)
                 tables, level = self.image.tables, self.level
                 plan, before = planned(tables, standby, running, emit, unlock=True, level=level)
                 require_space(self.device, self.slot, standby, plan, before, self.image)
@@ -106,7 +114,20 @@ class Staging:
             self._check(standby, filled, before, carried, emit)
             self._install(standby, emit)
         # only now is it checked: the unmount wrote out the last of it
-        return Staged(Checked(self.slot, self.intended.txn), plan, carried)
+        return Staged(Checked(self.slot, self.intended.txn), plan, carried, sources)
+
+    def _take(self, withdrawal: List[ops.Op], emit: Emit) -> Staged:
+        """As `stage`, of a slot in which nothing has to be changed."""
+        require_boot_room(self.device, self.slot, self.image)
+        plan = unchanged(self.image.tables)
+        emit(work_ahead(self.image, plan))
+        with readable(self.device.slots[self.slot]) as standby, leaving(Footprint.STANDBY):
+            carried = sorted(carried_paths(standby))
+            self._withdraw(withdrawal, emit)
+            self._require_confirmable(standby)
+            self._install(standby, emit)
+        sources = self.session.record.slots[self.slot].carried
+        return Staged(Checked(self.slot, self.intended.txn), plan, carried, sources)
 
     def _standby(self, withdrawal: List[ops.Op], emit: Emit) -> AbstractContextManager[Path]:
         @contextmanager
@@ -153,6 +174,9 @@ class Staging:
                 standby, self.image.tables.regulars, filled.plan, carried, filled.proven, emit
             )
             write_slot_index(standby, self.image, filled.plan, before, carried)
+        self._require_confirmable(standby)
+
+    def _require_confirmable(self, standby: Path) -> None:
         if self.self_confirm and self.session.backend.boots_machines:
             policy = signer_policy(self.device, self.session.record)
             require_confirmable(self.device, standby, self.image, policy)

@@ -39,7 +39,7 @@ from .remember import remember
 from .seal import seal_of, usable_level
 from .slots import needs_mounts, readable, running_root, will_format
 from .source import complete, fetching, offered, version_name
-from .staging import Staging, Wire
+from .staging import Staged, Staging, Wire
 from .survey import planned
 from .trial import (
     Agreement,
@@ -49,6 +49,7 @@ from .trial import (
     stay,
     view_session,
 )
+from .untouched import untouched
 
 
 @dataclass(frozen=True)
@@ -163,19 +164,20 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
             with nullcontext() if request.stage_only else agreement(False):
                 stay(session, emit)
             return Updated(
-                version, session.running, signed.image_id, None, 0, _since(started), False, [], "full",
-                taken_back,
+                version, session.running, signed.image_id, None, 0, _since(started), False, [],
+                "full", taken_back,
             )  # fmt: skip
         require_fit(
             device, session.record, signed.claims, request.allow_downgrade, request.retry_failed
         )
-        image = complete(fetcher, signed)
         level = usable_level(device, session.record, other_slot(session.running), emit)
+        there = untouched(session, signed, level, emit)
+        image = there or complete(fetcher, signed)
         wire = Wire()
-        staging = _staging(session, request, image, version, level)
+        staging = _staging(session, request, image, version, level, is_there=there is not None)
         staged = staging.stage(fetching(fetcher, image, wire.add, emit), emit)
         with leaving(Footprint.STANDBY):
-            _record_staged(device, staging, emit)
+            _record_staged(device, staging, staged, emit)
         if not request.stage_only:
             with leaving(Footprint.STANDBY), agreement(True) as joint:
                 emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
@@ -205,28 +207,29 @@ def _plan_without_touching(
 
 
 def _staging(
-    session: Session, request: Request, image: Image, version: str, level: VerifyLocal
-) -> Staging:
+    session: Session, request: Request, image: Image, version: str, level: VerifyLocal,
+    *, is_there: bool,
+) -> Staging:  # fmt: skip
     txn, slot = request.txn or uuid.uuid4().hex[:12], other_slot(session.running)
     transaction = Transaction(
         txn, "update", phases.STAGING, session.running, slot, image.image_id, version, store.now()
     )
     return Staging(
         session, image, transaction, SlotRecord("staging", version, txn=txn), level,
-        may_format=request.may_format, self_confirm=request.self_confirm,
+        may_format=request.may_format, self_confirm=request.self_confirm, is_there=is_there,
     )  # fmt: skip
 
 
-def _record_staged(device: Device, staging: Staging, emit: Emit) -> None:
+def _record_staged(device: Device, staging: Staging, staged: Staged, emit: Emit) -> None:
     created = staging.image.claims.details.created
     record = store.load_record(device)
-    staged = record.with_slot(
+    filled = record.with_slot(
         staging.slot, state="staged", image_id=staging.image.image_id, since=store.now(),
         created=created.isoformat() if created else None, verify_local=staging.level,
-        seal=seal_of(device.slots[staging.slot]),
+        seal=seal_of(device.slots[staging.slot]), carried=staged.sources,
     )  # fmt: skip
     transaction = replace(staging.transaction, phase=phases.STAGED)
-    remember(device, record, replace(staged, transaction=transaction), emit)
+    remember(device, record, replace(filled, transaction=transaction), emit)
 
 
 def _is_running(device: Device, record: Record, signed: SignedClaims) -> bool:

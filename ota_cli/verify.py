@@ -19,7 +19,7 @@ from .core.lines import MAX_TABLE_BYTES
 from .core.local import LocalFile, LocalTree
 from .core.plan import Plan, Source
 from .core.tree import implied_directories
-from .core.trust import verify_claims, verify_image
+from .core.trust import SignedClaims, verify_claims, verify_image
 from .entries import EMPTY_DIGEST, Digest, FileEntry
 from .errors import ImageDamaged, NeedsRoot, NotTrusted, OtaError, SlotUnusable
 from .events import Ahead, Emit, Meter, Phase, PhaseStarted
@@ -117,10 +117,16 @@ def _stored_image(slot: Path, store: CertStore, policy: SignerPolicy) -> Image:
     token = _read(slot, "metadata.jwt")
     envelope = jwt.parse_envelope(token)
     certificate = _read(slot, envelope.certificate.name)
-    signed = verify_claims(envelope, certificate, store, policy)
-    files: Dict[str, bytes] = {ref.name: _read(slot, ref.name) for ref in signed.claims.table_refs}
-    files["metadata.jwt"], files[envelope.certificate.name] = token, certificate
-    return verify_image(signed, files)
+    return completed(slot, verify_claims(envelope, certificate, store, policy))
+
+
+def completed(slot: Path, signed: SignedClaims) -> Image:
+    """The image of `signed`, with the tables in the `/.ota` of a slot.
+
+    Raises SlotUnusable where they are not there, ImageDamaged where they are others.
+    """
+    names = [ref.name for ref in signed.claims.table_refs]
+    return verify_image(signed, {name: _read(slot, name) for name in names})
 
 
 def compare(slot: Path, image: Image, emit: Emit, *, unlock: bool = True) -> Compared:
@@ -130,7 +136,7 @@ def compare(slot: Path, image: Image, emit: Emit, *, unlock: bool = True) -> Com
     """
     emit(PhaseStarted(Phase.COMPARE, "comparing the slot with its signed image"))
     local = scan(slot, emit)
-    carried = _carried(slot)
+    carried = carried_paths(slot)
     found = list(_files(slot, image, local, emit, unlock))
     unread = sum(each.what in (_MISSING, _UNREADABLE) for each in found)
     found += [*_others(image, local), *_nodes(image, local)]
@@ -270,7 +276,8 @@ def _extra(image: Image, local: LocalTree) -> Iterator[Difference]:
             yield Difference(path, _NOT_IN_THE_IMAGE)
 
 
-def _carried(slot: Path) -> FrozenSet[str]:
+def carried_paths(slot: Path) -> FrozenSet[str]:
+    """What in a filled slot is not the image's. Raises SlotUnusable where that is not known."""
     try:
         return frozenset(json.loads(_read(slot, CARRIED)))
     except ValueError:

@@ -128,7 +128,7 @@ def make_plan(tables: Tables, local: LocalTree, content: Content) -> Plan:
     spare = _spare(local.files, content.standby, kept, hidden)
     steps, stash = _steps(files, linked, kept, spare, content)
     directories = [*tables.directories, *_implied(tables)]
-    nodes = list(tables.attributes.nodes) if tables.attributes else []
+    nodes = _nodes(tables)
     return Plan(
         steps=steps,
         stash=stash,
@@ -137,6 +137,15 @@ def make_plan(tables: Tables, local: LocalTree, content: Content) -> Plan:
         symlinks=tables.symlinks,
         nodes=nodes,
     )
+
+
+def unchanged(tables: Tables) -> Plan:
+    """The plan for a slot that has the tree of `tables`: every file is kept."""
+    files = tables.regulars
+    steps = Steps(files)
+    for row, _ in _files(files, files.linked()):
+        steps.add(Source.KEPT, row)
+    return Plan(steps, {}, [], tables.directories, tables.symlinks, _nodes(tables))
 
 
 Linked = Mapping[int, Tuple[int, ...]]
@@ -268,6 +277,10 @@ def _source(
         return Source.STAGED, ""
     origin = content.running.of(row, files.paths[row])
     return (Source.DOWNLOADED, "") if origin is None else (Source.COPIED, origin)
+
+
+def _nodes(tables: Tables) -> List[NodeEntry]:
+    return list(tables.attributes.nodes) if tables.attributes else []
 
 
 def _implied(tables: Tables) -> List[DirEntry]:

@@ -26,7 +26,7 @@ ROOMS: Tuple[Tuple[str, ...], ...] = (
     ("ownkernel", "remember"),
     ("fit", "setup", "dryrun", "arming"),
     ("trial", "provision", "image", "status", "recheck"),
-    ("staging",),
+    ("untouched", "staging"),
     ("update", "repair", "confirm"),
     ("proxy", "fleet"),
     ("demo", "doctor"),

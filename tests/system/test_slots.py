@@ -325,7 +325,7 @@ def test_doctor_names_a_mount_that_keeps_updates_from_their_slot(
 
 def test_doctor_names_what_an_ota_left_mounted(bench: Tuple[Path, Path, Path]) -> None:
     root, _, _ = bench
-    script = f"mkdir -p {LEFT} && mount -t tmpfs none {LEFT} && exec \"$@\""
+    script = f'mkdir -p {LEFT} && mount -t tmpfs none {LEFT} && exec "$@"'
     alone = ["unshare", "--mount", "sh", "-c", script, "sh"]  # other tests do not see it
     argv = [*alone, *ota_argv(), "doctor", "--root", str(root)]
     done = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=False)
