@@ -17,17 +17,23 @@ EMPTY_DIGEST = Digest(
 
 
 class DirEntry(NamedTuple):
+    """`mtime_ns` is None in field images."""
+
     path: str
     mode: int
     uid: int
     gid: int
+    mtime_ns: Optional[int] = None
 
 
 class LinkEntry(NamedTuple):
+    """`mtime_ns` is None in field images."""
+
     path: str
     target: str
     uid: int
     gid: int
+    mtime_ns: Optional[int] = None
 
 
 class FileEntry(NamedTuple):

@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Callable, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence
 
@@ -86,7 +87,7 @@ def fill(
         finisher.keep(plan)
         finisher.symlinks_and_nodes(plan)
         _clear(staging)
-        finisher.directories([ROOT_DIRECTORY, *plan.directories])
+        finisher.directories(chain(reversed(plan.directories), [ROOT_DIRECTORY]))
     return Filled(plan, unmade, proven)
 
 

@@ -77,7 +77,7 @@ class Finisher:
             target = f"{self._slot}{link.path}"
             if not self._present(link.path, "l", link.target):
                 os.symlink(link.target, target)
-            self._dress(target, link.path, link.uid, link.gid)
+            self._dress(target, link.path, link.uid, link.gid, link.mtime_ns)
         for node in plan.nodes:
             target = f"{self._slot}{node.path}"
             if node.kind == "p":
@@ -88,12 +88,12 @@ class Finisher:
                 os.mknod(target, kind | 0o600, os.makedev(node.major, node.minor))
             else:
                 continue  # only root makes device nodes
-            self._dress(target, node.path, node.uid, node.gid)
+            self._dress(target, node.path, node.uid, node.gid, self._mtimes.get(node.path))
             os.chmod(target, node.mode)
 
     def directories(self, entries: Iterable[DirEntry]) -> None:
-        """Metadata of directories, deepest first: nothing below them changes afterwards."""
-        for entry in sorted(entries, reverse=True):
+        """Metadata of directories, given deepest first: nothing below them changes afterwards."""
+        for entry in entries:
             target = f"{self._slot}{entry.path}"
             have = os.lstat(target)
             wrong_owner = self._owners and (have.st_uid, have.st_gid) != (entry.uid, entry.gid)
@@ -102,9 +102,8 @@ class Finisher:
             changed = self._fit_xattrs(target, entry.path)
             if wrong_owner or changed or have.st_mode & 0o7777 != entry.mode:
                 os.chmod(target, entry.mode)
-            mtime_ns = self._mtimes.get(entry.path)
-            if mtime_ns not in (None, have.st_mtime_ns):
-                self._date(target, mtime_ns)
+            if entry.mtime_ns not in (None, have.st_mtime_ns):
+                self._date(target, entry.mtime_ns)
 
     def has_right_xattrs(self, path: str) -> bool:
         """Whether the extended attributes at `path` are those of the image."""
@@ -114,12 +113,11 @@ class Finisher:
         other = self._local.others.get(path)
         return other is not None and (other.kind, other.target) == (kind, link_target)
 
-    def _dress(self, target: str, path: str, uid: int, gid: int) -> None:
+    def _dress(self, target: str, path: str, uid: int, gid: int, mtime_ns: Optional[int]) -> None:
         have = os.lstat(target)
         if (have.st_uid, have.st_gid) != (uid, gid):
             self._own(target, uid, gid)
         self._fit_xattrs(target, path)
-        mtime_ns = self._mtimes.get(path)
         if mtime_ns not in (None, have.st_mtime_ns):
             self._date(target, mtime_ns)
 

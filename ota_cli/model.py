@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import List, Literal, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Literal, Mapping, NamedTuple, Optional, Tuple, Union
 
 from .compressed import CompressedFiles
-from .entries import Digest, DirEntry, LinkEntry, NodeEntry
+from .entries import Digest, NodeEntry
 from .packed import PackedFiles
+from .packedothers import PackedDirectories, PackedLinks
 
 SlotName = Literal["a", "b"]
 SLOT_NAMES: Tuple[SlotName, SlotName] = ("a", "b")
@@ -41,8 +42,8 @@ class Attributes:
     """What the field's layout lacks; comes from our own signed table.
 
     `mtimes_ns`: path to modification time. `xattrs`: path to (name, value) pairs.
-    `blob_sizes`: bytes of the compressed blob by digest of its content. In `Tables`, the times
-    and blobs of regular files are in their entries instead.
+    `blob_sizes`: bytes of the compressed blob by digest of its content. In `Tables`, blobs, and
+    all times but those of nodes, are in their entries instead.
     """
 
     mtimes_ns: Mapping[str, int]
@@ -55,8 +56,8 @@ class Attributes:
 class Tables:
     """A file tree as an image describes it. `attributes` is None for field images."""
 
-    directories: List[DirEntry]
-    symlinks: List[LinkEntry]
+    directories: PackedDirectories
+    symlinks: PackedLinks
     regulars: PackedFiles
     persistents: Tuple[str, ...]
     attributes: Optional[Attributes]

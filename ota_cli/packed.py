@@ -144,12 +144,16 @@ class PackedFiles:
         return self._repeated
 
     def _find_repeated(self) -> Set[Digest]:
-        prefixes = array("Q", (prefix for (prefix,) in _PREFIX.iter_unpack(self._rows)))
-        ordered = sorted(prefixes)
-        several = {here for here, there in zip(ordered, ordered[1:]) if here == there}
-        counts = Counter(
-            self.digest(row) for row, prefix in enumerate(prefixes) if prefix in several
-        )
+        """Counts only what falls together in a table with much more room than digests."""
+        room = 1 << (8 * len(self)).bit_length()
+        seen, shared = bytearray(room), set()
+        for (prefix,) in _PREFIX.iter_unpack(self._rows):
+            place = prefix % room
+            if seen[place]:
+                shared.add(place)
+            seen[place] = 1
+        prefixes = enumerate(_PREFIX.iter_unpack(self._rows))
+        counts = Counter(self.digest(row) for row, (prefix,) in prefixes if prefix % room in shared)
         return {digest for digest, count in counts.items() if count > 1}
 
     def sizes(self) -> array[int]:

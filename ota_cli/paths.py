@@ -105,9 +105,9 @@ class Paths:
             for row in rows
         ]
 
-    def directories(self) -> List[str]:
-        """Every directory that a path lies in, once; the root is the empty string."""
-        return self._texts
+    def samples(self) -> Iterator[str]:
+        """A path for each directory that any lie in."""
+        return (self[rows[0]] for rows in self._rows_of)
 
     def doubled(self) -> Optional[int]:
         """The number of a path that is here under a lower number, too; None where all differ."""
@@ -130,6 +130,33 @@ class Paths:
 
     def _name(self, row: int) -> bytearray:
         return self._names[self._ends[row] : self._ends[row + 1]]
+
+
+class Texts:
+    """A sequence of texts, packed: 4 bytes and what they say. Surrogate escapes are kept."""
+
+    __slots__ = ("_ends", "_held")
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._ends = array("I", [0])
+
+    def append(self, text: str) -> None:
+        """Adds `text`."""
+        self._held += _encoded(text)
+        self._ends.append(len(self._held))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: int) -> str:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        held = self._held[self._ends[number] : self._ends[number + 1]]
+        return held.decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
 
 
 def _encoded(name: str) -> bytes:

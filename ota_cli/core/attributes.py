@@ -14,12 +14,13 @@ import base64
 import binascii
 import re
 from sys import intern
-from typing import Dict, Iterator, List, Match, Optional, Tuple
+from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Tuple
 
 from ..entries import Digest, NodeEntry
 from ..errors import ImageDamaged
 from ..model import Attributes
 from ..packed import PackedFiles, PackedSizes
+from ..packedothers import PackedDirectories, PackedLinks
 from .lines import (
     MAX_NAME_BYTES,
     MAX_TABLE_BYTES,
@@ -50,12 +51,20 @@ _BLOB = re.compile(r"z,([0-9]{1,18}),([0-9a-f]{64})")
 _NODE = re.compile(rf"([bcp]),{META},([0-9]{{1,10}}),([0-9]{{1,10}}),{QUOTED}")
 
 
+class Entries(NamedTuple):
+    """What the other tables of an image hold."""
+
+    regulars: PackedFiles
+    directories: PackedDirectories
+    symlinks: PackedLinks
+
+
 def parse_attributes(
-    data: bytes, table: str = "attributes.txt.zst", regulars: Optional[PackedFiles] = None
+    data: bytes, table: str = "attributes.txt.zst", into: Optional[Entries] = None
 ) -> Attributes:
     """Our own table; see the head of this file.
 
-    `regulars`: take the times and blobs of these files: nobody needs them twice.
+    `into`: take the times and blobs of these entries: nobody needs them twice.
     """
     mtimes: Dict[str, int] = {}
     xattrs: Dict[str, Tuple[Tuple[str, bytes], ...]] = {}
@@ -67,7 +76,7 @@ def parse_attributes(
         if kind == "m":
             mtime, path = matched(_MTIME, line).groups()
             path, mtime_ns = read_path(path), _time(mtime)
-            if regulars is None or not regulars.date(path, mtime_ns):
+            if into is None or not any(entries.date(path, mtime_ns) for entries in into):
                 mtimes[intern(path)] = mtime_ns
         elif kind == "x":
             name, value, path = matched(_XATTR, line).groups()
@@ -82,9 +91,9 @@ def parse_attributes(
     for _ in explained(text_lines(_decompressed(data, table), table), table, take):
         pass
     blob_sizes.sort()
-    if regulars is None:
+    if into is None:
         return Attributes(mtimes, xattrs, tuple(nodes), blob_sizes)
-    regulars.measure_blobs(blob_sizes)
+    into.regulars.measure_blobs(blob_sizes)
     return Attributes(mtimes, xattrs, tuple(nodes))
 
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from itertools import islice
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
-from ..entries import EMPTY_DIGEST, Digest, DirEntry, LinkEntry, NodeEntry
+from ..entries import EMPTY_DIGEST, Digest, DirEntry, NodeEntry
 from ..model import Tables
 from ..packed import PackedFiles
+from ..packedothers import PackedDirectories, PackedLinks
 from .local import Content, Known, LocalFiles, LocalOther, LocalTree
 from .plan import Plan, Source, Steps
 from .tree import implied_directories
@@ -127,13 +129,13 @@ def make_plan(tables: Tables, local: LocalTree, content: Content) -> Plan:
     kept = _kept(files, linked, local.files, content.standby, hidden)
     spare = _spare(local.files, content.standby, kept, hidden)
     steps, stash = _steps(files, linked, kept, spare, content)
-    directories = [*tables.directories, *_implied(tables)]
+    directories = _directories(tables)
     nodes = _nodes(tables)
     return Plan(
         steps=steps,
         stash=stash,
         removals=_removals(local, kept, directories, tables.symlinks, nodes),
-        directories=sorted(directories),
+        directories=directories,
         symlinks=tables.symlinks,
         nodes=nodes,
     )
@@ -145,7 +147,7 @@ def unchanged(tables: Tables) -> Plan:
     steps = Steps(files)
     for row, _ in _files(files, files.linked()):
         steps.add(Source.KEPT, row)
-    return Plan(steps, {}, [], tables.directories, tables.symlinks, _nodes(tables))
+    return Plan(steps, {}, [], _directories(tables), tables.symlinks, _nodes(tables))
 
 
 Linked = Mapping[int, Tuple[int, ...]]
@@ -283,27 +285,34 @@ def _nodes(tables: Tables) -> List[NodeEntry]:
     return list(tables.attributes.nodes) if tables.attributes else []
 
 
-def _implied(tables: Tables) -> List[DirEntry]:
-    return [DirEntry(path, IMPLIED_DIRECTORY_MODE, 0, 0) for path in implied_directories(tables)]
+def _directories(tables: Tables) -> PackedDirectories:
+    """All that there must be, parents before their children."""
+    listed = tables.directories
+    implied = implied_directories(tables)
+    is_sorted = all(
+        here < there for here, there in zip(listed.paths, islice(listed.paths, 1, None))
+    )
+    if is_sorted and not implied:
+        return listed
+    more = (DirEntry(path, IMPLIED_DIRECTORY_MODE, 0, 0) for path in implied)
+    return PackedDirectories(sorted([*listed, *more]))
 
 
 def _removals(
     local: LocalTree,
     kept: _Kept,
-    directories: Iterable[DirEntry],
-    symlinks: Iterable[LinkEntry],
+    directories: PackedDirectories,
+    symlinks: PackedLinks,
     nodes: Iterable[NodeEntry],
 ) -> List[str]:
     """Local paths that are not what the image has there, children before their parents."""
-    wanted_directories = {entry.path for entry in directories}
-    wanted_links = {entry.path: entry.target for entry in symlinks}
     wanted_nodes = {node.path: node.kind for node in nodes}
 
     def stays(other: LocalOther) -> bool:
         if other.kind == "d":
-            return other.path in wanted_directories
+            return directories.paths.find(other.path) is not None
         if other.kind == "l":
-            return wanted_links.get(other.path) == other.target
+            return symlinks.target(other.path) == other.target
         return False if other.kind in "bc" else wanted_nodes.get(other.path) == other.kind
 
     paths = local.files.paths

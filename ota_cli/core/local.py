@@ -19,10 +19,12 @@ from typing import (
 )
 
 from ..entries import Digest
-from ..paths import Paths
+from ..paths import Paths, Texts
 
 #: size, mtime, ctime, inode, uid, gid, links, mode
 _ROW = struct.Struct("<qqqQIIIH")
+#: device number, uid, gid, mode, kind
+_OTHER = struct.Struct("<QIIHc")
 #: What tells a file that was changed: the first four of them.
 STAT = struct.Struct("<qqqQ")
 _SIZES, _LINKS = struct.Struct("<q38x"), struct.Struct("<40xI2x")
@@ -57,9 +59,46 @@ class LocalOther(NamedTuple):
     mode: int
     uid: int
     gid: int
-    mtime_ns: int
     target: str = ""
     device: int = 0
+
+
+class LocalOthers(Mapping[str, LocalOther]):
+    """All but the regular files of a slot by path, packed like those."""
+
+    __slots__ = ("_paths", "_rows", "_targets")
+
+    def __init__(self, others: Iterable[LocalOther] = ()) -> None:
+        self._paths, self._targets = Paths(), Texts()
+        self._rows = bytearray()
+        for other in others:
+            self.append(other)
+        self.sort()
+
+    def append(self, other: LocalOther) -> None:
+        """Adds one."""
+        self._paths.append(other.path)
+        self._targets.append(other.target)
+        self._rows += _OTHER.pack(
+            other.device, other.uid, other.gid, other.mode, other.kind.encode()
+        )
+
+    def sort(self) -> None:
+        """Makes finding possible; nothing is added afterwards."""
+        self._paths.sort()
+
+    def __getitem__(self, path: str) -> LocalOther:
+        row = self._paths.find(path)
+        if row is None:
+            raise KeyError(path)
+        device, uid, gid, mode, kind = _OTHER.unpack_from(self._rows, row * _OTHER.size)
+        return LocalOther(path, kind.decode(), mode, uid, gid, self._targets[row], device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 class LocalFiles:
@@ -117,7 +156,7 @@ class LocalTree:
     """All that lies in one slot; `/.ota` and an ext4's `/lost+found` left out."""
 
     files: LocalFiles = field(default_factory=LocalFiles)
-    others: Mapping[str, LocalOther] = field(default_factory=dict)
+    others: LocalOthers = field(default_factory=LocalOthers)
 
 
 class Known:

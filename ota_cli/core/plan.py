@@ -7,8 +7,9 @@ from array import array
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from ..entries import Digest, DirEntry, FileEntry, LinkEntry, NodeEntry
+from ..entries import Digest, FileEntry, NodeEntry
 from ..packed import PackedFiles
+from ..packedothers import PackedDirectories, PackedLinks
 from .local import LocalFile, LocalFiles
 
 
@@ -121,8 +122,8 @@ class Plan:
     steps: Steps
     stash: Mapping[Digest, str]
     removals: List[str]
-    directories: List[DirEntry]
-    symlinks: List[LinkEntry]
+    directories: PackedDirectories
+    symlinks: PackedLinks
     nodes: List[NodeEntry]
 
     def files(self, *sources: Source) -> int:

@@ -8,13 +8,13 @@ form of the field's generator.
 from __future__ import annotations
 
 import re
-from sys import intern
 from typing import Dict, Iterable, List, Match
 
 from ..entries import Digest, DirEntry, FileEntry, LinkEntry
 from ..model import Claims, Tables
 from ..packed import PackedFiles
-from .attributes import parse_attributes
+from ..packedothers import PackedDirectories, PackedLinks
+from .attributes import Entries, parse_attributes
 from .lines import (
     MAX_PATH_BYTES,
     META,
@@ -43,41 +43,39 @@ def parse_tables(claims: Claims, files: Dict[str, bytes]) -> Tables:
 
     Raises ImageDamaged for a line that does not parse and for a tree that can not exist.
     """
-    regulars = parse_regulars(files[claims.regulars.name], claims.regulars.name)
-    attributes = claims.details.attributes
+    entries = Entries(
+        parse_regulars(files[claims.regulars.name], claims.regulars.name),
+        parse_directories(files[claims.directories.name], claims.directories.name),
+        parse_symlinks(files[claims.symlinks.name], claims.symlinks.name),
+    )
+    persistents = parse_persistents(files[claims.persistents.name], claims.persistents.name)
+    found = claims.details.attributes
+    attributes = parse_attributes(files[found.name], found.name, entries) if found else None
     tables = Tables(
-        directories=parse_directories(files[claims.directories.name], claims.directories.name),
-        symlinks=parse_symlinks(files[claims.symlinks.name], claims.symlinks.name),
-        regulars=regulars,
-        persistents=tuple(
-            parse_persistents(files[claims.persistents.name], claims.persistents.name)
-        ),
-        attributes=parse_attributes(files[attributes.name], attributes.name, regulars)
-        if attributes
-        else None,
+        entries.directories, entries.symlinks, entries.regulars, tuple(persistents), attributes
     )
     check_tree(tables, claims)
     return tables
 
 
-def parse_directories(data: bytes, table: str = "dirs.txt") -> List[DirEntry]:
+def parse_directories(data: bytes, table: str = "dirs.txt") -> PackedDirectories:
     """`mode,uid,gid,'path'` a line."""
 
     def entry(match: Match[str]) -> DirEntry:
         mode, uid, gid, path = match.groups()
-        return DirEntry(intern(read_path(path)), read_mode(mode), read_owner(uid), read_owner(gid))
+        return DirEntry(read_path(path), read_mode(mode), read_owner(uid), read_owner(gid))
 
-    return list(read_entries(data, table, _DIRECTORY, entry))
+    return PackedDirectories(read_entries(data, table, _DIRECTORY, entry))
 
 
-def parse_symlinks(data: bytes, table: str = "symlinks.txt") -> List[LinkEntry]:
+def parse_symlinks(data: bytes, table: str = "symlinks.txt") -> PackedLinks:
     """`mode,uid,gid,'link','target'` a line; the mode of a symlink means nothing."""
 
     def entry(match: Match[str]) -> LinkEntry:
         _, uid, gid, path, target = match.groups()
-        return LinkEntry(intern(read_path(path)), _target(target), read_owner(uid), read_owner(gid))
+        return LinkEntry(read_path(path), _target(target), read_owner(uid), read_owner(gid))
 
-    return list(read_entries(data, table, _SYMLINK, entry))
+    return PackedLinks(read_entries(data, table, _SYMLINK, entry))
 
 
 def parse_regulars(data: bytes, table: str = "regulars.txt") -> PackedFiles:

@@ -6,6 +6,7 @@ that is not a directory, or when the names of one hard-linked file disagree abou
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Dict, Iterable, Iterator, Set, Tuple
 
 from ..errors import ImageDamaged
@@ -19,7 +20,7 @@ def check_tree(tables: Tables, claims: Claims) -> None:
     kinds = _kinds(tables, claims)
     _check_doubles(tables, claims, kinds)
     regulars = tables.regulars.paths
-    for parent, child in _parents(_everything(tables)):
+    for parent, child in _parents(_samples(tables)):
         table = kinds.get(parent)
         if table is None and regulars.find(parent) is not None:
             table = claims.regulars.name
@@ -40,16 +41,14 @@ def parent_of(path: str) -> str:
 
 def implied_directories(tables: Tables) -> Set[str]:
     """Directories that entries lie in although the image has no line for them."""
-    listed = {entry.path for entry in tables.directories}
-    listed.add("")
-    return {parent for parent, _ in _parents(_everything(tables)) if parent not in listed}
+    listed = tables.directories.paths
+    return {parent for parent, _ in _parents(_samples(tables)) if listed.find(parent) is None}
 
 
-def _everything(tables: Tables) -> Iterator[str]:
-    """A path for each directory that something lies in, and everything but regular files."""
-    yield from (f"{directory}/*" for directory in tables.regulars.paths.directories())
-    yield from (entry.path for entry in tables.symlinks)
-    yield from (entry.path for entry in tables.directories)
+def _samples(tables: Tables) -> Iterator[str]:
+    """Of each table, a path in each directory that something lies in."""
+    for entries in (tables.regulars, tables.symlinks, tables.directories):
+        yield from entries.paths.samples()
     if tables.attributes:
         yield from (node.path for node in tables.attributes.nodes)
 
@@ -94,7 +93,7 @@ def _parents(paths: Iterable[str]) -> Iterator[Tuple[str, str]]:
     for path in paths:
         child = path
         while child:
-            parent = parent_of(child)
+            parent = intern(parent_of(child))  # the tables have most of them
             if parent in seen:
                 break
             seen.add(parent)

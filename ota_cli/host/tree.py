@@ -13,11 +13,10 @@ import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
-from sys import intern
 from typing import Container, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..core.lines import RESERVED
-from ..core.local import STAT, LocalFile, LocalFiles, LocalOther, LocalTree
+from ..core.local import STAT, LocalFile, LocalFiles, LocalOther, LocalOthers, LocalTree
 from ..errors import SlotUnusable
 from ..events import Emit, Warned
 from .inside import link_target, resolve_parent
@@ -46,8 +45,9 @@ def scan(root: Path, emit: Emit, *, unlock: bool = False) -> LocalTree:
     UTF-8 are kept (surrogate escapes).
     Raises SlotUnusable when `root` can not be read.
     """
-    others: Dict[str, LocalOther] = {}
+    others = LocalOthers()
     files = LocalFiles(_regulars(root, emit, others, unlock))
+    others.sort()
     return LocalTree(files, others)
 
 
@@ -73,7 +73,7 @@ def look_at(root: Path, paths: Iterable[str]) -> LocalFiles:
 
 
 def _regulars(
-    root: Path, emit: Emit, others: Optional[Dict[str, LocalOther]] = None, unlock: bool = False
+    root: Path, emit: Emit, others: Optional[LocalOthers] = None, unlock: bool = False
 ) -> Iterator[LocalFile]:
     """The regular files below `root`, one directory after the other; all else goes to `others`."""
     pending: List[str] = [""]
@@ -88,8 +88,7 @@ def _regulars(
                 yield _file(path, status)
                 continue
             if others is not None:
-                path = intern(path)  # the image has most of them, too
-                others[path] = _other(root, path, status)
+                others.append(_other(root, path, status))
             if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
                 pending.append(path)
 
@@ -245,7 +244,7 @@ def _other(root: Path, path: str, status: os.stat_result) -> LocalOther:
     device = status.st_rdev if kind in "bc" else 0
     return LocalOther(
         path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid,
-        status.st_mtime_ns, target, device,
+        target, device,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ota_cli.core.plan import FileStep, Plan, Source
 from ota_cli.entries import Digest, FileEntry
 from ota_cli.model import Tables
 from ota_cli.packed import PackedFiles
+from ota_cli.packedothers import PackedDirectories, PackedLinks
 
 
 def entry(path: str, size: int) -> FileEntry:
@@ -25,7 +26,8 @@ FILES = PackedFiles(entry(f"/{number:02}", 10 + number % 20) for number in range
 
 
 def plan() -> Plan:
-    return make_plan(Tables([], [], FILES, (), None), LocalTree(), Content())
+    tables = Tables(PackedDirectories(), PackedLinks(), FILES, (), None)
+    return make_plan(tables, LocalTree(), Content())
 
 
 def test_ten_downloads_are_named_those_of_equal_size_in_the_order_of_their_names() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import List
+from typing import List, Tuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ota_cli.entries import Digest, FileEntry
-from ota_cli.packed import PackedFiles
+from ota_cli.core.local import LocalOther, LocalOthers
+from ota_cli.entries import Digest, DirEntry, FileEntry, LinkEntry
+from ota_cli.packed import PackedFiles, PackedSizes
+from ota_cli.packedothers import PackedDirectories, PackedLinks
 from ota_cli.paths import Paths
 
 NAMES = st.text("ab é\udcff'", min_size=1, max_size=3)
@@ -17,10 +19,11 @@ PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda names: "/" + "/".join
 #: Some differ only behind their first bytes.
 DIGESTS = st.sampled_from([Digest(bytes([n]) * 8 + bytes([m]) * 24) for n in b"ab" for m in b"xyz"])
 SIZES = st.none() | st.integers(0, 2**60)
+MODES, OWNERS = st.integers(0, 0o7777), st.integers(0, 2**32 - 2)
+TIMES = st.none() | st.integers(-(2**63) + 1, 2**63 - 1)
 ENTRIES = st.builds(
-    FileEntry, PATHS, st.integers(0, 0o7777), st.integers(0, 2**32 - 2),
-    st.integers(0, 2**32 - 2), DIGESTS, SIZES, st.none() | st.sampled_from(["1", "9" * 20]),
-    st.booleans(), st.none() | st.integers(-(2**63) + 1, 2**63 - 1), SIZES,
+    FileEntry, PATHS, MODES, OWNERS, OWNERS, DIGESTS, SIZES,
+    st.none() | st.sampled_from(["1", "9" * 20]), st.booleans(), TIMES, SIZES,
 )  # fmt: skip
 
 
@@ -91,3 +94,69 @@ def test_times_and_blobs_are_added_to_what_is_there() -> None:
     assert not files.date("/b", 1)
     files.measure_blobs({digest: 3, Digest(b"e" * 32): 9})
     assert (files[0].mtime_ns, files[0].blob_bytes) == (-7, 3)
+
+
+DIRECTORIES = st.lists(
+    st.builds(DirEntry, PATHS, MODES, OWNERS, OWNERS, TIMES), unique_by=lambda entry: entry.path
+)
+LINKS = st.lists(
+    st.builds(LinkEntry, PATHS, NAMES, OWNERS, OWNERS, TIMES), unique_by=lambda entry: entry.path
+)
+
+
+@given(DIRECTORIES, st.lists(PATHS))
+def test_packed_directories_are_what_went_in(entries: List[DirEntry], others: List[str]) -> None:
+    packed_ones = PackedDirectories(entries)
+    assert list(packed_ones) == entries
+    assert list(reversed(packed_ones)) == entries[::-1]
+    known = {entry.path for entry in entries}
+    assert [packed_ones.date(path, 7) for path in others] == [path in known for path in others]
+    expected = [e._replace(mtime_ns=7) if e.path in others else e for e in entries]
+    assert list(packed_ones) == expected
+
+
+@given(LINKS, st.lists(PATHS))
+def test_packed_links_are_what_went_in(entries: List[LinkEntry], others: List[str]) -> None:
+    packed_ones, targets = PackedLinks(entries), {entry.path: entry.target for entry in entries}
+    assert list(packed_ones) == entries
+    assert [packed_ones.target(path) for path in others] == [targets.get(path) for path in others]
+    assert [packed_ones.date(path, 7) for path in others] == [path in targets for path in others]
+    expected = [e._replace(mtime_ns=7) if e.path in others else e for e in entries]
+    assert list(packed_ones) == expected
+
+
+@given(st.lists(st.tuples(DIGESTS, st.integers(0, 2**60))))
+def test_packed_sizes_are_those_given_last(pairs: List[Tuple[Digest, int]]) -> None:
+    sizes = PackedSizes()
+    for digest, size in pairs:
+        sizes.append(digest, size)
+    sizes.sort()
+    assert sizes == dict(pairs)
+    assert sizes.get(Digest(b"e" * 32)) is None
+
+
+OTHERS = st.lists(
+    st.builds(
+        LocalOther, PATHS, st.sampled_from("dlbcps"), MODES, OWNERS, OWNERS,
+        st.just("") | NAMES, st.integers(0, 2**64 - 1),
+    ),
+    unique_by=lambda other: other.path,
+)  # fmt: skip
+
+
+@given(OTHERS, st.lists(PATHS))
+def test_what_else_lies_in_a_slot_is_found_by_path(
+    others: List[LocalOther], more: List[str]
+) -> None:
+    expected = {other.path: other for other in others}
+    found = LocalOthers(others)
+    assert found == expected
+    assert [found.get(path) for path in more] == [expected.get(path) for path in more]
+
+
+@given(st.lists(PATHS, unique=True))
+def test_there_is_a_sample_for_each_directory(paths: List[str]) -> None:
+    samples = list(packed(paths).samples())
+    assert set(samples) <= set(paths)
+    parents = [path.rpartition("/")[0] for path in samples]
+    assert sorted(parents) == sorted({path.rpartition("/")[0] for path in paths})

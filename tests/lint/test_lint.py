@@ -18,7 +18,10 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 #: The rooms from left to right: imports only point left.
 ROOMS: Tuple[Tuple[str, ...], ...] = (
-    ("errors", "model", "entries", "packed", "paths", "compressed", "events", "__init__"),
+    (
+        "errors", "model", "entries", "packed", "packedothers", "paths", "compressed", "events",
+        "__init__",
+    ),
     ("core",),
     ("host",),
     ("slots", "boot", "metadata", "survey", "persist", "policy", "health", "readback"),

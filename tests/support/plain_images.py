@@ -14,6 +14,7 @@ from ota_cli.events import silent
 from ota_cli.fill import Fetch, Filled, fill
 from ota_cli.model import Tables
 from ota_cli.packed import PackedFiles
+from ota_cli.packedothers import PackedDirectories, PackedLinks
 from ota_cli.survey import planned
 
 
@@ -37,7 +38,9 @@ def tables_of(tree: Path) -> Tables:
                 digest = Digest(hashlib.sha256(data).digest())
                 inode = str(status.st_ino) if status.st_nlink > 1 else None
                 regulars.append(FileEntry(shown, mode, uid, gid, digest, len(data), inode, False))
-    return Tables(directories, symlinks, PackedFiles(regulars), (), None)
+    return Tables(
+        PackedDirectories(directories), PackedLinks(symlinks), PackedFiles(regulars), (), None
+    )
 
 
 def fetch_from(tree: Path, fetched: List[str]) -> Fetch:
