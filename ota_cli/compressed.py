@@ -1,8 +1,8 @@
-"""Verified bytes that are needed once more, at the end: kept small until then."""
+"""Bytes of an image that are needed once more, at the end: kept small until then."""
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping
+from typing import Dict, Iterable, Iterator, Mapping, Tuple
 
 #: Below this, compression saves nothing worth mentioning.
 _LARGE_BYTES = 64 * 1024
@@ -11,14 +11,28 @@ _LARGE_BYTES = 64 * 1024
 class CompressedFiles(Mapping[str, bytes]):
     """Files by name, large ones compressed: the tables of a large image are mostly text."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._small = {name: data for name, data in files.items() if len(data) < _LARGE_BYTES}
-        self._packed = {
-            name: _pack(data) for name, data in files.items() if name not in self._small
-        }
+    def __init__(self, files: Iterable[Tuple[str, bytes]] = ()) -> None:
+        """Takes `files` one after the other: none of them has to stay as it is."""
+        self._small: Dict[str, bytes] = {}
+        self._packed: Dict[str, bytes] = {}
+        for name, data in files:
+            if len(data) < _LARGE_BYTES:
+                self._small[name] = data
+            else:
+                self._packed[name] = _pack(data)
 
     def __getitem__(self, name: str) -> bytes:
         return self._small[name] if name in self._small else b"".join(_unpacked(self._packed[name]))
+
+    def chosen(self, names: Iterable[str], more: Mapping[str, bytes]) -> CompressedFiles:
+        """Those of `names`, and `more`."""
+        found = CompressedFiles(more.items())
+        for name in names:
+            if name in self._small:
+                found._small[name] = self._small[name]
+            else:
+                found._packed[name] = self._packed[name]
+        return found
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """What `name` holds, a part at a time."""

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence
 
+from .compressed import CompressedFiles
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
 from .core.lines import MAX_TABLE_BYTES
@@ -80,7 +81,8 @@ def complete(fetcher: Fetcher, signed: SignedClaims) -> Image:
     Raises ImageDamaged, and what fetching raises.
     """
     names = [ref.name for ref in signed.claims.table_refs]
-    return verify_image(signed, fetcher.metadata_files(names, MAX_TABLE_BYTES))
+    files = CompressedFiles(fetcher.metadata_files(names, MAX_TABLE_BYTES))
+    return verify_image(signed, files)
 
 
 def require_offered(fetcher: Fetcher, image: Image) -> None:

@@ -13,6 +13,7 @@ from array import array
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional
 
+from .compressed import CompressedFiles
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
 from .core.lines import MAX_TABLE_BYTES
@@ -126,7 +127,7 @@ def completed(slot: Path, signed: SignedClaims) -> Image:
     Raises SlotUnusable where they are not there, ImageDamaged where they are others.
     """
     names = [ref.name for ref in signed.claims.table_refs]
-    return verify_image(signed, {name: _read(slot, name) for name in names})
+    return verify_image(signed, CompressedFiles((name, _read(slot, name)) for name in names))
 
 
 def compare(slot: Path, image: Image, emit: Emit, *, unlock: bool = True) -> Compared:

@@ -8,7 +8,7 @@ form of the field's generator.
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterable, List, Match
+from typing import Dict, Iterable, List, Mapping, Match
 
 from ..entries import Digest, DirEntry, FileEntry, LinkEntry
 from ..model import Claims, Tables
@@ -38,7 +38,7 @@ _REGULAR = re.compile(
 _PERSISTENT = re.compile(QUOTED)
 
 
-def parse_tables(claims: Claims, files: Dict[str, bytes]) -> Tables:
+def parse_tables(claims: Claims, files: Mapping[str, bytes]) -> Tables:
     """All tables that `claims` names, from `files` whose digests have been checked.
 
     Raises ImageDamaged for a line that does not parse and for a tree that can not exist.

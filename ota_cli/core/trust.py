@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Dict, Mapping
+from typing import Iterable, Mapping
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -50,7 +50,7 @@ def verify_claims(
     Raises NotTrusted, and ImageDamaged for a certificate other than the one claimed and for
     malformed claims.
     """
-    _check_digest(envelope.certificate, certificate_pem)
+    _check_digest(envelope.certificate, [certificate_pem])
     signer = check_signer(certificate_pem, store, policy)
     _check_signature(envelope, signer)
     claims = read_claims(envelope.payload)
@@ -59,28 +59,27 @@ def verify_claims(
     return SignedClaims(claims, signer, envelope.certificate, metadata)
 
 
-def verify_image(signed: SignedClaims, files: Mapping[str, bytes]) -> Image:
+def verify_image(signed: SignedClaims, files: CompressedFiles) -> Image:
     """The image of verified claims and its tables, by name; other `files` are left aside.
 
     Raises ImageDamaged, naming the file, when one is missing, is not the one that was signed, or
     does not parse.
     """
-    tables: Dict[str, bytes] = {}
-    for ref in signed.claims.table_refs:
+    claims = signed.claims
+    for ref in claims.table_refs:
         if ref.name not in files:
             raise ImageDamaged(f"{ref.name} is missing", slug="incomplete")
-        _check_digest(ref, files[ref.name])
-        tables[ref.name] = files[ref.name]
-    return Image(
-        image_id=signed.image_id,
-        claims=signed.claims,
-        tables=parse_tables(signed.claims, tables),
-        metadata=CompressedFiles({**tables, **signed.metadata}),
-    )
+        _check_digest(ref, files.pieces(ref.name))
+    names = (ref.name for ref in claims.table_refs)
+    metadata = files.chosen(names, signed.metadata)
+    return Image(signed.image_id, claims, parse_tables(claims, files), metadata)
 
 
-def _check_digest(ref: TableRef, data: bytes) -> None:
-    if hashlib.sha256(data).digest() != ref.digest:
+def _check_digest(ref: TableRef, pieces: Iterable[bytes]) -> None:
+    hasher = hashlib.sha256()
+    for piece in pieces:
+        hasher.update(piece)
+    if hasher.digest() != ref.digest:
         raise ImageDamaged(
             f"{ref.name} is not the file that {ENTRY_POINT} names: its sha256 differs",
             hint="the server may be in the middle of a publication; try again later",

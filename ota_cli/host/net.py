@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Type
+from typing import Callable, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
 from urllib.parse import quote, urlsplit
 
 import httpcore
@@ -138,13 +138,14 @@ class Fetcher:
             except Again as again:
                 retry.after(again, len(body))
 
-    def metadata_files(self, names: Sequence[str], limit_bytes: int) -> Dict[str, bytes]:
-        """Like `metadata` for several files at once, by name; an interrupt ends all of them."""
+    def metadata_files(self, names: Sequence[str], limit_bytes: int) -> Iterator[Tuple[str, bytes]]:
+        """Like `metadata` for several files at once, each with its name as soon as it is there;
+        an interrupt ends all of them."""
 
-        def named(name: str) -> tuple[str, bytes]:
+        def named(name: str) -> Tuple[str, bytes]:
             return name, self.metadata(name, limit_bytes)
 
-        return dict(work_through(names, named, _METADATA_THREADS, self._halt))
+        return work_through(names, named, _METADATA_THREADS, self._halt)
 
     def blobs(
         self,

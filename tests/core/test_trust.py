@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
+from ota_cli.compressed import CompressedFiles
 from ota_cli.core.claims import format_claims, join_jwt, parse_envelope, signing_input
 from ota_cli.core.trust import SignedClaims, verify_claims, verify_image
 from ota_cli.errors import ImageDamaged, NotTrusted, OtaError
@@ -45,7 +46,7 @@ def refusal_of(jwt: bytes, signer: Party = SIGNER) -> OtaError:
 
 def test_a_signed_image_becomes_an_image_with_its_metadata_kept_byte_for_byte() -> None:
     jwt = sign(claims_for(EMPTY_TABLES), SIGNER)
-    image = verify_image(verified(jwt), EMPTY_TABLES)
+    image = verify_image(verified(jwt), CompressedFiles(EMPTY_TABLES.items()))
     assert [directory.path for directory in image.tables.directories] == ["/etc"]
     assert image.metadata == {**EMPTY_TABLES, "metadata.jwt": jwt, "sign.pem": SIGNER.pem}
 
@@ -152,10 +153,11 @@ def test_a_missing_or_changed_table_is_named(name: str) -> None:
         ({**EMPTY_TABLES, name: EMPTY_TABLES[name] + b"\n"}, "digest-mismatch"),
     ):
         with pytest.raises(ImageDamaged, match=name) as refusal:
-            verify_image(signed, files)
+            verify_image(signed, CompressedFiles(files.items()))
         assert refusal.value.slug == slug
 
 
 def test_files_the_claims_do_not_name_are_left_aside() -> None:
     signed = verified(sign(claims_for(EMPTY_TABLES), SIGNER))
-    assert "stray" not in verify_image(signed, {**EMPTY_TABLES, "stray": b"x"}).metadata
+    files = CompressedFiles({**EMPTY_TABLES, "stray": b"x"}.items())
+    assert "stray" not in verify_image(signed, files).metadata
