@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Iterator, Optional, Type
 
 import httpcore
 
-from ..errors import ImageDamaged
+from ..errors import ImageDamaged, Unreachable
 from ..host.net import CONNECT_TIMEOUT_S, NetSettings, proxy_url
 from ..host.net_answer import (
     MAX_REDIRECTS,
@@ -29,7 +30,7 @@ from ..host.net_link import (
 )
 from ..host.net_range import asking_from
 from ..host.net_rate import Throttle
-from ..host.net_retry import Again
+from ..host.net_retry import Again, Liveness
 from ..host.net_tls import tls_context
 from .wanted import Refused, Wanted
 
@@ -92,14 +93,23 @@ class Upstream:
             failure = transport_failure(target.authority, error)
             failure = failure.failure if isinstance(failure, Again) else failure
             raise Refused(BAD_GATEWAY, failure.message) from error
-        except ImageDamaged as error:
+        except (ImageDamaged, Unreachable) as error:
             raise Refused(BAD_GATEWAY, error.message) from None
 
     def chunks(self, response: httpcore.Response) -> Iterator[bytes]:
-        """The body of an answer, no faster than the limit allows."""
+        """The body of an answer, no faster than the limit allows.
+
+        Raises Unreachable, which `get` makes a refusal, where so little of it comes that it would
+        never be whole: a server could hold this proxy for ever.
+        """
+        settings = self._settings
+        liveness, began_s = Liveness(settings.no_progress_timeout_s), time.monotonic()
         for chunk in response.iter_stream():
+            liveness.waited(began_s, settings.read_timeout_s)
+            liveness.saw_bytes(len(chunk))
             self._throttle.received(len(chunk))
             yield chunk
+            began_s = time.monotonic()
 
     def _headers_for(self, wanted: Wanted, rest: bool) -> Headers:
         headers = list(self._headers)

@@ -1,0 +1,27 @@
+"""What the proxy asks servers for, of servers that mean harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ota_cli.host.net_link import target_of
+from ota_cli.proxy.upstream import Upstream
+from ota_cli.proxy.wanted import Refused, Wanted
+from tests.support.hostile import LENGTH, OK, TlsServer, drips
+
+
+def body_from(server: TlsServer) -> bytes:
+    target = target_of(f"{server.url}x")
+    assert target is not None
+    with Upstream(server.settings()) as upstream, upstream.get(Wanted(target, None)) as response:
+        return b"".join(upstream.chunks(response))
+
+
+def test_a_body_that_drips_is_given_up(tmp_path: Path) -> None:
+    dripping = drips(OK + LENGTH % 1_000_000)
+    with TlsServer(tmp_path, dripping) as server, pytest.raises(Refused) as raised:
+        body_from(server)
+    assert raised.value.status == 502
+    assert "less than 8 bytes came in 0.5 seconds" in raised.value.why
