@@ -10,7 +10,7 @@ import zstandard
 #: A frame that needs a larger window is refused.
 WINDOW_BYTES = 128 * 1024 * 1024
 #: What all downloads together may decompress into.
-MEMORY_BYTES = 32 * 1024 * 1024
+MEMORY_BYTES = 16 * 1024 * 1024
 #: The window of most images: levels up to 19 have no larger one.
 USUAL_WINDOW_BYTES = 8 * 1024 * 1024
 #: Contents up to this size are not counted: all connections together hold no more than the rest.
