@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from .core.local import LocalTree
-from .core.plan import FileStep, Plan, Source
+from .core.plan import FileStep, ManySteps, Plan, Source
 from .entries import Digest
 from .errors import OtaError, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted, Warned
@@ -36,9 +36,9 @@ METERED = (Source.COPIED, Source.DUPLICATED, Source.STAGED)
 #: So many files are copied by a thread before it is given more.
 _BATCH = 64
 
-#: Fetches the content of `steps` into a directory, by hex digest, and yields each digest there.
+#: Fetches the content of `steps` into a directory, by hex digest, and yields each whose is there.
 #: It calls its third argument every second at least, and ends with what that raises.
-Fetch = Callable[[Sequence[FileStep], Path, Callable[[], None]], Iterator[Digest]]
+Fetch = Callable[[ManySteps, Path, Callable[[], None]], Iterator[FileStep]]
 
 
 @dataclass(frozen=True)
@@ -232,16 +232,15 @@ class _Filling:
             raise
         return unmade
 
-    def _download(self, steps: Sequence[FileStep], attend: Callable[[], None]) -> None:
+    def _download(self, steps: ManySteps, attend: Callable[[], None]) -> None:
         """Fetches the content of `steps` and puts each file in its place as it arrives."""
         if not steps:
             return
         self.emit(PhaseStarted(Phase.DOWNLOAD, f"downloading {len(steps)} files"))
-        by_digest = {step.entry.digest: step for step in steps}
-        for digest in self.fetch(list(by_digest.values()), self.standby / STAGING, attend):
+        for step in self.fetch(steps, self.standby / STAGING, attend):
             with slot_errors(self.standby):
-                _place(self.standby, by_digest[digest], self.finisher)
-            self.reader.note(by_digest[digest].entry)
+                _place(self.standby, step, self.finisher)
+            self.reader.note(step.entry)
 
 
 def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:

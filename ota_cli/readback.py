@@ -8,11 +8,13 @@ at the end, when the whole file system has been written out.
 from __future__ import annotations
 
 import errno
+from array import array
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Container, Deque, Dict, FrozenSet, Iterable, Iterator, List
+from typing import Container, Deque, FrozenSet, Iterable, Iterator, List
 
 from .core.plan import Plan, Source
 from .entries import FileEntry
@@ -84,8 +86,7 @@ def reading_early(slot: Path) -> Iterator[EarlyReader]:
 
 def read_back_bytes(files: PackedFiles, plan: Plan) -> int:
     """How much is read back, carried files included."""
-    in_boot = set(files.paths.below("/boot")).difference(plan.steps.rows(Source.DOWNLOADED))
-    return plan.size_bytes(Source.DOWNLOADED) + sum(files.size(row) or 0 for row in in_boot)
+    return _bytes_of(files, _worth_reading(files, plan, ()))
 
 
 def flush_and_read_back(
@@ -105,34 +106,36 @@ def flush_and_read_back(
     emit(PhaseStarted(Phase.VERIFY, "writing out and reading back"))
     with _storage():
         syncfs(standby)
-    entries = _not_carried(_worth_reading(files, plan), carried)
-    meter = Meter(emit, Phase.VERIFY, sum(entry.size or 0 for entry in entries.values()))
-    meter.add(sum(entry.size or 0 for path, entry in entries.items() if path in proven))
-    unread = {path: entry for path, entry in entries.items() if path not in proven}
-    for path in unread:
-        with made_readable(f"{standby}{path}"):
-            drop_from_cache(f"{standby}{path}")
-    sizes = ((path, entry.size or 0) for path, entry in unread.items())
+    rows = array("I", _worth_reading(files, plan, carried))
+    unread = array("I", (row for row in rows if files.paths[row] not in proven))
+    meter = Meter(emit, Phase.VERIFY, _bytes_of(files, rows))
+    meter.add(_bytes_of(files, rows) - _bytes_of(files, unread))
+    for row in unread:
+        with made_readable(f"{standby}{files.paths[row]}"):
+            drop_from_cache(f"{standby}{files.paths[row]}")
+    sizes = ((files.paths[row], files.size(row) or 0) for row in unread)
     digests = digest_files(standby, sizes, emit, meter.add, unlock=True)
-    for (path, entry), digest in zip(unread.items(), digests):
-        if digest != entry.digest:
-            raise _not_as_written(path)
+    for row, digest in zip(unread, digests):
+        if digest != files.digest(row):
+            raise _not_as_written(files.paths[row])
 
 
-def _worth_reading(files: PackedFiles, plan: Plan) -> List[FileEntry]:
-    in_boot = (files[row] for row in files.paths.below("/boot"))
-    return [*(step.entry for step in plan.downloads), *in_boot]
-
-
-def _not_carried(entries: Iterable[FileEntry], carried: Iterable[str]) -> Dict[str, FileEntry]:
-    """Those of `entries` that are what the image has there, by path."""
+def _worth_reading(files: PackedFiles, plan: Plan, carried: Iterable[str]) -> Iterator[int]:
+    """The rows of what was downloaded and of what boots, where that is what the image has."""
     left_out = set(carried)
     below = tuple(f"{each}/" for each in left_out)
-    return {
-        entry.path: entry
-        for entry in entries
-        if entry.path not in left_out and not entry.path.startswith(below)
-    }
+    downloaded = bytearray(len(files))
+    for row in plan.steps.rows(Source.DOWNLOADED):
+        downloaded[row] = 1
+    in_boot = (row for row in files.paths.below("/boot") if not downloaded[row])
+    for row in chain(plan.steps.rows(Source.DOWNLOADED), in_boot):
+        path = files.paths[row]
+        if path not in left_out and not path.startswith(below):
+            yield row
+
+
+def _bytes_of(files: PackedFiles, rows: Iterable[int]) -> int:
+    return sum(files.size(row) or 0 for row in rows)
 
 
 @contextmanager

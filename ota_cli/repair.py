@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 from .core import record as phases
-from .core.plan import FileStep, Plan
+from .core.plan import FileStep, ManySteps, Plan
 from .core.record import SlotRecord, Transaction
-from .entries import Digest
 from .errors import Footprint, ImageDamaged, SlotUnusable, TrialFailed, leaving
 from .events import Emit
 from .fill import Fetch
@@ -199,7 +198,7 @@ def _admission(
     return admit
 
 
-def _nowhere(slot: SlotName, missing: Sequence[FileStep]) -> ImageDamaged:
+def _nowhere(slot: SlotName, missing: ManySteps) -> ImageDamaged:
     count, size = len(missing), sum(step.entry.size or 0 for step in missing)
     files = "1 file" if count == 1 else f"{count} files"
     return ImageDamaged(
@@ -215,9 +214,7 @@ def _source(staging: Staging, fetcher: Optional[Fetcher], wire: Wire, emit: Emit
     if fetcher is not None:
         return fetching(fetcher, staging.image, wire.add, emit)
 
-    def refuse(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
+    def refuse(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
         raise _nowhere(staging.slot, steps)
 
     return refuse

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Optional, Sequence
+from typing import Callable, Iterator, List, Optional
 
 from .compressed import CompressedFiles
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
 from .core.lines import MAX_TABLE_BYTES
-from .core.plan import FileStep
+from .core.plan import FileStep, ManySteps
 from .core.trust import SignedClaims, verify_claims, verify_image
 from .core.urls import without_secrets
-from .entries import Digest
 from .errors import DoesNotFit, UsageProblem
 from .events import Emit, Meter, Phase, PhaseStarted
 from .fill import Fetch
@@ -109,15 +109,13 @@ def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None], emi
         arrived(received)
         meter.add(received)
 
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
-        wanted, done = blobs(image, steps), 0
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+        wanted, done = Blobs(image, steps), 0
         meter.expect(sum(blob.wire_bytes for blob in wanted))
         for blob in fetcher.blobs(wanted, directory, count, attend):
             done += blob.wire_bytes
             meter.reach(done)  # some of it was there already
-            yield blob.digest
+            yield steps[blob.number]
 
     return fetch
 
@@ -135,16 +133,23 @@ def on_the_wire(image: Image, step: FileStep) -> int:
     return (size if size is not None else step.entry.size) or 0
 
 
-def blobs(image: Image, steps: Iterable[FileStep]) -> List[Blob]:
-    """Where the server has the content of `steps`, each digest once."""
-    claims = image.claims
-    found = {}
-    for step in steps:
-        entry, wire_bytes = step.entry, on_the_wire(image, step)
+class Blobs:
+    """Where the server has the content of each of `steps`, told one at a time."""
+
+    def __init__(self, image: Image, steps: ManySteps) -> None:
+        self._image, self._steps = image, steps
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[Blob]:
+        return map(self._blob, itertools.count(), self._steps)
+
+    def _blob(self, number: int, step: FileStep) -> Blob:
+        claims, entry = self._image.claims, step.entry
+        wire_bytes = on_the_wire(self._image, step)
         if entry.compressed and claims.compressed_directory:
             location = compressed_location(claims.compressed_directory, entry.digest)
-            found[entry.digest] = Blob(entry.digest, entry.size, location, True, wire_bytes)
-        else:
-            location = plain_location(claims.rootfs_directory, entry.path)
-            found[entry.digest] = Blob(entry.digest, entry.size, location, False, wire_bytes)
-    return list(found.values())
+            return Blob(entry.digest, entry.size, location, True, wire_bytes, number)
+        location = plain_location(claims.rootfs_directory, entry.path)
+        return Blob(entry.digest, entry.size, location, False, wire_bytes, number)

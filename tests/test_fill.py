@@ -10,14 +10,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Iterator, List, Sequence
+from typing import Callable, Iterator, List
 
 import pytest
 
 from ota_cli.core.delta import make_plan
 from ota_cli.core.local import Content, LocalTree
-from ota_cli.core.plan import FileStep, Source
-from ota_cli.entries import Digest
+from ota_cli.core.plan import FileStep, ManySteps, Source
 from ota_cli.events import Event, silent
 from ota_cli.fill import fill
 from ota_cli.host.tree import scan
@@ -160,9 +159,7 @@ def test_what_an_earlier_run_left_and_nobody_wants_is_gone_before_anything_is_wr
     plan = make_plan(tables, LocalTree(), Content())
     found: List[str] = []
 
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
         found.extend(os.listdir(directory))
         return fetch_from(image, [])(steps, directory, attend)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
-from typing import Callable, Iterator, List, Sequence
+from typing import Callable, Iterator, List
 
 import pytest
 
-from ota_cli.core.plan import FileStep
-from ota_cli.entries import Digest
+from ota_cli.core.plan import FileStep, ManySteps
 from ota_cli.errors import NoSpace, Unreachable
 from ota_cli.fill import Fetch, Filled
 from ota_cli.host import content
@@ -58,9 +57,7 @@ def test_downloads_arrive_while_nothing_is_copied_yet(
     arrived = threading.Event()
     waited = hold_copies(monkeypatch, arrived)
 
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
         yield from fetch_from(trees / "image", [])(steps, directory, attend)
         arrived.set()
 
@@ -71,9 +68,7 @@ def test_downloads_arrive_while_nothing_is_copied_yet(
 
 
 def test_copies_are_made_while_a_download_waits_for_the_server(trees: Path) -> None:
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
         made = threading.Event()
         for _ in range(PATIENCE_S * 100):
             if (trees / "standby" / "299").exists():
@@ -93,9 +88,7 @@ def test_a_download_that_fails_ends_the_copying(
     failed = threading.Event()
     copied = hold_copies(monkeypatch, failed)
 
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
         try:
             yield from ()
             raise Unreachable("the server is gone", hint="wait")
@@ -115,11 +108,9 @@ def test_a_copy_that_fails_ends_the_downloads(trees: Path, monkeypatch: pytest.M
         failing.set()
         raise OSError(errno.ENOSPC, "No space left on device", "the standby slot")
 
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
-        for digest in fetch_from(trees / "image", fetched)(steps, directory, attend):
-            yield digest
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+        for step in fetch_from(trees / "image", fetched)(steps, directory, attend):
+            yield step
             failing.wait(PATIENCE_S)
             threading.Event().wait(0.05)  # a server that is not so fast
 

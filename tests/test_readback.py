@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Callable, Iterator, List, Sequence
+from typing import Callable, Iterator, List
 
 import pytest
 
 from ota_cli import readback
-from ota_cli.core.plan import FileStep
+from ota_cli.core.plan import FileStep, ManySteps
 from ota_cli.entries import Digest
 from ota_cli.errors import SlotUnusable
 from ota_cli.events import silent
@@ -67,11 +67,9 @@ def test_a_large_file_is_read_back_while_the_next_is_on_its_way(
         read.set()
         return digest
 
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
-        for digest in fetch_from(trees / "image", [])(steps, directory, attend):
-            yield digest
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+        for step in fetch_from(trees / "image", [])(steps, directory, attend):
+            yield step
             waited.append(read.wait(PATIENCE_S))
 
     monkeypatch.setattr(readback, "digest_of", digest_of)
@@ -85,10 +83,8 @@ def test_a_disk_that_forgets_a_large_file_ends_the_downloads(
 ) -> None:
     forgetting(monkeypatch, LARGE)
 
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
-        yield from fetch_from(trees / "image", [])(steps[:1], directory, attend)
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+        yield from fetch_from(trees / "image", [])([steps[0]], directory, attend)
         for _ in range(PATIENCE_S * 100):
             attend()
             threading.Event().wait(0.01)

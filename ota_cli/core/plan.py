@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from array import array
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 from ..entries import Digest, FileEntry, NodeEntry
 from ..packed import PackedFiles
@@ -42,6 +42,14 @@ class FileStep(NamedTuple):
     origin: str = ""
 
 
+class ManySteps(Protocol):
+    """A sequence of steps, of which perhaps not all are there at once."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int) -> FileStep: ...
+    def __iter__(self) -> Iterator[FileStep]: ...
+
+
 class Steps:
     """A step for each file of an image, packed: made one at a time when asked for."""
 
@@ -67,23 +75,34 @@ class Steps:
     def __len__(self) -> int:
         return len(self._codes)
 
+    def __getitem__(self, number: int) -> FileStep:
+        source = _SOURCES[self._codes[number]]
+        entry = self._files[self._rows[number]]
+        links = tuple(self._files[row] for row in self._links.get(number, ()))
+        origin = entry.path if source is Source.COPIED else ""
+        return FileStep(source, entry, links, self._origins.get(number, origin))
+
     def __iter__(self) -> Iterator[FileStep]:
-        return map(self._step, range(len(self)))
+        return map(self.__getitem__, range(len(self)))
 
     def of(self, *sources: Source) -> Iterator[FileStep]:
         """The steps whose content comes from one of `sources`."""
-        return map(self._step, self._numbers(*sources))
+        return map(self.__getitem__, self._numbers(*sources))
+
+    def chosen(self, *sources: Source) -> SomeSteps:
+        """The same as a sequence."""
+        return SomeSteps(self, array("I", self._numbers(*sources)))
 
     def find(self, row: int) -> Optional[FileStep]:
         """The step that is about `row` of the image; None for a further name of a file."""
         try:
-            return self._step(self._rows.index(row))
+            return self[self._rows.index(row)]
         except ValueError:
             return None
 
     def linked(self) -> Iterator[FileStep]:
         """The steps that have names to be linked."""
-        return map(self._step, self._links)
+        return map(self.__getitem__, self._links)
 
     def kept(self, local: LocalFiles) -> Iterator[Tuple[FileEntry, LocalFile]]:
         """The entry of each kept file, and that file of the slot."""
@@ -107,12 +126,23 @@ class Steps:
         codes = bytes(_CODE_OF[source] for source in sources)
         return (number for number, code in enumerate(self._codes) if code in codes)
 
-    def _step(self, number: int) -> FileStep:
-        source = _SOURCES[self._codes[number]]
-        entry = self._files[self._rows[number]]
-        links = tuple(self._files[row] for row in self._links.get(number, ()))
-        origin = entry.path if source is Source.COPIED else ""
-        return FileStep(source, entry, links, self._origins.get(number, origin))
+
+class SomeSteps:
+    """Some of many steps, by their numbers: made one at a time when asked for."""
+
+    __slots__ = ("_numbers", "_steps")
+
+    def __init__(self, steps: Steps, numbers: array[int]) -> None:
+        self._steps, self._numbers = steps, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> FileStep:
+        return self._steps[self._numbers[number]]
+
+    def __iter__(self) -> Iterator[FileStep]:
+        return map(self._steps.__getitem__, self._numbers)
 
 
 @dataclass(frozen=True)
@@ -139,6 +169,6 @@ class Plan:
         return frozenset(step.entry.digest.hex() for step in self.steps.of(*sources))
 
     @property
-    def downloads(self) -> List[FileStep]:
+    def downloads(self) -> SomeSteps:
         """One step for each digest that must be fetched."""
-        return list(self.steps.of(Source.DOWNLOADED))
+        return self.steps.chosen(Source.DOWNLOADED)

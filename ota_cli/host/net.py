@@ -27,7 +27,7 @@ from .net_answer import (
     too_many_redirects,
     transport_failure,
 )
-from .net_crew import Halt, nothing_else, work_through
+from .net_crew import Halt, Many, nothing_else, work_through
 from .net_download import Download
 from .net_headers import usual_headers
 from .net_link import TRANSPORT_ERRORS, Headers, Link, Target, location_of, target_of
@@ -149,7 +149,7 @@ class Fetcher:
 
     def blobs(
         self,
-        blobs: Sequence[Blob],
+        blobs: Many[Blob],
         directory: Path,
         arrived: Arrived,
         attend: Callable[[], None] = nothing_else,

@@ -18,7 +18,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
-    Sequence,
+    Protocol,
     TypeVar,
     Union,
 )
@@ -36,6 +36,14 @@ _BUSY = 0.6
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+_Each = TypeVar("_Each", covariant=True)
+
+
+class Many(Protocol[_Each]):
+    """Items that perhaps are made one at a time."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[_Each]: ...
 
 
 class Halt:
@@ -83,7 +91,7 @@ def nothing_else() -> None:
 
 
 def work_through(
-    items: Sequence[Item],
+    items: Many[Item],
     work: Callable[[Item], Made],
     most: int,
     halt: Halt,
@@ -117,7 +125,7 @@ class _Crew(Generic[Item, Made]):
     """Threads that take one item after the other; more of them as long as that helps."""
 
     def __init__(
-        self, items: Sequence[Item], work: Callable[[Item], Made], most: int, halt: Halt
+        self, items: Many[Item], work: Callable[[Item], Made], most: int, halt: Halt
     ) -> None:
         self._remaining = iter(items)
         self._work = work

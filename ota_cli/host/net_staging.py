@@ -18,10 +18,11 @@ import re
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional
 
 from ..entries import Digest
 from ..errors import OtaError, SlotUnusable
+from .net_crew import Many
 from .room import no_space
 
 #: Less of a body is fetched again. With 32 connections no more than 2 MiB is lost at a time,
@@ -42,6 +43,7 @@ class Blob(NamedTuple):
 
     `compressed`: the body is zstd of the content. `size`: of the content, None if not known.
     `wire_bytes`: of the body, as far as the image tells; it only says how far a download is.
+    `number`: what whoever wants it knows it by.
     """
 
     digest: Digest
@@ -49,6 +51,7 @@ class Blob(NamedTuple):
     location: str
     compressed: bool
     wire_bytes: int = 0
+    number: int = 0
 
 
 def unfinished_bytes(directory: Path) -> int:
@@ -70,18 +73,17 @@ class Staging:
     Making it removes what earlier runs left of others. Raises NoSpace, SlotUnusable.
     """
 
-    def __init__(self, directory: Path, blobs: Sequence[Blob]) -> None:
+    def __init__(self, directory: Path, blobs: Many[Blob]) -> None:
         self._directory = str(directory)
         self._left_bytes = sum(blob.size or 0 for blob in blobs)
-        wanted = {blob.digest.hex() for blob in blobs}
         with disk_errors(self._directory):
-            self._leftovers = set()
-            for name in os.listdir(directory):
-                found = _UNFINISHED.fullmatch(name)
-                if found and found[1] in wanted:
-                    self._leftovers.add(name)
-                elif found:
-                    os.unlink(self.path(name))
+            unfinished = list(filter(None, map(_UNFINISHED.fullmatch, os.listdir(directory))))
+            there = {found[1] for found in unfinished}
+            wanted = {name for name in (blob.digest.hex() for blob in blobs) if name in there}
+            self._leftovers = {found[0] for found in unfinished if found[1] in wanted}
+            for found in unfinished:
+                if found[0] not in self._leftovers:
+                    os.unlink(self.path(found[0]))
         self.keeps_bodies = True
         self.look()
 

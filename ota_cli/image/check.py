@@ -19,7 +19,7 @@ from ..events import Ahead, Emit, Meter, Phase, PhaseStarted
 from ..host.files import is_directory
 from ..host.net import Fetcher, NetSettings
 from ..model import Image
-from ..source import blobs, obtain
+from ..source import Blobs, obtain
 from .draft import DRAFT
 from .serve import DevServer
 
@@ -95,7 +95,7 @@ def check_image(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: 
     image = obtain(fetcher, store, policy, emit)
     plan = make_plan(image.tables, LocalTree(), Content())
     emit(PhaseStarted(Phase.VERIFY, "checking every file"))
-    wanted = blobs(image, plan.downloads)
+    wanted = Blobs(image, plan.downloads)
     total = sum(blob.size or 0 for blob in wanted)
     emit(Ahead(((Phase.VERIFY, total),)))
     meter = Meter(emit, Phase.VERIFY, total)

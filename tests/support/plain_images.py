@@ -6,9 +6,9 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Sequence
+from typing import Callable, Iterator, List, Optional
 
-from ota_cli.core.plan import FileStep, Plan
+from ota_cli.core.plan import FileStep, ManySteps, Plan
 from ota_cli.entries import Digest, DirEntry, FileEntry, LinkEntry
 from ota_cli.events import silent
 from ota_cli.fill import Fetch, Filled, fill
@@ -46,15 +46,13 @@ def tables_of(tree: Path) -> Tables:
 def fetch_from(tree: Path, fetched: List[str]) -> Fetch:
     """Gives content from `tree`, noting in `fetched` which paths were asked for."""
 
-    def fetch(
-        steps: Sequence[FileStep], directory: Path, attend: Callable[[], None]
-    ) -> Iterator[Digest]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
         for step in steps:
             attend()
             fetched.append(step.entry.path)
             data = Path(f"{tree}{step.entry.path}").read_bytes()
             (directory / step.entry.digest.hex()).write_bytes(data)
-            yield step.entry.digest
+            yield step
 
     return fetch
 
