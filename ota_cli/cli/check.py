@@ -36,9 +36,9 @@ def check(
 ) -> Result:
     """Tell whether the image at URL is an update: exit 0 if it runs already, 20 if not.
 
-    Fetches metadata only, changes nothing. The ECUs below this one are asked as well: 0 means
-    that all of them run it. With -q, for cron, the exit code is the whole answer: only warnings
-    and failures are printed.
+    Fetches metadata only, of an image that runs already a few kilobytes; changes nothing. The ECUs
+    below this one are asked as well: 0 means that all of them run it. With -q, for cron, the exit
+    code is the whole answer: only warnings and failures are printed.
     """
     from ..source import resolve_url
     from ..update import Request, preview
