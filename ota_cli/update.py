@@ -32,7 +32,7 @@ from .fit import require_fit, space_bytes, wire_bytes
 from .host import store
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher, NetSettings
-from .model import Device, Image, SlotName, VerifyLocal, other_slot
+from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
 from .policy import trust
 from .probe import require_running
 from .remember import remember
@@ -179,14 +179,18 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
         with leaving(Footprint.STANDBY):
             _record_staged(device, staging, staged, emit)
         if not request.stage_only:
-            with leaving(Footprint.STANDBY), agreement(True) as joint:
-                emit(PhaseStarted(Phase.BOOT, f"arming slot {staged.checked.slot}"))
-                changes = arm(device, session.backend, staged.checked, joint)
-            tell_armed(changes, emit)
+            _arm(session, staged.checked, agreement, emit)
     return Updated(
         version, staged.checked.slot, image.image_id, staged.plan, wire.bytes,
         _since(started), not request.stage_only, staged.carried, level,
     )  # fmt: skip
+
+
+def _arm(session: Session, checked: Checked, agreement: Agreement, emit: Emit) -> None:
+    with leaving(Footprint.STANDBY), agreement(True) as joint:
+        emit(PhaseStarted(Phase.BOOT, f"arming slot {checked.slot}"))
+        changes = arm(session.device, session.backend, checked, joint)
+    tell_armed(changes, emit)
 
 
 def _plan_without_touching(
