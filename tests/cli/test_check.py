@@ -8,8 +8,9 @@ from typing import List
 
 import pytest
 
-from tests.conftest import Server
+from tests.conftest import Images, Server
 from tests.support.bench import Ran, ota
+from tests.support.nginx import Nginx, needs_nginx
 from tests.support.schemas import require_as_told
 
 #: Exit code by what the server has.
@@ -82,3 +83,19 @@ def test_quiet_is_no_silence_about_an_ecu_that_does_not_answer(
     document = check(device, server, "v1", "-q", "--json")
     assert document.document["error"]["slug"]
     assert document.err == ""
+
+
+@needs_nginx
+def test_what_runs_is_told_by_its_claims_alone(device: Path, images: Images) -> None:
+    with Nginx(images.directory) as nginx:
+        assert check(device, Server(nginx.url, nginx.cacert), "v1").code == 0
+        assert nginx.paths() == ["v1/metadata.jwt", "v1/sign.pem"]
+
+
+@needs_nginx
+def test_no_tables_are_fetched_of_what_does_not_fit(device: Path, images: Images) -> None:
+    info = device / "boot/ota/ecu_info.yml"
+    info.write_text(f"{info.read_text()}compatible: another kind\n")
+    with Nginx(images.directory) as nginx:
+        assert check(device, Server(nginx.url, nginx.cacert), "v2").code == 11
+        assert nginx.paths() == ["v2/metadata.jwt", "v2/sign.pem"]
