@@ -5,7 +5,7 @@ have in common, the steps plan to install of DESIGN section 4.
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
@@ -15,7 +15,7 @@ from .core.delta import unchanged
 from .core.local import LocalTree
 from .core.plan import Plan
 from .core.record import SlotRecord, Transaction
-from .errors import Footprint, leaving
+from .errors import Footprint, OtaError, leaving
 from .events import Emit, Phase, PhaseStarted
 from .fill import Fetch, Filled, fill, slot_errors
 from .fit import require_boot_room, require_space, work_ahead
@@ -95,8 +95,16 @@ class Staging:
         if needs_mounts(self.device):
             enter_private_namespace()
         withdrawal = self._withdrawal()
-        if self.is_there:
-            return self._take(withdrawal, emit)
+        try:
+            if self.is_there:
+                return self._take(withdrawal, emit)
+            return self._bring(withdrawal, fetch, emit)
+        except OtaError as failure:
+            if failure.footprint is not Footprint.NOTHING:
+                self._unmark(withdrawal)
+            raise
+
+    def _bring(self, withdrawal: List[ops.Op], fetch: Fetch, emit: Emit) -> Staged:
         with leaving(Footprint.STANDBY), ExitStack() as stack:
             with leaving(Footprint.NOTHING):
                 running = stack.enter_context(running_root(self.device))
@@ -117,17 +125,25 @@ class Staging:
         return Staged(Checked(self.slot, self.intended.txn), plan, carried, sources)
 
     def _take(self, withdrawal: List[ops.Op], emit: Emit) -> Staged:
-        """As `stage`, of a slot in which nothing has to be changed."""
-        require_boot_room(self.device, self.slot, self.image)
-        plan = unchanged(self.image.tables)
-        emit(work_ahead(self.image, plan))
-        with readable(self.device.slots[self.slot]) as standby, leaving(Footprint.STANDBY):
-            carried = sorted(carried_paths(standby))
+        """As `_bring`, of a slot in which nothing has to be changed."""
+        with leaving(Footprint.STANDBY), ExitStack() as stack:
+            with leaving(Footprint.NOTHING):
+                require_boot_room(self.device, self.slot, self.image)
+                plan = unchanged(self.image.tables)
+                standby = stack.enter_context(readable(self.device.slots[self.slot]))
+                carried = sorted(carried_paths(standby))
+            emit(work_ahead(self.image, plan))
             self._withdraw(withdrawal, emit)
             self._require_confirmable(standby)
             self._install(standby, emit)
         sources = self.session.record.slots[self.slot].carried
         return Staged(Checked(self.slot, self.intended.txn), plan, carried, sources)
+
+    def _unmark(self, withdrawal: List[ops.Op]) -> None:
+        """What was `ready` before its last writes failed is not: it was not checked."""
+        with suppress(OtaError):
+            if self.session.backend.read(self.device).slots[self.slot].ready:
+                ops.apply(withdrawal)
 
     def _standby(self, withdrawal: List[ops.Op], emit: Emit) -> AbstractContextManager[Path]:
         @contextmanager

@@ -76,6 +76,11 @@ def fails(root: Path, done: Ran, *codes: int, footprint: str = "standby") -> str
     return f"{error['slug']}: {error['message']} ({error['hint']})"
 
 
+def require_unmarked(root: Path) -> None:
+    """Nothing marks the standby slot as one that may boot."""
+    assert not (root / "boot/ota/slot-b/ready").exists()
+
+
 def require_old(root: Path) -> None:
     status = ota("status", "--root", root, "--json").result
     assert (status["running"], status["next"]) == ("a", "a")
@@ -262,6 +267,7 @@ def test_a_store_below_the_slot_that_has_no_room_for_what_seemed_written(
     done = update(root, f"{server.url}v2/", server.cacert)
     said = fails(root, done, 13, 14)
     assert "no space left" not in said, "of the slot there is enough"
+    require_unmarked(root)
     if short_kib == 400:  # a few KiB may do for what the second run still has to write
         fails(root, update(root, f"{server.url}v2/", server.cacert), 13, 14)
     limit(thin, 64 * 1024 * 1024)
@@ -279,6 +285,7 @@ def test_a_file_system_in_which_the_kernel_finds_an_error_is_not_armed(
     run("tune2fs", "-e", then, slot)
     with CueServer(tmp_path, images.directory / "v2", lambda: trigger_error(slot)) as server:
         fails(root, update(root, server.url, server.cacert), 14)
+        require_unmarked(root)
         assert attached(tmp_path) == []
         completes(root, update(root, server.url, server.cacert), slot, images)
 
