@@ -41,6 +41,9 @@ class CompressedFiles(Mapping[str, bytes]):
         else:
             yield from _unpacked(self._packed[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._small or name in self._packed
+
     def __iter__(self) -> Iterator[str]:
         yield from self._small
         yield from self._packed

@@ -18,6 +18,7 @@ from .core.kernels import KernelNames, kernels, version_key
 from .errors import BootRefused
 from .host.content import digest_of
 from .model import BootCopies, BootFile, BootFiles, Device, SlotName
+from .persist import reading
 
 #: The transaction of a system that no update brought here.
 ADOPTED_TXN = "setup"
@@ -123,8 +124,9 @@ def is_outdated(device: Device) -> bool:
 
 
 def boot_file(path: Path) -> BootFile:
-    """`path` with the digest it has now."""
-    return BootFile(path, digest_of(str(path)))
+    """`path` with the digest it has now. Raises SlotUnusable where it can not be read."""
+    with reading(str(path)):
+        return BootFile(path, digest_of(str(path)))
 
 
 def _kernels_in(directory: Path) -> List[KernelNames]:

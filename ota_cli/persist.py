@@ -83,7 +83,8 @@ def present(listed: Iterable[str], globs: Iterable[str], running: Path) -> Itera
 
 def sources(listed: Iterable[str], globs: Iterable[str], running: Path) -> str:
     """A hash that changes with anything that `persist` would take from `running`: the names and
-    inodes of it all, whose change times nobody can set, and who its owners are.
+    inodes of it all, whose change times nobody can set, who its owners are, and the owners and
+    modes of the directories that lead there.
 
     Empty where that can not be told now. Raises what `present` raises, OSError apart.
     """
@@ -92,6 +93,8 @@ def sources(listed: Iterable[str], globs: Iterable[str], running: Path) -> str:
         for name in _ACCOUNTS:
             hasher.update(_told(running, resolve(running, name)))
         for path in present(listed, globs, running):
+            for parent in _parents(path):
+                hasher.update(_dressed(running, resolve(running, parent)))
             for place in _all_of(running, resolve_parent(running, path)):
                 hasher.update(_told(running, place))
     except OSError:
@@ -105,6 +108,13 @@ def _all_of(root: Path, path: str) -> Iterator[str]:
     if stat.S_ISDIR(os.lstat(f"{root}{path}").st_mode):
         for name in sorted(os.listdir(f"{root}{path}")):
             yield from _all_of(root, f"{path}/{name}")
+
+
+def _dressed(root: Path, path: str) -> bytes:
+    """What a directory made like that at `path` gets of it."""
+    status = os.lstat(f"{root}{path}")
+    attributes = sorted((xattrs_of(f"{root}{path}") or {}).items())
+    return repr((path, status.st_mode, status.st_uid, status.st_gid, attributes)).encode()
 
 
 def _told(root: Path, path: str) -> bytes:
@@ -224,15 +234,20 @@ def _carry_directory(carrier: _Carrier, source: str, path: str, status: os.stat_
 
 def _make_parents(carrier: _Carrier, path: str) -> None:
     """Missing directories above `path`, each like the running slot's."""
-    parts = path.split("/")[1:-1]
-    for depth in range(1, len(parts) + 1):
-        parent = "/" + "/".join(parts[:depth])
+    for parent in _parents(path):
         target = resolve(carrier.standby, parent)
         if os.path.isdir(f"{carrier.standby}{target}"):
             continue
         source = resolve(carrier.running, parent)
         _make_directories(f"{carrier.standby}{target}")
         _dress(carrier, source, target, os.lstat(f"{carrier.running}{source}"))
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The directories that `path` lies in, from the top."""
+    parts = path.split("/")[1:-1]
+    for depth in range(1, len(parts) + 1):
+        yield "/" + "/".join(parts[:depth])
 
 
 def _make_directories(place: str) -> None:

@@ -20,15 +20,14 @@ from .errors import Footprint, SlotUnusable, leaving
 from .events import Emit
 from .fill import fill, slot_errors
 from .fit import require_room, wire_bytes, work_ahead
+from .host.filesystem import EXT_KINDS, probe_file_system
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher
 from .model import DeviceSlot, DirectorySlot, FileSlot, Image, SlotLocation
 from .readback import flush_and_read_back
 from .slots import (
-    EXT_KINDS,
     mounted_for_filling,
     node_of,
-    probe_file_system,
     require_no_mounts_inside,
 )
 from .source import fetching, obtain

@@ -144,7 +144,7 @@ def _staging(
         image.image_id, found.version, store.now(),
         attempts=record.attempts_of(slot, image.image_id), was=_provable(session, slot),
     )  # fmt: skip
-    intended = replace(known, state="staging", since=None, seal="", carried="")
+    intended = replace(known, state="staging", since=None, seal="", sources="")
     return Staging(
         session, image, transaction, intended, "full",
         may_format=False, self_confirm=False, admit=_admission(session, found, fetcher),
@@ -230,7 +230,7 @@ def _restore(staging: Staging, staged: Staged, is_good: bool, emit: Emit) -> Non
     record = store.load_record(device)
     restored = record.with_slot(
         slot, state=staging.transaction.was, since=store.now(), verify_local=staging.level,
-        seal=seal_of(device.slots[slot]), carried=staged.sources,
+        seal=seal_of(device.slots[slot]), sources=staged.sources,
     )  # fmt: skip
     ended = replace(staging.transaction, phase=phases.REPAIRED, ended=store.now())
     remember(device, record, replace(restored, transaction=ended), emit)

@@ -10,8 +10,8 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, ContextManager, Iterator, List, Optional
 
@@ -19,6 +19,7 @@ from .errors import NeedsRoot, SlotUnusable
 from .events import Emit, Note
 from .host import mounts
 from .host.files import fsync
+from .host.filesystem import EXT_KINDS, make_file_system, probe_file_system
 from .host.run import CommandFailed, run
 from .host.superblock import is_clean, read_superblock
 from .model import Device, DeviceSlot, DirectorySlot, FileSlot, SlotLocation, SlotName
@@ -29,18 +30,8 @@ Formatting = Callable[[], ContextManager[None]]
 MOUNT_BASE = Path("/run/ota")
 #: Apart, for all may be open at once: one mounted over another would be read in its place.
 _RUNNING_AT, _FILLED_AT, _READ_AT = (MOUNT_BASE / name for name in ("running", "standby", "read"))
-EXT_KINDS = ("ext2", "ext3", "ext4")
 IN_USE = "slot-in-use"
-_MKFS_TIMEOUT_S = 600.0
-
-
-@dataclass(frozen=True)
-class FileSystem:
-    """What a device or disk-image file holds. `kind` is empty where it holds nothing known."""
-
-    kind: str = ""
-    uuid: str = ""
-    label: str = ""
+_LOOP_PATIENCE_S = 1.0
 
 
 def needs_mounts(device: Device) -> bool:
@@ -73,6 +64,15 @@ def readable(location: SlotLocation) -> Iterator[Path]:
     else:
         with _view(location, _READ_AT) as view:
             yield view
+
+
+@contextmanager
+def sole_view(location: SlotLocation) -> Iterator[Path]:
+    """The same of a slot that nobody else uses. Raises SlotUnusable where somebody does."""
+    with ExitStack() as stack:
+        if not isinstance(location, DirectorySlot):
+            stack.enter_context(_claimed(location))
+        yield stack.enter_context(readable(location))
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def mounted_for_filling(
         elif may_format:
             emit(Note(f"{node}: no usable file system; making a new ext4"))
             with formatting():
-                _format(node, found, template)
+                make_file_system(node, found, node_of(template) if template else None)
         else:
             raise SlotUnusable(
                 f"{node} holds no usable file system",
@@ -194,24 +194,6 @@ def require_sound(location: SlotLocation) -> None:
             hint="`ota update` makes a new one there",
             slug="slot-damaged",
         )
-
-
-def probe_file_system(node: str) -> FileSystem:
-    """What lies on `node`, by blkid's low-level probing of the bytes themselves.
-
-    Without a word blkid finds nothing where it can not read a place by which some other kind
-    would be known, as the last bytes of a device: so it is asked for ext4 alone, too.
-    """
-    return _probed(node) or _probed(node, "-n", ",".join(EXT_KINDS)) or FileSystem()
-
-
-def _probed(node: str, *words: str) -> Optional[FileSystem]:
-    argv = ["blkid", "-p", "-o", "export", *words, node]
-    found = run(argv, ok=(0, 2)).stdout.decode("utf-8", "replace")
-    pairs = dict(line.split("=", 1) for line in found.splitlines() if "=" in line)
-    if not pairs:
-        return None
-    return FileSystem(pairs.get("TYPE", ""), pairs.get("UUID", ""), pairs.get("LABEL", ""))
 
 
 def node_of(location: SlotLocation) -> str:
@@ -301,7 +283,7 @@ def _claimed(location: SlotLocation) -> Iterator[str]:
         yield node
         return
     try:
-        if run(["losetup", "-j", node]).stdout.strip():
+        if _stays_attached(node):
             raise _in_use(node)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield node
@@ -309,6 +291,17 @@ def _claimed(location: SlotLocation) -> Iterator[str]:
         raise _in_use(node) from None
     finally:
         os.close(descriptor)
+
+
+def _stays_attached(node: str) -> bool:
+    """Whether a loop device keeps the file `node`. The kernel gives one back a moment after its
+    unmount, where somebody just looks at all of them."""
+    until_s = time.monotonic() + _LOOP_PATIENCE_S
+    while run(["losetup", "-j", node]).stdout.strip():
+        if time.monotonic() > until_s:
+            return True
+        time.sleep(_LOOP_PATIENCE_S / 20)
+    return False
 
 
 def _in_use(node: str) -> SlotUnusable:
@@ -328,30 +321,6 @@ def _healthy(node: str) -> bool:
             raise
         return False
     return True
-
-
-def _format(node: str, found: FileSystem, template: Optional[SlotLocation]) -> None:
-    argv = ["mkfs.ext4", "-q", "-F"]
-    argv += ["-U", found.uuid] if found.uuid and found.kind.startswith("ext") else []
-    argv += ["-L", found.label] if found.label else []
-    features = _features(node_of(template)) if template else []
-    argv += ["-O", "none," + ",".join(features)] if features else []
-    try:
-        run([*argv, node], timeout_s=_MKFS_TIMEOUT_S)
-    except CommandFailed as error:
-        raise SlotUnusable(f"{node} can not be formatted: {error.message}") from None
-
-
-#: What a running file system has by having been used, and mkfs does not take.
-_ACQUIRED_FEATURES = ("needs_recovery", "orphan_present")
-
-
-def _features(node: str) -> List[str]:
-    listing = run(["dumpe2fs", "-h", node]).stdout.decode("utf-8", "replace")
-    for line in listing.splitlines():
-        if line.startswith("Filesystem features:"):
-            return [f for f in line.split(":", 1)[1].split() if f not in _ACQUIRED_FEATURES]
-    return []
 
 
 def _template(device: Device) -> Optional[SlotLocation]:

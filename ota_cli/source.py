@@ -111,7 +111,7 @@ def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None], emi
 
     def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
         wanted, done = Blobs(image, steps), 0
-        meter.expect(sum(blob.wire_bytes for blob in wanted))
+        meter.expect(sum(on_the_wire(image, step) for step in steps))
         for blob in fetcher.blobs(wanted, directory, count, attend):
             done += blob.wire_bytes
             meter.reach(done)  # some of it was there already

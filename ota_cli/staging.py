@@ -26,11 +26,11 @@ from .newsystem import adapt, boot_files
 from .policy import signer_policy
 from .readback import flush_and_read_back
 from .remember import remember
-from .slots import needs_mounts, readable, running_root, standby_root
+from .slots import needs_mounts, running_root, sole_view, standby_root
 from .survey import planned
 from .trial import Session, require_intact
-from .untouched import sources_of
-from .verify import carried_paths, write_metadata, write_slot_index
+from .untouched import Untouched, sources_of
+from .verify import write_metadata, write_slot_index
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Staging:
 
     `transaction`, `intended`: what is on record of it, and of the slot, before that is touched.
     `level`: how much of the slot is read. `admit`: raises where a plan can not be carried out;
-    nothing is touched then. `is_there`: the slot holds it, untouched: nothing is to be filled.
+    nothing is touched then. `there`: the slot holds it, untouched: nothing is to be filled.
     """
 
     session: Session
@@ -78,7 +78,7 @@ class Staging:
     may_format: bool
     self_confirm: bool
     admit: Callable[[Plan], None] = anything
-    is_there: bool = False
+    there: Optional[Untouched] = None
 
     @property
     def device(self) -> Device:
@@ -96,8 +96,8 @@ class Staging:
             enter_private_namespace()
         withdrawal = self._withdrawal()
         try:
-            if self.is_there:
-                return self._take(withdrawal, emit)
+            if self.there:
+                return self._take(self.there, withdrawal, emit)
             return self._bring(withdrawal, fetch, emit)
         except OtaError as failure:
             if failure.footprint is not Footprint.NOTHING:
@@ -110,7 +110,7 @@ class Staging:
                 running = stack.enter_context(running_root(self.device))
                 standby = stack.enter_context(self._standby(withdrawal, emit))
             with leaving(self._touched()):
-                sources = sources_of(self.device, self.image, running)
+                sources = sources_of(self.device, self.slot, self.image, running)
                 tables, level = self.image.tables, self.level
                 plan, before = planned(tables, standby, running, emit, unlock=True, level=level)
                 require_space(self.device, self.slot, standby, plan, before, self.image)
@@ -124,20 +124,20 @@ class Staging:
         # only now is it checked: the unmount wrote out the last of it
         return Staged(Checked(self.slot, self.intended.txn), plan, carried, sources)
 
-    def _take(self, withdrawal: List[ops.Op], emit: Emit) -> Staged:
+    def _take(self, there: Untouched, withdrawal: List[ops.Op], emit: Emit) -> Staged:
         """As `_bring`, of a slot in which nothing has to be changed."""
         with leaving(Footprint.STANDBY), ExitStack() as stack:
             with leaving(Footprint.NOTHING):
                 require_boot_room(self.device, self.slot, self.image)
                 plan = unchanged(self.image.tables)
-                standby = stack.enter_context(readable(self.device.slots[self.slot]))
-                carried = sorted(carried_paths(standby))
+                standby = stack.enter_context(sole_view(self.device.slots[self.slot]))
             emit(work_ahead(self.image, plan))
             self._withdraw(withdrawal, emit)
-            self._require_confirmable(standby)
-            self._install(standby, emit)
-        sources = self.session.record.slots[self.slot].carried
-        return Staged(Checked(self.slot, self.intended.txn), plan, carried, sources)
+            with slot_errors(standby):
+                self._install(standby, emit)
+        sources = self.session.record.slots[self.slot].sources
+        checked = Checked(self.slot, self.intended.txn)
+        return Staged(checked, plan, sorted(there.carried), sources)
 
     def _unmark(self, withdrawal: List[ops.Op]) -> None:
         """What was `ready` before its last writes failed is not: it was not checked."""
@@ -190,9 +190,6 @@ class Staging:
                 standby, self.image.tables.regulars, filled.plan, carried, filled.proven, emit
             )
             write_slot_index(standby, self.image, filled.plan, before, carried)
-        self._require_confirmable(standby)
-
-    def _require_confirmable(self, standby: Path) -> None:
         if self.self_confirm and self.session.backend.boots_machines:
             policy = signer_policy(self.device, self.session.record)
             require_confirmable(self.device, standby, self.image, policy)

@@ -2,66 +2,91 @@
 
 Only with `verify_local: stat`, and only where the seal of a file system proves that nobody
 mounted it for writing since (see `seal`): then there is nothing to scan for changes either. What
-boots is read all the same, and the device must have nothing else to carry over than it had then.
+boots is read all the same, and what is carried over must be the same as then. Wherever anything
+is not as it should be, the slot is filled: that mends it, or tells what is wrong.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import FrozenSet, NamedTuple, Optional
 
+from .confirmable import require_confirmable
 from .core.trust import SignedClaims
-from .errors import ImageDamaged, SlotUnusable
+from .errors import DoesNotFit, ImageDamaged, SlotUnusable
 from .events import Emit, Note, Phase, PhaseStarted
 from .host.content import digest_of
 from .host.mounts import enter_private_namespace
-from .model import Device, DirectorySlot, Image, VerifyLocal, other_slot
+from .model import Device, DirectorySlot, Image, SlotName, VerifyLocal, other_slot
 from .newsystem import is_adapted
 from .persist import sources
-from .slots import needs_mounts, readable, running_root
+from .policy import signer_policy
+from .slots import needs_mounts, running_root, sole_view
 from .trial import Session
-from .verify import completed
+from .verify import carried_paths, completed, holds, is_in
+
+
+class Untouched(NamedTuple):
+    """What a standby slot holds. `carried`: the paths that differ from the image."""
+
+    image: Image
+    carried: FrozenSet[str]
 
 
 def untouched(
-    session: Session, signed: SignedClaims, level: VerifyLocal, emit: Emit
-) -> Optional[Image]:
-    """The image of `signed`, from the standby slot's own `/.ota`, if that slot is untouched.
+    session: Session, signed: SignedClaims, level: VerifyLocal, emit: Emit, *, self_confirm: bool
+) -> Optional[Untouched]:
+    """The image of `signed` in the standby slot, from its own `/.ota`, if that slot is untouched.
 
-    `level`: that usable now. None where the slot has to be looked through.
+    `level`: that usable now. `self_confirm`: it must be able to confirm itself. None where the
+    slot has to be filled. Raises NeedsRoot.
     """
     device, slot = session.device, other_slot(session.running)
-    location, known = device.slots[slot], session.record.slots[slot]
-    is_sealed = level == "stat" and not isinstance(location, DirectorySlot)
-    if not is_sealed or not known.carried or known.image_id != signed.image_id:
+    known = session.record.slots[slot]
+    if level == "full" or not known.sources or known.image_id != signed.image_id:
         return None
     emit(PhaseStarted(Phase.COMPARE, f"looking whether slot {slot} is as it was left"))
     if needs_mounts(device):
         enter_private_namespace()
     try:
-        with running_root(device) as running, readable(location) as root:
-            image = completed(root, signed)
-            is_same = known.carried == sources_of(device, image, running)
-            if not (is_same and is_adapted(device, slot, running, root) and _boots(root, image)):
+        with running_root(device) as running, sole_view(device.slots[slot]) as root:
+            found = Untouched(completed(root, signed), carried_paths(root))
+            is_same = known.sources == sources_of(device, slot, found.image, running)
+            if not is_same or not is_adapted(device, slot, running, root):
                 return None
-    except (ImageDamaged, SlotUnusable, OSError):
-        return None  # a fill tells what is wrong, or mends it
+            if not _keeps(root, signed) or not _boots(root, found):
+                return None
+            if self_confirm and session.backend.boots_machines:
+                policy = signer_policy(device, session.record)
+                require_confirmable(device, root, found.image, policy)
+    except (DoesNotFit, ImageDamaged, SlotUnusable, OSError):
+        return None
     emit(Note(f"slot {slot} holds this image, untouched: only what boots of it was read"))
-    return image
+    return found
 
 
-def sources_of(device: Device, image: Image, running: Optional[Path]) -> str:
-    """What is carried over to `image` from the running slot, in short; see `persist.sources`.
+def sources_of(device: Device, slot: SlotName, image: Image, running: Optional[Path]) -> str:
+    """What is carried over to `image` in `slot`, in short; see `persist.sources`.
 
-    Empty where nobody will ask.
+    Empty where nobody will ask: of slots that have no file system to be sealed.
     """
-    if running is None or device.settings.verify_local == "full":
+    is_sealed = not isinstance(device.slots[slot], DirectorySlot)
+    if running is None or not is_sealed or device.settings.verify_local == "full":
         return ""
     return sources(image.tables.persistents, device.settings.persist, running)
 
 
-def _boots(root: Path, image: Image) -> bool:
+def _keeps(root: Path, signed: SignedClaims) -> bool:
+    """Whether the slot has the very claims and certificate: they may have been signed again."""
+    return all(holds(root, name, [data]) for name, data in signed.metadata.items())
+
+
+def _boots(root: Path, found: Untouched) -> bool:
     """Whether what a boot loader may read of the slot is the image's. Raises OSError."""
-    files = image.tables.regulars
-    below = files.paths.below("/boot")
-    return all(digest_of(f"{root}{files.paths[row]}") == files.digest(row) for row in below)
+    files = found.image.tables.regulars
+    rows = (row for row in files.paths.below("/boot"))
+    return all(
+        digest_of(f"{root}{files.paths[row]}") == files.digest(row)
+        for row in rows
+        if not is_in(files.paths[row], found.carried)
+    )

@@ -49,7 +49,7 @@ from .trial import (
     stay,
     view_session,
 )
-from .untouched import untouched
+from .untouched import Untouched, untouched
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,10 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
             device, session.record, signed.claims, request.allow_downgrade, request.retry_failed
         )
         level = usable_level(device, session.record, other_slot(session.running), emit)
-        there = untouched(session, signed, level, emit)
-        image = there or complete(fetcher, signed)
+        there = untouched(session, signed, level, emit, self_confirm=request.self_confirm)
+        image = there.image if there else complete(fetcher, signed)
         wire = Wire()
-        staging = _staging(session, request, image, version, level, is_there=there is not None)
+        staging = _staging(session, request, image, version, level, there)
         staged = staging.stage(fetching(fetcher, image, wire.add, emit), emit)
         with leaving(Footprint.STANDBY):
             _record_staged(device, staging, staged, emit)
@@ -212,7 +212,7 @@ def _plan_without_touching(
 
 def _staging(
     session: Session, request: Request, image: Image, version: str, level: VerifyLocal,
-    *, is_there: bool,
+    there: Optional[Untouched],
 ) -> Staging:  # fmt: skip
     txn, slot = request.txn or uuid.uuid4().hex[:12], other_slot(session.running)
     transaction = Transaction(
@@ -220,17 +220,19 @@ def _staging(
     )
     return Staging(
         session, image, transaction, SlotRecord("staging", version, txn=txn), level,
-        may_format=request.may_format, self_confirm=request.self_confirm, is_there=is_there,
+        may_format=request.may_format, self_confirm=request.self_confirm, there=there,
     )  # fmt: skip
 
 
 def _record_staged(device: Device, staging: Staging, staged: Staged, emit: Emit) -> None:
     created = staging.image.claims.details.created
-    record = store.load_record(device)
+    record, slot = store.load_record(device), staging.slot
+    # of a slot that was not filled the seal is the one that proved it
+    proven = staging.session.record.slots[slot].seal if staging.there else ""
     filled = record.with_slot(
-        staging.slot, state="staged", image_id=staging.image.image_id, since=store.now(),
+        slot, state="staged", image_id=staging.image.image_id, since=store.now(),
         created=created.isoformat() if created else None, verify_local=staging.level,
-        seal=seal_of(device.slots[staging.slot]), carried=staged.sources,
+        seal=proven or seal_of(device.slots[slot]), sources=staged.sources,
     )  # fmt: skip
     transaction = replace(staging.transaction, phase=phases.STAGED)
     remember(device, record, replace(filled, transaction=transaction), emit)

@@ -62,7 +62,7 @@ def write_metadata(slot: Path, image: Image, carried: Iterable[str]) -> None:
     that at every instant. Raises OSError.
     """
     directory = slot / METADATA
-    right = {name for name in image.metadata if _holds(directory / name, image, name)}
+    right = {name for name in image.metadata if holds(slot, name, image.metadata.pieces(name))}
     for old in list(os.scandir(directory)):
         if old.name not in (INDEX, *right):
             remove_all(old.path)
@@ -87,7 +87,7 @@ def write_slot_index(
     def indexed() -> Iterator[Indexed]:
         for row, there in enumerate(files.paths.matched(local.paths)):
             path = files.paths[row]
-            if not _is_in(path, left_out):
+            if not is_in(path, left_out):
                 stat = local.stat(there) if kept[row] else stat_at(slot, path)
                 yield Indexed(path, stat, files.digest(row))
 
@@ -142,7 +142,7 @@ def compare(slot: Path, image: Image, emit: Emit, *, unlock: bool = True) -> Com
     unread = sum(each.what in (_MISSING, _UNREADABLE) for each in found)
     found += [*_others(image, local), *_nodes(image, local)]
     found += [*_extra(image, local), *_xattrs(slot, image, local)]
-    found += _links((e for e in image.tables.regulars if not _is_in(e.path, carried)), local)
+    found += _links((e for e in image.tables.regulars if not is_in(e.path, carried)), local)
     differences = sorted(each for each in found if not _is_explained(each, carried))
     return Compared(differences, len(image.tables.regulars) - unread)
 
@@ -280,19 +280,25 @@ def _extra(image: Image, local: LocalTree) -> Iterator[Difference]:
 def carried_paths(slot: Path) -> FrozenSet[str]:
     """What in a filled slot is not the image's. Raises SlotUnusable where that is not known."""
     try:
-        return frozenset(json.loads(_read(slot, CARRIED)))
+        found = json.loads(_read(slot, CARRIED))
     except ValueError:
-        raise SlotUnusable(f"{slot / METADATA / CARRIED} is damaged") from None
+        found = None
+    if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
+        raise SlotUnusable(
+            f"{slot / METADATA / CARRIED} is damaged", hint=UPDATE_AGAIN, slug=NO_IMAGE
+        )
+    return frozenset(found)
 
 
 def _is_explained(found: Difference, carried: FrozenSet[str]) -> bool:
     """True for persistent paths, what is below them, and the directories made to lead there."""
     if found.what == _NOT_IN_THE_IMAGE and any(p.startswith(f"{found.path}/") for p in carried):
         return True
-    return _is_in(found.path, carried)
+    return is_in(found.path, carried)
 
 
-def _is_in(path: str, carried: FrozenSet[str]) -> bool:
+def is_in(path: str, carried: FrozenSet[str]) -> bool:
+    """Whether `path` is one of `carried`, or below one."""
     while path:
         if path in carried:
             return True
@@ -313,13 +319,14 @@ def _read(slot: Path, name: str) -> bytes:
         ) from None
 
 
-def _holds(path: Path, image: Image, name: str) -> bool:
-    """Whether `path` is a file, of one name, with what the image has as `name`."""
+def holds(slot: Path, name: str, pieces: Iterable[bytes]) -> bool:
+    """Whether the `/.ota` of a slot has a file, of one name, that says what `pieces` do."""
+    path = slot / METADATA / name
     if not os.path.lexists(path) or not is_own_file(path):
         return False
     try:
         with open(path, "rb") as stream:
-            same = all(stream.read(len(piece)) == piece for piece in image.metadata.pieces(name))
+            same = all(stream.read(len(piece)) == piece for piece in pieces)
             return same and not stream.read(1)
     except OSError:  # a sector that can not be read: it is written anew, elsewhere
         return False

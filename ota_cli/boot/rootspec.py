@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Optional
 
 from ..errors import SlotUnusable
+from ..host.filesystem import probe_file_system
 from ..host.run import run
 from ..model import Device, DeviceSlot, DirectorySlot, SlotName
-from ..slots import node_of, probe_file_system
+from ..slots import node_of
 
 
 def root_spec(device: Device, slot: SlotName) -> Optional[str]:

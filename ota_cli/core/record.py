@@ -43,7 +43,7 @@ class SlotRecord:
     """What a slot is meant to hold. `state`: see DESIGN section 1. Times are RFC 3339.
 
     `verify_local`: how much of it was read when it was filled. `seal`: see the module of that name.
-    `carried`: what was taken over from the running slot, see `persist.sources`.
+    `sources`: what was carried over from the running slot, see `persist.sources`.
     """
 
     state: str = "unknown"
@@ -54,7 +54,7 @@ class SlotRecord:
     txn: str = ""
     verify_local: Optional[str] = None
     seal: str = ""
-    carried: str = ""
+    sources: str = ""
     unknown: Mapping[str, object] = field(default_factory=dict)
 
     @property

@@ -245,7 +245,8 @@ _OTA_YML = (
      "those in `/boot`. It is used only while nobody but `ota` had the slot since it was filled: "
      "one that was booted or mounted since, or not unmounted cleanly, is read whole. A "
      "device or file that holds the wanted image already is then not looked through at all: only "
-     "what boots is read, and `ota update` is a matter of seconds."),
+     "what boots is read, and `ota update` is a matter of seconds. What a failing disk did to its "
+     "other files shows in the trial alone, or in `ota verify`."),
 )  # fmt: skip
 
 

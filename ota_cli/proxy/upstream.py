@@ -99,8 +99,8 @@ class Upstream:
     def chunks(self, response: httpcore.Response) -> Iterator[bytes]:
         """The body of an answer, no faster than the limit allows.
 
-        Raises Unreachable, which `get` makes a refusal, where so little of it comes that it would
-        never be whole: a server could hold this proxy for ever.
+        Raises Unreachable where so little of it comes that it would never be whole: a server could
+        hold this proxy for ever.
         """
         settings = self._settings
         liveness, began_s = Liveness(settings.no_progress_timeout_s), time.monotonic()

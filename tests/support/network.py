@@ -34,7 +34,7 @@ class Network:
     def __init__(self, names: Sequence[str]) -> None:
         self._number = next(_numbers)
         self.addresses: Dict[str, str] = {
-            name: f"10.77.{self._number}.{place}" for place, name in enumerate(names, 1)
+            name: f"10.77.{self._number % 256}.{place}" for place, name in enumerate(names, 1)
         }
 
     def namespace(self, name: str) -> str:

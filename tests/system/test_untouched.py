@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import stat
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Iterator, List, NamedTuple
+from typing import Iterator, List, NamedTuple, Optional
 
 import pytest
 
 from ota_cli.boot.simulate import next_boot
+from ota_cli.image.keys import make_image_keys
+from ota_cli.image.serve import DevServer
+from ota_cli.image.sign import sign
 from ota_cli.probe import probe
-from tests.conftest import Images, Server
+from tests.conftest import Images, Server, write_keys
 from tests.support.bench import Ran, make_device, ota, provision
-from tests.support.blocks import disk_image, inside, leftovers, mounted, needs_root
+from tests.support.blocks import disk_image, inside, leftovers, mounted, needs_root, run
 from tests.support.trees import snapshot
 
 pytestmark = [needs_root, pytest.mark.xdist_group("blocks")]
@@ -29,12 +36,15 @@ class Bench(NamedTuple):
     trees: Path
     scratch: Path
 
-    def update(self) -> Ran:
-        at = ("--version", f"{self.server.url}v2/", "--cacert", self.server.cacert)
-        words = ("--no-self-confirm", "--output", "jsonl")
-        done = ota("update", "--root", self.root, *at, *words)
+    def update(self, *words: str, server: Optional[Server] = None) -> Ran:
+        done = self.try_update("--no-self-confirm", *words, server=server)
         assert done.code == 0, done.out
         return done
+
+    def try_update(self, *words: str, server: Optional[Server] = None) -> Ran:
+        url, cacert = server or self.server
+        at = ("--version", f"{url}v2/", "--cacert", cacert)
+        return ota("update", "--root", self.root, *at, "--output", "jsonl", *words)
 
     @contextmanager
     def changing(self) -> Iterator[Path]:
@@ -56,9 +66,21 @@ class Bench(NamedTuple):
     def spoil(self, content: bytes) -> None:
         """Changes one byte of what lies in the standby slot, below its file system."""
         at = self.standby.read_bytes().index(content[:4096])
+        self.overwrite(at, bytes([content[0] ^ 1]))
+
+    def spoil_inode(self, path: str) -> None:
+        """Damages the inode of a path, below its file system."""
+        said = run("debugfs", "-R", f"imap {path}", self.standby)
+        found = re.search(r"block (\d+), offset 0x([0-9a-f]+)", said)
+        size = re.search(r"Block size: +(\d+)", run("dumpe2fs", "-h", self.standby))
+        assert found
+        assert size
+        self.overwrite(int(found[1]) * int(size[1]) + int(found[2], 16) + 4, b"\xff" * 16)
+
+    def overwrite(self, at: int, data: bytes) -> None:
         with open(self.standby, "r+b") as stream:
             stream.seek(at)
-            stream.write(bytes([content[0] ^ 1]))
+            stream.write(data)
 
 
 @pytest.fixture
@@ -95,8 +117,7 @@ def test_it_is_armed_without_a_byte_of_it_being_written(bench: Bench) -> None:
 
 
 def test_a_system_that_can_not_confirm_itself_is_refused_as_ever(bench: Bench) -> None:
-    at = ("--version", f"{bench.server.url}v2/", "--cacert", bench.server.cacert)
-    assert ota("update", "--root", bench.root, *at).code == 11, "no line mounts its /boot"
+    assert bench.try_update().code == 11, "no line mounts its /boot"
 
 
 @pytest.mark.parametrize(
@@ -160,3 +181,71 @@ def test_whoever_mounted_it_for_writing_has_it_read_whole(bench: Bench) -> None:
         pass
     assert was_filled(bench.update())
     assert not was_filled(bench.update())
+
+
+def test_a_slot_that_somebody_has_mounted_is_in_use_as_ever(bench: Bench) -> None:
+    with mounted(bench.standby, bench.scratch / "look", "loop,ro,noload"):
+        done = bench.try_update("--no-self-confirm")
+    assert done.code == 14
+    assert '"slug": "slot-in-use"' in done.out
+    assert not was_filled(bench.update())
+
+
+def test_what_was_signed_again_is_kept_as_it_is_signed_now(bench: Bench) -> None:
+    served, keys = bench.scratch / "served", bench.scratch / "keys"
+    shutil.copytree(bench.trees.parent / "served/v2", served / "v2", symlinks=True)
+    keys.mkdir()
+    write_keys(keys, make_image_keys())
+    sign(served / "v2", keys / "sign.key", keys / "sign.crt", datetime.now(timezone.utc))
+    anchors = bench.root / "etc/ota/certs"
+    shutil.rmtree(anchors)
+    anchors.mkdir()
+    shutil.copy(keys / "anchor.pem", anchors)
+    with DevServer(served) as server:
+        done = bench.update("--stage-only", server=Server(server.url, server.cacert))
+    assert done.code == 0
+    assert ota("activate", "--root", bench.root).code == 0
+    assert ota("verify", "--root", bench.root).code == 0
+
+
+@pytest.mark.parametrize("content", ["", "1", '{"a": 1}', "[1]", "\0"])
+def test_a_damaged_list_of_what_was_carried_over_has_the_slot_filled(
+    bench: Bench, content: str
+) -> None:
+    with bench.standing_by() as slot:
+        listed = (slot / ".ota/carried.json").read_bytes()
+    at = bench.standby.read_bytes().index(listed)
+    bench.overwrite(at, content.ljust(len(listed)).encode())
+    assert was_filled(bench.update())
+    assert not was_filled(bench.update())
+
+
+def test_directories_that_are_made_for_what_is_carried_over_are_as_they_are_now(
+    bench: Bench,
+) -> None:
+    with bench.changing() as slot:
+        (slot / "srv/secret/deep").mkdir(parents=True)
+        (slot / "srv/secret/deep/data").write_text("of this device\n")
+    settings = bench.root / "etc/ota/ota.yml"
+    settings.write_text("verify_local: stat\npersist: [/srv/secret/deep/data]\n")
+    bench.update()
+    with bench.changing() as slot:
+        (slot / "srv/secret").chmod(0o700)
+    bench.update()
+    with bench.standing_by() as slot:
+        assert stat.S_IMODE((slot / "srv/secret").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("path", ["/etc/systemd", "/etc/ota", "/usr/bin/ota", "/sbin"])
+def test_what_confirms_it_and_can_not_be_read_is_no_bug(bench: Bench, path: str) -> None:
+    carries_all = "verify_local: stat\npersist: [/etc/ota, /etc/fstab]\n"
+    with bench.changing() as slot:
+        shutil.copytree(bench.root / "etc/ota/certs", slot / "etc/ota/certs")
+        (slot / "etc/fstab").write_text("LABEL=a / ext4 defaults 0 1\nLABEL=b /boot ext4 ro 0 2\n")
+    (bench.root / "etc/ota/ota.yml").write_text(carries_all)
+    assert bench.try_update().code == 0
+    assert not was_filled(bench.try_update())
+    bench.spoil_inode(path)
+    done = bench.try_update()
+    assert was_filled(done) or done.code == 14, "the disk is to blame"
+    assert bench.try_update().code in (0, 14)
