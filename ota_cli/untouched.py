@@ -70,8 +70,7 @@ def sources_of(device: Device, slot: SlotName, image: Image, running: Optional[P
 
     Empty where nobody will ask: of slots that have no file system to be sealed.
     """
-    is_sealed = not isinstance(device.slots[slot], DirectorySlot)
-    if running is None or not is_sealed or device.settings.verify_local == "full":
+    if running is None or isinstance(device.slots[slot], DirectorySlot):
         return ""
     return sources(image.tables.persistents, device.settings.persist, running)
 
