@@ -6,20 +6,57 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import ClassVar, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from .entries import Digest, FileEntry
 from .paths import Paths
 
 #: digest, size, modification time, blob's bytes, uid, gid, hard-link group, mode, compressed
 _ROW = struct.Struct("<32sqqqIIIH?")
-_SIZE_AT, _MTIME_AT, _BLOB_AT, _GROUP_AT = 32, 40, 48, 64
+_SIZE_AT, _BLOB_AT, _GROUP_AT = 32, 48, 64
 _NUMBER, _GROUP = struct.Struct("<q"), struct.Struct("<I")
 _PREFIX = struct.Struct(f"<Q{_ROW.size - 8}x")
 #: Numbers in the order of the digests that they begin.
 _ORDERED = struct.Struct(">Q")
 #: Stands for None among numbers that are never negative, and among times.
 _UNKNOWN, _NO_TIME = -1, -(2**63)
+
+
+def packed_time(mtime_ns: Optional[int]) -> int:
+    """A modification time as a row has it."""
+    return _NO_TIME if mtime_ns is None else mtime_ns
+
+
+def known_time(packed: int) -> Optional[int]:
+    """What `packed_time` was made of."""
+    return None if packed == _NO_TIME else packed
+
+
+class Dated:
+    """Entries of an image in rows of numbers beside packed paths, whose times come afterwards,
+    from a table of their own. `_ROW`: of what a row is made, its time from byte `_MTIME_AT` on."""
+
+    __slots__ = ("_rows", "paths")
+    _ROW: ClassVar[struct.Struct]
+    _MTIME_AT: ClassVar[int]
+
+    def __init__(self) -> None:
+        self.paths = Paths()
+        self._rows = bytearray()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def date(self, path: str, mtime_ns: int) -> bool:
+        """Sets when what lies at `path` was changed; False where there is nothing.
+
+        For whoever reads an image, before anybody else has it.
+        """
+        row = self.paths.find(path)
+        if row is None:
+            return False
+        _NUMBER.pack_into(self._rows, row * self._ROW.size + self._MTIME_AT, mtime_ns)
+        return True
 
 
 class PackedSizes(Mapping[Digest, int]):
@@ -69,17 +106,17 @@ class PackedSizes(Mapping[Digest, int]):
         return Digest(bytes(self._digests[32 * at : 32 * at + 32]))
 
 
-class PackedFiles:
+class PackedFiles(Dated):
     """A sequence of `FileEntry`, made one at a time when asked for.
 
     Its parts are got at by row, the number of an entry, without making one.
     """
 
-    __slots__ = ("_group_of", "_inodes", "_repeated", "_rows", "paths")
+    __slots__ = ("_group_of", "_inodes", "_repeated")
+    _ROW, _MTIME_AT = _ROW, 40
 
     def __init__(self, entries: Iterable[FileEntry] = ()) -> None:
-        self.paths = Paths()
-        self._rows = bytearray()
+        super().__init__()
         self._repeated: Optional[Set[Digest]] = None
         self._inodes: List[Optional[str]] = [None]
         self._group_of: Dict[Optional[str], int] = {None: 0}
@@ -95,13 +132,10 @@ class PackedFiles:
         self.paths.append(entry.path)
         self._rows += _ROW.pack(
             entry.digest, _UNKNOWN if entry.size is None else entry.size,
-            _NO_TIME if entry.mtime_ns is None else entry.mtime_ns,
+            packed_time(entry.mtime_ns),
             _UNKNOWN if entry.blob_bytes is None else entry.blob_bytes,
             entry.uid, entry.gid, group, entry.mode, entry.compressed,
         )  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def __getitem__(self, row: int) -> FileEntry:
         if not 0 <= row < len(self.paths):
@@ -117,7 +151,7 @@ class PackedFiles:
         digest, size, mtime, blob, uid, gid, group, mode, compressed = row
         return FileEntry(
             path, mode, uid, gid, digest, None if size < 0 else size, self._inodes[group],
-            compressed, None if mtime == _NO_TIME else mtime, None if blob < 0 else blob,
+            compressed, known_time(mtime), None if blob < 0 else blob,
         )  # fmt: skip
 
     def digest(self, row: int) -> Digest:
@@ -159,17 +193,6 @@ class PackedFiles:
     def sizes(self) -> array[int]:
         """The bytes of each file; negative where the image does not say."""
         return array("q", (size for (size,) in self._column(_SIZE_AT, _NUMBER)))
-
-    def date(self, path: str, mtime_ns: int) -> bool:
-        """Sets when the file at `path` was changed; False where there is none.
-
-        For whoever reads an image, before anybody else has it.
-        """
-        row = self.paths.find(path)
-        if row is None:
-            return False
-        _NUMBER.pack_into(self._rows, row * _ROW.size + _MTIME_AT, mtime_ns)
-        return True
 
     def measure_blobs(self, sizes: Mapping[Digest, int]) -> None:
         """Sets the bytes of the compressed blobs, by digest of content; see `date`."""

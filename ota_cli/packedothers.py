@@ -6,37 +6,25 @@ import struct
 from typing import Iterable, Iterator, Optional
 
 from .entries import DirEntry, LinkEntry
-from .paths import Paths, Texts
+from .packed import Dated, known_time, packed_time
+from .paths import Texts
 
 #: modification time, uid, gid; and a directory's mode
 _LINK, _DIRECTORY = struct.Struct("<qII"), struct.Struct("<qIIH")
-_TIME = struct.Struct("<q")
-_NO_TIME = -(2**63)
 
 
-def _time(mtime_ns: Optional[int]) -> int:
-    return _NO_TIME if mtime_ns is None else mtime_ns
-
-
-def _known(mtime: int) -> Optional[int]:
-    return None if mtime == _NO_TIME else mtime
-
-
-class PackedDirectories:
+class PackedDirectories(Dated):
     """A sequence of `DirEntry`, made one at a time when asked for."""
 
-    __slots__ = ("_rows", "paths")
+    __slots__ = ()
+    _ROW, _MTIME_AT = _DIRECTORY, 0
 
     def __init__(self, entries: Iterable[DirEntry] = ()) -> None:
-        self.paths = Paths()
-        self._rows = bytearray()
+        super().__init__()
         for path, mode, uid, gid, mtime_ns in entries:
             self.paths.append(path)
-            self._rows += _DIRECTORY.pack(_time(mtime_ns), uid, gid, mode)
+            self._rows += _DIRECTORY.pack(packed_time(mtime_ns), uid, gid, mode)
         self.paths.sort()
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def __iter__(self) -> Iterator[DirEntry]:
         return map(self._entry, range(len(self)))
@@ -46,48 +34,30 @@ class PackedDirectories:
 
     def _entry(self, row: int) -> DirEntry:
         mtime, uid, gid, mode = _DIRECTORY.unpack_from(self._rows, row * _DIRECTORY.size)
-        return DirEntry(self.paths[row], mode, uid, gid, _known(mtime))
-
-    def date(self, path: str, mtime_ns: int) -> bool:
-        """See `PackedFiles.date`."""
-        row = self.paths.find(path)
-        if row is None:
-            return False
-        _TIME.pack_into(self._rows, row * _DIRECTORY.size, mtime_ns)
-        return True
+        return DirEntry(self.paths[row], mode, uid, gid, known_time(mtime))
 
 
-class PackedLinks:
+class PackedLinks(Dated):
     """A sequence of `LinkEntry`, made one at a time when asked for."""
 
-    __slots__ = ("_rows", "_targets", "paths")
+    __slots__ = ("_targets",)
+    _ROW, _MTIME_AT = _LINK, 0
 
     def __init__(self, entries: Iterable[LinkEntry] = ()) -> None:
-        self.paths, self._targets = Paths(), Texts()
-        self._rows = bytearray()
+        super().__init__()
+        self._targets = Texts()
         for path, target, uid, gid, mtime_ns in entries:
             self.paths.append(path)
             self._targets.append(target)
-            self._rows += _LINK.pack(_time(mtime_ns), uid, gid)
+            self._rows += _LINK.pack(packed_time(mtime_ns), uid, gid)
         self.paths.sort()
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def __iter__(self) -> Iterator[LinkEntry]:
         rows = _LINK.iter_unpack(self._rows)
         for path, target, (mtime, uid, gid) in zip(self.paths, self._targets, rows):
-            yield LinkEntry(path, target, uid, gid, _known(mtime))
+            yield LinkEntry(path, target, uid, gid, known_time(mtime))
 
     def target(self, path: str) -> Optional[str]:
         """Where the symlink at `path` leads; None where there is none."""
         row = self.paths.find(path)
         return None if row is None else self._targets[row]
-
-    def date(self, path: str, mtime_ns: int) -> bool:
-        """See `PackedFiles.date`."""
-        row = self.paths.find(path)
-        if row is None:
-            return False
-        _TIME.pack_into(self._rows, row * _LINK.size, mtime_ns)
-        return True

@@ -83,9 +83,8 @@ def _keeps(root: Path, signed: SignedClaims) -> bool:
 def _boots(root: Path, found: Untouched) -> bool:
     """Whether what a boot loader may read of the slot is the image's. Raises OSError."""
     files = found.image.tables.regulars
-    rows = (row for row in files.paths.below("/boot"))
     return all(
         digest_of(f"{root}{files.paths[row]}") == files.digest(row)
-        for row in rows
+        for row in files.paths.below("/boot")
         if not is_in(files.paths[row], found.carried)
     )

@@ -14,13 +14,12 @@ import base64
 import binascii
 import re
 from sys import intern
-from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Match, Optional, Tuple
 
 from ..entries import Digest, NodeEntry
 from ..errors import ImageDamaged
-from ..model import Attributes
-from ..packed import PackedFiles, PackedSizes
-from ..packedothers import PackedDirectories, PackedLinks
+from ..model import Attributes, Tables
+from ..packed import PackedSizes
 from .lines import (
     MAX_NAME_BYTES,
     MAX_TABLE_BYTES,
@@ -51,21 +50,14 @@ _BLOB = re.compile(r"z,([0-9]{1,18}),([0-9a-f]{64})")
 _NODE = re.compile(rf"([bcp]),{META},([0-9]{{1,10}}),([0-9]{{1,10}}),{QUOTED}")
 
 
-class Entries(NamedTuple):
-    """What the other tables of an image hold."""
-
-    regulars: PackedFiles
-    directories: PackedDirectories
-    symlinks: PackedLinks
-
-
 def parse_attributes(
-    data: bytes, table: str = "attributes.txt.zst", into: Optional[Entries] = None
+    data: bytes, table: str = "attributes.txt.zst", into: Optional[Tables] = None
 ) -> Attributes:
     """Our own table; see the head of this file.
 
-    `into`: take the times and blobs of these entries: nobody needs them twice.
+    `into`: its entries take their times and blobs: nobody needs them twice.
     """
+    dated = (into.regulars, into.directories, into.symlinks) if into else ()
     mtimes: Dict[str, int] = {}
     xattrs: Dict[str, Tuple[Tuple[str, bytes], ...]] = {}
     nodes: List[NodeEntry] = []
@@ -76,7 +68,7 @@ def parse_attributes(
         if kind == "m":
             mtime, path = matched(_MTIME, line).groups()
             path, mtime_ns = read_path(path), _time(mtime)
-            if into is None or not any(entries.date(path, mtime_ns) for entries in into):
+            if not any(entries.date(path, mtime_ns) for entries in dated):
                 mtimes[intern(path)] = mtime_ns
         elif kind == "x":
             name, value, path = matched(_XATTR, line).groups()

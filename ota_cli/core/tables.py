@@ -8,13 +8,14 @@ form of the field's generator.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Dict, Iterable, List, Mapping, Match
 
 from ..entries import Digest, DirEntry, FileEntry, LinkEntry
 from ..model import Claims, Tables
 from ..packed import PackedFiles
 from ..packedothers import PackedDirectories, PackedLinks
-from .attributes import Entries, parse_attributes
+from .attributes import parse_attributes
 from .lines import (
     MAX_PATH_BYTES,
     META,
@@ -43,17 +44,19 @@ def parse_tables(claims: Claims, files: Mapping[str, bytes]) -> Tables:
 
     Raises ImageDamaged for a line that does not parse and for a tree that can not exist.
     """
-    entries = Entries(
-        parse_regulars(files[claims.regulars.name], claims.regulars.name),
-        parse_directories(files[claims.directories.name], claims.directories.name),
-        parse_symlinks(files[claims.symlinks.name], claims.symlinks.name),
-    )
-    persistents = parse_persistents(files[claims.persistents.name], claims.persistents.name)
-    found = claims.details.attributes
-    attributes = parse_attributes(files[found.name], found.name, entries) if found else None
     tables = Tables(
-        entries.directories, entries.symlinks, entries.regulars, tuple(persistents), attributes
+        regulars=parse_regulars(files[claims.regulars.name], claims.regulars.name),
+        directories=parse_directories(files[claims.directories.name], claims.directories.name),
+        symlinks=parse_symlinks(files[claims.symlinks.name], claims.symlinks.name),
+        persistents=tuple(
+            parse_persistents(files[claims.persistents.name], claims.persistents.name)
+        ),
+        attributes=None,
     )
+    found = claims.details.attributes
+    if found:
+        attributes = parse_attributes(files[found.name], found.name, tables)
+        tables = replace(tables, attributes=attributes)
     check_tree(tables, claims)
     return tables
 

@@ -14,6 +14,7 @@ from ..core.claims import ENTRY_POINT
 from ..core.delta import make_plan
 from ..core.kernels import newest_kernel
 from ..core.local import Content, LocalTree
+from ..core.plan import Source
 from ..errors import ConfigError, ImageDamaged
 from ..events import Ahead, Emit, Meter, Phase, PhaseStarted
 from ..host.files import is_directory
@@ -96,7 +97,7 @@ def check_image(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: 
     plan = make_plan(image.tables, LocalTree(), Content())
     emit(PhaseStarted(Phase.VERIFY, "checking every file"))
     wanted = Blobs(image, plan.downloads)
-    total = sum(blob.size or 0 for blob in wanted)
+    total = plan.size_bytes(Source.DOWNLOADED)
     emit(Ahead(((Phase.VERIFY, total),)))
     meter = Meter(emit, Phase.VERIFY, total)
     with tempfile.TemporaryDirectory(prefix="ota-verify-") as name:
