@@ -82,7 +82,13 @@ def test_a_copy_that_is_there_is_left_alone(tmp_path: Path) -> None:
     before = target.stat()
     source.unlink()
     apply([op])
-    assert target.stat() == before
+    after = target.stat()
+    # Not the access time: the copy is read to see that it is right.
+    assert (after.st_ino, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
 
 
 def test_a_damaged_copy_is_made_anew(tmp_path: Path) -> None:
