@@ -10,7 +10,7 @@ import math
 import socket
 import ssl
 import time
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import (
     Callable,
     Dict,
@@ -114,6 +114,13 @@ def header(response: httpcore.Response, wanted: bytes) -> Optional[str]:
 
 def _values(response: httpcore.Response, wanted: bytes) -> List[bytes]:
     return [value for name, value in response.headers if name.lower() == wanted]
+
+
+def counted_by(response: httpcore.Response, liveness: Liveness) -> AbstractContextManager[None]:
+    """In the block `liveness` is told how long each wait for the body of `response` takes, instead
+    of that of its link, and ends them when it is too much."""
+    stream: _Stream = response.extensions["network_stream"]
+    return stream.counted_by(liveness)
 
 
 class Link:
@@ -248,6 +255,15 @@ class _Stream(httpcore.NetworkStream):
     def answered(self) -> None:
         """The head of an answer came: from now on each read has its own time limit only."""
         self._asked_s = None
+
+    @contextmanager
+    def counted_by(self, liveness: Liveness) -> Iterator[None]:
+        """In the block it is `liveness` that is told of each wait, and may end it."""
+        before, self._liveness = self._liveness, liveness
+        try:
+            yield
+        finally:
+            self._liveness = before
 
     def read(self, max_bytes: int, timeout: Optional[float] = None) -> bytes:
         if self._asked_s is not None and time.monotonic() - self._asked_s > _ANSWER_S:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Iterator, Optional, Type
@@ -24,6 +23,7 @@ from ..host.net_link import (
     Headers,
     Link,
     Target,
+    counted_by,
     header,
     location_of,
     target_of,
@@ -102,14 +102,12 @@ class Upstream:
         Raises Unreachable where so little of it comes that it would never be whole: a server could
         hold this proxy for ever.
         """
-        settings = self._settings
-        liveness, began_s = Liveness(settings.no_progress_timeout_s), time.monotonic()
-        for chunk in response.iter_stream():
-            liveness.waited(began_s, settings.read_timeout_s)
-            liveness.saw_bytes(len(chunk))
-            self._throttle.received(len(chunk))
-            yield chunk
-            began_s = time.monotonic()
+        liveness = Liveness(self._settings.no_progress_timeout_s)
+        with counted_by(response, liveness):
+            for chunk in response.iter_stream():
+                liveness.saw_bytes(len(chunk))
+                self._throttle.received(len(chunk))
+                yield chunk
 
     def _headers_for(self, wanted: Wanted, rest: bool) -> Headers:
         headers = list(self._headers)

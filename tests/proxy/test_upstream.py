@@ -9,7 +9,7 @@ import pytest
 from ota_cli.host.net_link import target_of
 from ota_cli.proxy.upstream import Upstream
 from ota_cli.proxy.wanted import Refused, Wanted
-from tests.support.hostile import LENGTH, OK, TlsServer, drips
+from tests.support.hostile import CHUNKED, LENGTH, OK, Talk, TlsServer, drips
 
 
 def body_from(server: TlsServer) -> bytes:
@@ -19,9 +19,17 @@ def body_from(server: TlsServer) -> bytes:
         return b"".join(upstream.chunks(response))
 
 
-def test_a_body_that_drips_is_given_up(tmp_path: Path) -> None:
-    dripping = drips(OK + LENGTH % 1_000_000)
-    with TlsServer(tmp_path, dripping) as server, pytest.raises(Refused) as raised:
+@pytest.mark.parametrize(
+    "talk",
+    [
+        drips(OK + LENGTH % 1_000_000),
+        drips(OK + CHUNKED + b"1;x=", every_s=0.01),
+        drips(OK + CHUNKED + b"1\r\nx\r\n0\r\nX: ", every_s=0.01),
+    ],
+    ids=["body", "chunk-extension", "trailer"],
+)
+def test_a_body_that_drips_is_given_up(talk: Talk, tmp_path: Path) -> None:
+    with TlsServer(tmp_path, talk) as server, pytest.raises(Refused) as raised:
         body_from(server)
     assert raised.value.status == 502
     assert "less than 8 bytes came in 0.5 seconds" in raised.value.why
