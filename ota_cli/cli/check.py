@@ -86,13 +86,12 @@ def ask_all(
 
     def work(order: AskCheck, net: NetSettings) -> FleetChecked:
         own_request = replace(request, net=net)
-        return check_all(
-            device, order, lambda: preview(device, own_request, call.emit), call.emit, ecus
-        )
+        return check_all(device, order, lambda: preview(device, own_request, call.emit), call.emit)
 
     order = AskCheck(
         above=(), url=url_template(source.version or "", device.settings), name=request.name,
         allow_downgrade=request.allow_downgrade, retry_failed=request.retry_failed,
+        ecus=tuple(ecus) or None,
     )  # fmt: skip
     return through_own_proxy(device, order, request.net, call.emit, work)
 
@@ -116,7 +115,7 @@ def checked_document(done: FleetChecked) -> Document:
 
 
 def _below(ecu: EcuChecked) -> Document:
-    known = ecu.trouble is None
+    known = ecu.trouble is None and not ecu.left_out
     return {
         "ecu_id": ecu.ecu_id,
         "available": ecu.available if known else None,
@@ -133,6 +132,8 @@ def lines_below(ecu: EcuChecked) -> List[str]:
     below = [line for each in ecu.below for line in lines_below(each)]
     if ecu.trouble is not None:
         return [*below, f"{ecu.ecu_id}: not known: {ecu.trouble.message}"]
+    if ecu.left_out:
+        return below
     if not ecu.available:
         return [*below, f"{ecu.ecu_id}: {ecu.version} is what runs."]
     cost = f"{size(ecu.download_bytes)} to download, {size(ecu.space_bytes)} on the slot"

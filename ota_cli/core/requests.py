@@ -54,13 +54,16 @@ class AskCheck:
     allow_downgrade: bool = False
     retry_failed: bool = False
     proxy: Optional[str] = None
+    ecus: Optional[Tuple[str, ...]] = None
 
     verb = "check"
 
     def fields(self) -> Object:
+        # an older `ota` does not know the key, and need not where all are meant
+        only = {} if self.ecus is None else {"ecus": list(self.ecus)}
         return {
             "url": self.url, "name": self.name, "proxy": self.proxy,
-            "allow_downgrade": self.allow_downgrade, "retry_failed": self.retry_failed,
+            "allow_downgrade": self.allow_downgrade, "retry_failed": self.retry_failed, **only,
         }  # fmt: skip
 
 
@@ -221,7 +224,7 @@ def _check(found: Object) -> Request:
     return AskCheck(
         above=tuple(texts(found, "above")), url=_url(found), name=text(found, "name"),
         allow_downgrade=flag(found, "allow_downgrade"), retry_failed=flag(found, "retry_failed"),
-        proxy=_proxy(found),
+        proxy=_proxy(found), ecus=_ecus(found),
     )  # fmt: skip
 
 
@@ -289,7 +292,7 @@ def _proxy(found: Object) -> Optional[str]:
 
 _VERBS: Dict[str, Tuple[Callable[[Object], Request], Set[str]]] = {
     AskStatus.verb: (_status, {"budget_s"}),
-    AskCheck.verb: (_check, set(AskCheck((), "").fields())),
+    AskCheck.verb: (_check, set(AskCheck((), "", ecus=()).fields())),
     AskUpdate.verb: (_update, set(AskUpdate((), "", "").fields())),
     AskSwitch.verb: (_switch, set(AskSwitch((), "", "").fields())),
     AskDisarm.verb: (_disarm, {"txn"}),

@@ -224,7 +224,9 @@ _PREVIEW: Dict[str, Schema] = {
 _CHECKED_BELOW = fields(
     "An ECU below.",
     {
-        "ecu_id": text("Its name."), "available": maybe(flag("Null where it is not known.")),
+        "ecu_id": text("Its name."), "available": maybe(
+            flag("Null where it is not known, or only ECUs below it were asked.")
+        ),
         "version": maybe(text("The image.")), "bytes": maybe(_COST), "error": maybe(_ERROR),
         "changes": maybe(_CHANGES_BELOW), "ecus": _ECUS,
     },

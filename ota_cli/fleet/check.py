@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Callable, Iterator, Optional, Sequence, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
 from ..core.protocol import Complaint, Object
 from ..core.requests import AskCheck
-from ..core.secondaries import on_the_way
+from ..core.secondaries import asked_below
 from ..errors import OtaError
 from ..events import Emit
 from ..model import Device, Secondary
@@ -43,12 +43,11 @@ def check_all(
     order: AskCheck,
     own: Callable[[], Preview],
     emit: Emit,
-    ecus: Sequence[str] = (),
 ) -> FleetChecked:
-    """Checks this ECU by `own`, then those below; where `ecus` are named, only them, and those on
-    the way to them. Raises what `own` raises."""
-    found = own() if not ecus or device.ecu.ecu_id in ecus else None
-    asked = on_the_way(device.ecu, ecus) if ecus else device.ecu.secondaries
+    """Checks this ECU by `own`, then those below; where `order` names some, only them. Raises what
+    `own` raises."""
+    found = own() if order.ecus is None or device.ecu.ecu_id in order.ecus else None
+    asked = asked_below(device.ecu, order.ecus)
     request = replace(order, above=(*order.above, device.ecu.ecu_id))
     with Links(device) as links:
         jobs = [_Question(links, each, request, emit) for each in asked]

@@ -73,8 +73,8 @@ class EcuUpdated:
 @dataclass(frozen=True)
 class EcuChecked:
     """What an update would do on an ECU below. `trouble`: why it gave no answer; then it is not
-    known whether one is `available`. `files`, `kernel`: what it changes; None where that is
-    nothing, or the `ota` there is too old to say."""
+    known whether one is `available`. `left_out`: it was not asked, only those below it. `files`,
+    `kernel`: what it changes; None where that is nothing, or the `ota` there is too old to say."""
 
     ecu_id: str
     available: bool = False
@@ -85,6 +85,7 @@ class EcuChecked:
     kernel: Optional[KernelChange] = None
     below: Tuple[EcuChecked, ...] = ()
     trouble: Optional[Complaint] = None
+    left_out: bool = False
 
     def everybody(self) -> Iterator[EcuChecked]:
         """It, and all below it."""
@@ -99,6 +100,11 @@ def parse_checked(found: Object, ecu_id: str, depth: int = 0) -> EcuChecked:
     trouble = _complaint(found)
     if trouble is not None:
         return EcuChecked(ecu_id, trouble=trouble)
+    below = tuple(
+        parse_checked(each, text(each, "ecu_id"), depth + 1) for each in objects(found, "ecus")
+    )
+    if found.get("available") is None:
+        return EcuChecked(ecu_id, below=below, left_out=True)
     counts, changes = mapping(found, "bytes"), mapping(found, "changes")
     return EcuChecked(
         ecu_id=ecu_id,
@@ -108,9 +114,7 @@ def parse_checked(found: Object, ecu_id: str, depth: int = 0) -> EcuChecked:
         space_bytes=number(counts, "space"),
         files=_counts(mapping(changes, "files")),
         kernel=_kernel(mapping(changes, "kernel")),
-        below=tuple(
-            parse_checked(each, text(each, "ecu_id"), depth + 1) for each in objects(found, "ecus")
-        ),
+        below=below,
     )
 
 

@@ -22,12 +22,12 @@ from typing import Callable, Generic, Iterator, List, Optional, Sequence, Tuple,
 
 from ..core.protocol import Object
 from ..core.record import JointCommit
-from ..core.secondaries import on_the_way
+from ..core.secondaries import asked_below
 from ..errors import Busy, EcuFailed, EcusDiffer, Footprint, OtaError, SignalReceived, UsageProblem
 from ..events import Emit, Ready
 from ..host import store
 from ..host.interrupts import deferred
-from ..model import Device, Secondary
+from ..model import Device
 from ..trial import Agreement, Switched, note_joint, open_session
 from ..update import Updated
 from .disarm import disarm_below
@@ -158,7 +158,8 @@ class Crew:
         self._device = device
         self._links = links
         self._request = request
-        self._followers = [Follower(links, each, request, emit) for each in _asked(device, request)]
+        asked = asked_below(device.ecu, request.ecus)
+        self._followers = [Follower(links, each, request, emit) for each in asked]
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._followers)))
 
     def __enter__(self) -> Crew:
@@ -228,12 +229,6 @@ class Crew:
         )
         if uncertain:
             raise _differ(uncertain, cause)
-
-
-def _asked(device: Device, request: Order) -> Sequence[Secondary]:
-    if request.ecus is None:
-        return device.ecu.secondaries
-    return on_the_way(device.ecu, request.ecus)
 
 
 def _require_named(order: Order, found: Sequence[str], device: Device) -> None:

@@ -71,7 +71,7 @@ def test_a_dry_run_tells_of_every_ecu_what_would_change(vehicle: Vehicle) -> Non
     lines = main.ota("update", "--version", "v2", "--dry-run", "--ecu", "p1x")
     assert lines.code == 0
     heads = {line.split(":")[0] for line in lines.out.splitlines()}
-    assert heads == {"p1", "p1x"}, "p1 is on the way"
+    assert heads == {"p1x"}, "p1 is only on the way"
     assert main.ota("update", "--version", "v2", "-n", "--ecu", "nobody").code == 2
 
 
@@ -102,3 +102,17 @@ def test_a_dry_run_of_others_does_not_fail_because_of_an_ecu_that_is_left_out(
     assert (done.code, done.result["ecu_ids"]) == (0, ["p2"]), done.out
     assert (done.result["available"], done.result["version"]) == (True, None)
     assert [each["ecu_id"] for each in done.result["ecus"]] == ["p2"]
+
+
+def test_a_dry_run_below_an_ecu_does_not_fail_because_that_one_can_not_be_updated(
+    vehicle: Vehicle,
+) -> None:
+    for anchor in (vehicle.fleet["p1"].root / "etc/ota/certs").iterdir():
+        anchor.unlink()
+    words = ("update", "--dry-run", "--version", "v2", "--json", "--ecu")
+    done = vehicle.fleet["main"].ota(*words, "p1x")
+    assert (done.code, done.result["ecu_ids"]) == (0, ["p1x"]), done.out
+    [p1] = done.result["ecus"]
+    assert (p1["available"], p1["error"]) == (None, None)
+    assert [(each["ecu_id"], each["available"]) for each in p1["ecus"]] == [("p1x", True)]
+    assert vehicle.fleet["main"].ota(*words, "p1").code == 16

@@ -135,6 +135,7 @@ def test_a_request_is_read_as_it_was_written() -> None:
         AskStatus(("main", "p1"), 17),
         AskDisarm(("main",), "0123456789ab"),
         AskCheck(("main",), url, "v2", True, True, "http://10.0.0.1:80"),
+        AskCheck(("main",), url, ecus=("p1",)),
         AskSwitch(("main",), "0123456789ab", "rollback", ("p1",)),
         AskSwitch((), "0123456789ab", "activate", None, "ba9876543210", "v2", "b", True),
         AskCommit(("main",), "0123456789ab", ("p1", "p2")),
