@@ -19,7 +19,8 @@ from ..model import Device, ProxyInfo, Settings
 if TYPE_CHECKING:
     from ..host.net import NetSettings
 
-_MAX_COOKIE_BYTES = 64 * 1024
+#: Of a file; JSON needs up to three times what is sent, see `net_headers`.
+_MAX_COOKIE_BYTES = 96 * 1024
 
 Body = TypeVar("Body", bound=Callable[..., object])
 
@@ -161,6 +162,8 @@ def _cookie_file(name: Optional[str]) -> Dict[str, str]:
                 data = stream.read(_MAX_COOKIE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cookie file {name} can not be read: {error.strerror}") from None
+    if len(data) > _MAX_COOKIE_BYTES:
+        raise ConfigError(f"cookie file {name} is larger than {_MAX_COOKIE_BYTES // 1024} KiB")
     try:
         cookies = json.loads(data)
     except (ValueError, RecursionError):

@@ -90,13 +90,11 @@ class OwnProxy:
         self._watcher.join()
 
     def _start(self) -> Conversation:
-        cookies, filled = os.pipe()  # not a word of the command line, which everybody can read
-        try:
-            os.write(filled, json.dumps(dict(self._net.cookies)).encode())
-            os.close(filled)
-            talk = Conversation(self._argv(cookies), (cookies,)).__enter__()
-        finally:
-            os.close(cookies)
+        # not a word of the command line, which everybody can read; and a pipe could be full
+        with open(os.memfd_create("cookies"), "wb") as cookies:
+            cookies.write(json.dumps(dict(self._net.cookies)).encode())
+            cookies.flush()
+            talk = Conversation(self._argv(cookies.fileno()), (cookies.fileno(),)).__enter__()
         try:
             self.url = proxy_url(self._device.ecu, _place(talk))
         except OtaError:

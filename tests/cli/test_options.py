@@ -36,6 +36,17 @@ def test_cookies_come_from_a_file_or_stdin_and_stay_out_of_messages(
     assert not any("from-" in run.err for run in runs)
 
 
+@pytest.mark.parametrize("size", [40_000, 200_000])
+def test_more_cookies_than_a_server_takes_are_a_configuration_error(
+    device: Path, tmp_path: Path, size: int
+) -> None:
+    (tmp_path / "cookies").write_text(json.dumps({"a": "secret" * (size // 6)}))
+    at = ("--version", "https://127.0.0.1/", "--cookie-file", tmp_path / "cookies")
+    done = ota("check", "--root", device, *at)
+    assert done.code == 78
+    assert "secret" not in done.err
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "secret"])
 def test_a_cookie_file_of_another_form_is_a_configuration_error(
     device: Path, tmp_path: Path, text: str

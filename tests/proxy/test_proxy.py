@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Iterator, List
 
 import pytest
 
+from ota_cli.events import silent
+from ota_cli.fleet.ownproxy import OwnProxy
+from ota_cli.host.net import NetSettings
+from ota_cli.host.net_headers import MAX_COOKIES_BYTES
+from ota_cli.probe import probe
 from ota_cli.proxy.cache import open_cache
 from tests.conftest import Images, copy_tree
 from tests.support.bench import Ran, make_device, ota
@@ -335,3 +341,17 @@ def test_two_proxies_do_not_share_a_cache(
     assert proxy.get(f"{web.url}x", NAMED).headers["x-cache"] == "miss"
     assert proxy.get(f"{web.url}x", NAMED).headers["x-cache"] == "hit"
     assert len(web.seen) == 2
+
+
+def test_the_proxy_of_an_update_gets_all_cookies_that_can_be_sent(
+    gateway: Path, web: WebServer
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    listen = f"local_ota_proxy_listen_addr: 127.0.0.1\nlocal_ota_proxy_listen_port: {port}\n"
+    (gateway / "boot/ota/proxy_info.yml").write_text(listen)
+    cookies = {"s": '"' * (MAX_COOKIES_BYTES - len("s="))}
+    net = NetSettings(cacert=Path(web.cacert), cookies=cookies)
+    with OwnProxy(probe(gateway), [web.url], net, silent) as proxy:
+        assert proxy.url == f"http://127.0.0.1:{port}"
