@@ -14,7 +14,7 @@ from .core.kernels import newest_kernel
 from .entries import FileEntry
 from .errors import DoesNotFit
 from .events import Emit, Phase, PhaseStarted
-from .host.inside import resolve, resolve_parent
+from .host.inside import resolve_parent, whole_text
 from .model import BootFile, BootFiles, Device, Image, SlotName
 from .persist import persist, reading
 
@@ -119,18 +119,8 @@ def _boot_file(standby: Path, entry: FileEntry) -> BootFile:
 
 
 def _text(root: Path, path: str) -> Optional[str]:
-    place = f"{root}{resolve(root, path)}"
-    try:
-        # newline="": a lone carriage return in a comment ends no line for mount(8) either
-        with reading(place), open(
-            place, encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
-            text = file.read(_MAX_TEXT_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    if len(text) > _MAX_TEXT_BYTES:
-        raise DoesNotFit(f"{path} is larger than {_MAX_TEXT_BYTES} bytes", slug="text-too-large")
-    return text
+    with reading(f"{root}{path}"):
+        return whole_text(root, path, _MAX_TEXT_BYTES)
 
 
 def _replace_text(root: Path, path: str, text: str) -> None:

@@ -21,11 +21,12 @@ from .core.accounts import OwnerMap, owner_map
 from .errors import DoesNotFit, SlotUnusable
 from .events import Emit, Note
 from .host.content import copy_hashed
-from .host.inside import resolve, resolve_parent
+from .host.inside import resolve, resolve_parent, whole_text
 from .host.tree import remove, xattrs_of
 
 #: They tell the names of owners.
 _ACCOUNTS = ("/etc/passwd", "/etc/group")
+_MAX_ACCOUNTS_BYTES = 16 * 1024 * 1024
 #: Minutes of copying for nothing (FIELD-LESSONS 35).
 IGNORED = ("/swapfile", "/swap.img")
 
@@ -55,8 +56,9 @@ def persist(
 ) -> List[str]:
     """Copies what the image lists and what the device's globs match; returns where it went.
 
-    Raises OSError, SlotUnusable where one can not be read, and DoesNotFit where a path leads
-    nowhere in one of the systems or is a directory in only one of them.
+    Raises OSError, SlotUnusable where one can not be read, DoesNotFit where a path leads nowhere in
+    one of the systems or is a directory in only one of them, and as `whole_text` does for the names
+    of owners.
     """
     carrier = _Carrier(
         running, standby, os.geteuid() == 0,
@@ -303,12 +305,9 @@ def _dress(carrier: _Carrier, source: str, target: str, status: os.stat_result) 
 
 def _accounts(root: Path) -> Tuple[str, str]:
     """The texts of passwd and group of a slot; empty where it has none."""
-    texts = []
-    for name in _ACCOUNTS:
-        place = f"{root}{resolve(root, name)}"
-        try:
-            with reading(place), open(place, encoding="utf-8", errors="replace") as file:
-                texts.append(file.read(16 * 1024 * 1024))
-        except FileNotFoundError:
-            texts.append("")
-    return texts[0], texts[1]
+    passwd, group = _ACCOUNTS
+    with reading(f"{root}{passwd}"):
+        users = whole_text(root, passwd, _MAX_ACCOUNTS_BYTES)
+    with reading(f"{root}{group}"):
+        groups = whole_text(root, group, _MAX_ACCOUNTS_BYTES)
+    return users or "", groups or ""

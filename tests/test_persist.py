@@ -168,6 +168,13 @@ def test_owners_are_mapped_by_name() -> None:
     assert mapped(4242, 4242) == (4242, 4242)
 
 
+@pytest.mark.parametrize("number", ["4294967295", "9999999999"])
+def test_a_number_that_is_nobodys_is_given_to_nothing(number: str) -> None:
+    """chown(2) takes 2**32 - 1 for leaving the owner as it is."""
+    mapped = owner_map(("svc:x:1000:0::/:\n", ""), (f"svc:x:{number}:0::/:\n", ""))
+    assert mapped(1000, 0) == (1000, 0)
+
+
 def test_links_are_followed_inside_the_root_only(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/up").symlink_to("../../../../a/b")

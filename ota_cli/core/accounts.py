@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, Tuple
 
+from .lines import MAX_OWNER
+
 _NUMBER = re.compile("[0-9]{1,10}")
 
 #: Takes (uid, gid) of the old system, gives those of the new one.
@@ -35,6 +37,6 @@ def _names(text: str) -> Dict[int, str]:
     names: Dict[int, str] = {}
     for line in text.splitlines():
         fields = line.split(":")
-        if len(fields) >= 3 and _NUMBER.fullmatch(fields[2]):
+        if len(fields) >= 3 and _NUMBER.fullmatch(fields[2]) and int(fields[2]) <= MAX_OWNER:
             names.setdefault(int(fields[2]), fields[0])
     return names

@@ -92,6 +92,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "incomplete": "A table of the image is missing. Ask the publisher.",
         "missing": "A file is not on the server (404, 410). Check the URL; if it is right, the "
         "image is incomplete.",
+        "not-a-file": "Where `ota` has to read a text, as `/etc/fstab`, there is a fifo, a device "
+        "or a directory. Ask the publisher.",
         "no-rest": "The server does not send the rest of a file. Its answers to range requests "
         "are wrong: ask whoever runs it.",
         "redirects": "The server redirects to where `ota` does not follow. Give the URL of the "

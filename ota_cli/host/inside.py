@@ -12,6 +12,9 @@ import stat
 from pathlib import Path
 from typing import List, Optional
 
+from ..errors import DoesNotFit, ImageDamaged
+from .files import read_limited
+
 MAX_SYMLINKS = 40
 _MAX_TEXT_BYTES = 1024 * 1024
 
@@ -69,6 +72,24 @@ def text_inside(root: Path, path: str) -> Optional[str]:
         return None
     with open(place, encoding="utf-8", errors="replace") as file:
         return file.read(_MAX_TEXT_BYTES)
+
+
+def whole_text(root: Path, path: str, limit_bytes: int) -> Optional[str]:
+    """What the file `path`, followed inside `root`, says; None where nothing is there.
+
+    Raises OSError, DoesNotFit for more than `limit_bytes`, and ImageDamaged for what is no regular
+    file: a fifo would be waited for, and a device has no end.
+    """
+    place = f"{root}{resolve(root, path)}"
+    if os.path.lexists(place) and not os.path.isfile(place):
+        raise ImageDamaged(f"{place} is not a regular file", slug="not-a-file")
+    try:
+        return read_limited(place, limit_bytes).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+    except ImageDamaged:
+        what = f"{place} is larger than {limit_bytes} bytes"
+        raise DoesNotFit(what, slug="text-too-large") from None
 
 
 def is_executable(root: Path, path: str) -> bool:
