@@ -14,7 +14,9 @@ from typing import Dict, Iterable, Optional, Tuple
 
 from .core.local import LocalTree
 from .core.plan import Plan
+from .core.text import printable
 from .entries import DirEntry, FileEntry
+from .errors import ImageDamaged
 from .host.tree import has_xattrs, xattrs_of
 from .model import Attributes
 
@@ -136,7 +138,7 @@ class Finisher:
             _remove_xattr(target, name)
         for name, value in wanted.items():
             if have.get(name) != value:
-                os.setxattr(target, name, value, follow_symlinks=False)
+                _set_xattr(target, name, value)
         return have != wanted
 
     def _own_xattrs(self, target: str) -> Dict[str, bytes]:
@@ -149,6 +151,17 @@ class Finisher:
 
     def _may(self, name: str) -> bool:
         return name not in _POLICY_XATTRS and (self._owners or name.startswith("user."))
+
+
+def _set_xattr(target: str, name: str, value: bytes) -> None:
+    try:
+        os.setxattr(target, name, value, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ImageDamaged(
+            f"{target}: the image's {printable(name)} is none that Linux takes", slug="bad-xattr"
+        ) from error
 
 
 def _remove_xattr(target: str, name: str) -> None:

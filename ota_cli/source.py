@@ -12,11 +12,14 @@ from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
 from .core.lines import MAX_TABLE_BYTES
 from .core.plan import FileStep, ManySteps
+from .core.tables import memory_bytes
+from .core.text import size
 from .core.trust import SignedClaims, verify_claims, verify_image
 from .core.urls import without_secrets
-from .errors import DoesNotFit, UsageProblem
+from .errors import DoesNotFit, ImageDamaged, UsageProblem
 from .events import Emit, Meter, Phase, PhaseStarted
 from .fill import Fetch
+from .host.memory import free_memory_bytes
 from .host.net import Blob, Fetcher, compressed_location, plain_location
 from .model import Claims, EcuInfo, Image, Settings
 
@@ -78,11 +81,23 @@ def offered(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: Emit
 def complete(fetcher: Fetcher, signed: SignedClaims) -> Image:
     """The image of `signed`, with its tables from the fetcher's base URL.
 
-    Raises ImageDamaged, and what fetching raises.
+    Raises ImageDamaged, also when its tables would not fit into memory, and what fetching raises.
     """
     names = [ref.name for ref in signed.claims.table_refs]
     files = CompressedFiles(fetcher.metadata_files(names, MAX_TABLE_BYTES))
+    _require_memory(signed.claims, files)
     return verify_image(signed, files)
+
+
+def _require_memory(claims: Claims, files: CompressedFiles) -> None:
+    """Better no update than one for which the kernel ends what else runs here."""
+    need, free = memory_bytes(claims, files), free_memory_bytes()
+    if free is not None and need > free:
+        raise ImageDamaged(
+            f"the image lists so many files that {size(need)} of memory would be needed to read "
+            f"that, and {size(free)} are free",
+            slug="too-large",
+        )
 
 
 def require_offered(fetcher: Fetcher, image: Image) -> None:

@@ -14,7 +14,7 @@ import base64
 import binascii
 import re
 from sys import intern
-from typing import Dict, Iterator, List, Match, Optional, Tuple
+from typing import Dict, Iterator, List, Match, Optional, Sequence, Tuple
 
 from ..entries import Digest, NodeEntry
 from ..errors import ImageDamaged
@@ -44,6 +44,14 @@ _WINDOW_BYTES = 128 * 1024 * 1024
 _MAX_TIME_NS = 2**63 - 1
 #: What the kernel's device numbers hold (linux/kdev_t.h).
 MAX_MAJOR, MAX_MINOR = 2**12 - 1, 2**20 - 1
+#: Of one file; a block of ext4 holds some dozens.
+MAX_XATTRS = 100
+#: Namespaces that Linux file systems have, each with a name in it (xattr(7)).
+_XATTR_NAME = re.compile(
+    r"(user|trusted|security)\.[^\0]+|system\.posix_acl_(access|default)", re.DOTALL
+)
+#: Memory for a line, while it is read: a time or a size, in what is there; anything else.
+_PACKED_BYTES, _OBJECT_BYTES = 60, 450
 _MTIME = re.compile(rf"m,(-?[0-9]{{1,20}}),{QUOTED}")
 _XATTR = re.compile(rf"x,{QUOTED},([A-Za-z0-9+/=]*),{QUOTED}")
 _BLOB = re.compile(r"z,([0-9]{1,18}),([0-9a-f]{64})")
@@ -68,12 +76,16 @@ def parse_attributes(
         if kind == "m":
             mtime, path = matched(_MTIME, line).groups()
             path, mtime_ns = read_path(path), _time(mtime)
-            if not any(entries.date(path, mtime_ns) for entries in dated):
-                mtimes[intern(path)] = mtime_ns
+            if any(entries.date(path, mtime_ns) for entries in dated):
+                return
+            if path in mtimes:
+                raise ValueError("it has a time already")
+            mtimes[intern(path)] = mtime_ns
         elif kind == "x":
             name, value, path = matched(_XATTR, line).groups()
             path = read_path(path)
-            xattrs[path] = (*xattrs.get(path, ()), (_xattr_name(name), _from_base64(value)))
+            before = xattrs.get(path, ())
+            xattrs[path] = (*before, _new_xattr(unquote(name), _from_base64(value), before))
         elif kind == "z":
             size, digest = matched(_BLOB, line).groups()
             blob_sizes.append(Digest(bytes.fromhex(digest)), int(size))
@@ -83,10 +95,23 @@ def parse_attributes(
     for _ in explained(text_lines(_decompressed(data, table), table), table, take):
         pass
     blob_sizes.sort()
+    if blob_sizes.are_doubled():
+        raise ImageDamaged(f"{table} has two sizes for one blob", slug="bad-line")
     if into is None:
         return Attributes(mtimes, xattrs, tuple(nodes), blob_sizes)
     into.regulars.measure_blobs(blob_sizes)
     return Attributes(mtimes, xattrs, tuple(nodes))
+
+
+def memory_bytes(data: bytes, table: str) -> int:
+    """What reading a table of attributes takes, about. Raises ImageDamaged for what is no such."""
+    return sum(map(_weight, _decompressed(data, table)))
+
+
+def _weight(text: bytes) -> int:
+    """Attributes and nodes become objects, times and sizes a few bytes in what is there."""
+    packed = text.count(b"\nm,") + text.count(b"\nz,")
+    return packed * _PACKED_BYTES + (text.count(b"\n") - packed) * _OBJECT_BYTES
 
 
 def format_attributes(attributes: Attributes) -> bytes:
@@ -121,11 +146,20 @@ def _time(digits: str) -> int:
     return mtime_ns
 
 
-def _xattr_name(quoted: str) -> str:
-    name = unquote(quoted)
-    if not name or "\0" in name or len(name.encode()) > MAX_NAME_BYTES:
-        raise ValueError(f"attribute name is empty, holds a NUL, or exceeds {MAX_NAME_BYTES} bytes")
-    return name
+def is_xattr_name(name: str) -> bool:
+    """Whether files of a slot can have an extended attribute of this name."""
+    return bool(_XATTR_NAME.fullmatch(name)) and len(name.encode()) <= MAX_NAME_BYTES
+
+
+def _new_xattr(name: str, value: bytes, before: Sequence[Tuple[str, bytes]]) -> Tuple[str, bytes]:
+    """One more attribute of a file that has those `before`."""
+    if not is_xattr_name(name):
+        raise ValueError("no file can have an extended attribute of this name")
+    if len(before) >= MAX_XATTRS:
+        raise ValueError(f"more than {MAX_XATTRS} extended attributes of one file")
+    if any(name == other for other, _ in before):
+        raise ValueError("the extended attribute is there twice")
+    return name, value
 
 
 def _from_base64(text: str) -> bytes:

@@ -11,10 +11,12 @@ import re
 from dataclasses import replace
 from typing import Dict, Iterable, List, Mapping, Match
 
+from ..compressed import CompressedFiles
 from ..entries import Digest, DirEntry, FileEntry, LinkEntry
 from ..model import Claims, Tables
 from ..packed import PackedFiles
 from ..packedothers import PackedDirectories, PackedLinks
+from .attributes import memory_bytes as attributes_bytes
 from .attributes import parse_attributes
 from .lines import (
     MAX_PATH_BYTES,
@@ -37,6 +39,8 @@ _REGULAR = re.compile(
     r"(?:,([0-9]{0,18})(?:,([0-9]{0,20})(?:,(zst)?)?)?)?"
 )
 _PERSISTENT = re.compile(QUOTED)
+#: Memory for a line, while it is read.
+_ENTRY_BYTES = 300
 
 
 def parse_tables(claims: Claims, files: Mapping[str, bytes]) -> Tables:
@@ -59,6 +63,19 @@ def parse_tables(claims: Claims, files: Mapping[str, bytes]) -> Tables:
         tables = replace(tables, attributes=attributes)
     check_tree(tables, claims)
     return tables
+
+
+def memory_bytes(claims: Claims, files: CompressedFiles) -> int:
+    """What `parse_tables` takes, about: enough to tell an image that no device could read."""
+    attributes = claims.details.attributes
+    lines = sum(
+        piece.count(b"\n")
+        for ref in claims.table_refs
+        if ref != attributes
+        for piece in files.pieces(ref.name)
+    )
+    more = attributes_bytes(files[attributes.name], attributes.name) if attributes else 0
+    return lines * _ENTRY_BYTES + more
 
 
 def parse_directories(data: bytes, table: str = "dirs.txt") -> PackedDirectories:

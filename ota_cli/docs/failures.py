@@ -82,6 +82,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "bad-line": "A table of the image has a line that makes no sense. Ask the publisher.",
         "bad-metadata": "`metadata.jwt` is malformed. Check the URL, then ask the publisher.",
         "bad-tree": "The image describes no possible tree of files. Ask the publisher.",
+        "bad-xattr": "The image has an extended attribute that Linux does not take. Ask the "
+        "publisher.",
         "content-encoding": "The server sends files compressed anew. Configure it to send them as "
         "they are.",
         "content-missing": "What the slot lacks is in neither slot. `ota verify --repair --version "

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
+from ..core.attributes import is_xattr_name
 from ..core.kernels import boot_names, kernels
 from ..core.lines import RESERVED
 from ..core.text import printable
@@ -127,12 +128,18 @@ class _Walker:
         else:
             tree.nodes.append(_node(path, status))
         tree.mtimes_ns[path] = status.st_mtime_ns
-        xattrs = sorted((xattrs_of(place) or {}).items())
-        kept = tuple(pair for pair in xattrs if pair[0] not in _FOREIGN_XATTRS)
-        for name, _ in kept:
+        xattrs = tuple(self._xattrs(path, place))
+        if xattrs:
+            tree.xattrs[path] = xattrs
+
+    def _xattrs(self, path: str, place: str) -> Iterator[Tuple[str, bytes]]:
+        for name, value in sorted((xattrs_of(place) or {}).items()):
             _check_name(name, f"an extended attribute of {path}")
-        if kept:
-            tree.xattrs[path] = kept
+            if is_xattr_name(name):
+                if name not in _FOREIGN_XATTRS:
+                    yield name, value
+            else:
+                self.emit(Warned(f"{path}: {name} is left out: no slot can hold it"))
 
 
 def _node(path: str, status: os.stat_result) -> NodeEntry:

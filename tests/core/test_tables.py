@@ -115,11 +115,16 @@ def test_a_line_that_is_no_entry_is_refused_by_number(line: str) -> None:
         b"x,'user.a\0b',AA==,'/a'",
         b"x,'user." + b"a" * 251 + b"',AA==,'/a'",
         b"x,'user.a',AA==,'/" + b"a" * 200,
+        b"x,'bogus',AA==,'/a'",
+        b"x,'user.',AA==,'/a'",
+        b"x,'system.nfs4_acl',AA==,'/a'",
+        b"x,'user.it',AA==,'/a'",
+        b"m,2,'/a'",
     ],
 )
 def test_an_attribute_no_file_system_takes_is_refused_by_number(line: bytes) -> None:
-    table = zstandard.ZstdCompressor().compress(b"m,1,'/a'\n" + line)
-    with pytest.raises(ImageDamaged, match="line 2"):
+    table = zstandard.compress(b"m,1,'/a'\nx,'user.it',AA==,'/a'\n" + line)
+    with pytest.raises(ImageDamaged, match="line 3"):
         parse_attributes(table)
 
 
@@ -150,6 +155,19 @@ def test_attributes_survive_the_round_trip() -> None:
 
 def test_a_bomb_of_attributes_ends_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attributes_table, "MAX_TABLE_BYTES", 1 << 20)
-    bomb = zstandard.ZstdCompressor().compress(b"m,1,'/a'\n" * (1 << 18))
+    line = f"z,1,{HEX}\n".encode()
+    bomb = zstandard.compress(line * (1 << 15))
     with pytest.raises(ImageDamaged, match="larger"):
         parse_attributes(bomb)
+
+
+def test_a_blob_that_is_measured_twice_is_refused() -> None:
+    line = f"z,1,{HEX}\n".encode()
+    with pytest.raises(ImageDamaged, match="two sizes"):
+        parse_attributes(zstandard.compress(line * 2))
+
+
+def test_more_attributes_than_a_file_can_have_are_refused_at_once() -> None:
+    lines = b"".join(b"x,'user.%d',,'/a'\n" % number for number in range(100_000))
+    with pytest.raises(ImageDamaged, match="line 101: more than 100"):
+        parse_attributes(zstandard.compress(lines))
