@@ -140,3 +140,12 @@ def test_status_and_check_need_no_root(readable_device: Path, server: Server) ->
         argv = [*as_nobody, *ota_argv(), *words]
         done = subprocess.run(argv, env=environment(), cwd="/", check=False, capture_output=True)
         assert done.returncode == code, done.stderr.decode()
+
+
+def test_only_its_owner_can_hold_the_lock_of_a_device(grub_device: Path) -> None:
+    """flock(2) asks for no more than reading: whoever may could keep every commit away."""
+    lock = grub_device / "run/ota.lock"
+    for _ in ("made anew", "left by an older ota"):
+        assert ota("setup", "--root", grub_device).code == 0
+        assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+        lock.chmod(0o644)

@@ -215,7 +215,7 @@ def exclusive(device: Device) -> Iterator[None]:
     path = device.root / "run" / "ota.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except PermissionError:
         raise NeedsRoot(
             f"{path} can not be opened: it locks the device", hint="run it with sudo"
@@ -223,6 +223,8 @@ def exclusive(device: Device) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{path} can not be opened: {error.strerror}") from None
     try:
+        with suppress(OSError):  # whoever may read it can hold it, and so keep every update away
+            os.fchmod(descriptor, 0o600)
         _take(descriptor, path)
         yield
     finally:
