@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Mapping, NoReturn, Optional, Tuple
 
+from ..core.text import printable
 from ..errors import ConfigError, Interrupted, NeedsRoot, OtaError, SignalReceived
 from ..events import Ahead, Done, Emit, Event, Progress
 from ..host.interrupts import ignore_interrupts
 from ..render.choice import Output, open_output, standard_error
 from ..render.journal import SOCKET, JournalOutput
-from ..render.priority import is_journal
+from ..render.priority import ERROR, is_journal
 from ..render.several import SeveralOutputs
 
 #: Exit codes that are answers, not failures.
@@ -93,7 +94,7 @@ def _attempt(
         ignore_interrupts()
     except OtaError as error:
         if error.exit_code == OtaError.exit_code and display.verbosity > 0:
-            traceback.print_exc()
+            _show_traceback()
         return _fail(name, error, output)
     except SignalReceived as received:
         return _fail(name, Interrupted(received), output)
@@ -101,13 +102,20 @@ def _attempt(
         return _fail(name, _denied(error), output)
     except Exception as error:  # noqa: BLE001 (the one boundary: a bug gets its exit code here)
         if display.verbosity > 0:
-            traceback.print_exc()
+            _show_traceback()
         return _fail(name, _bug(error), output)
     code = result.failure.exit_code if result.failure else result.exit_code
     answer = document(name, code, result.document, result.failure)
     _show(screen, result, answer, is_quiet=display.verbosity < 0)
     logs.result(answer, result.lines)
     return code
+
+
+def _show_traceback() -> None:
+    """For whoever reports a bug; what other programs and servers said may be in it."""
+    err = standard_error()
+    for line in traceback.format_exc().splitlines():
+        err.say(ERROR, printable(line))
 
 
 class _Finish:

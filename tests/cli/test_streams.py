@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,21 @@ def test_names_the_terminal_can_not_show_are_escaped(device: Path) -> None:
     ran = ota("status", "--root", device, env={"PYTHONIOENCODING": "ascii"})
     assert ran.code == 0, ran.err
     assert "b\\xf6se" in ran.out
+
+
+def test_a_traceback_for_a_report_steers_no_terminal() -> None:
+    """With -v, of a program that `ota` needs and that fails with words of its own."""
+    script = (
+        "from pathlib import Path\n"
+        "from ota_cli.cli.boundary import Display, run_verb\n"
+        "from ota_cli.host.run import run\n"
+        "says = ['sh', '-c', r\"printf '\\033[2J\\033]0;evil\\007' >&2; exit 3\"]\n"
+        "run_verb('status', Display(Path('/'), 'plain', 1, 'never', None), lambda call: run(says))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert b"Traceback" in done.stderr
+    assert done.stderr.count(b"\\x1b[2J") == 2, "in the traceback and in the message"
+    assert b"\x1b" not in done.stderr
