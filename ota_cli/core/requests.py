@@ -1,7 +1,8 @@
 """What an ECU may ask of one below it: the whole list (DESIGN section 8). Pure.
 
-A request is one JSON object. It names no paths and lowers no guard; keys that are not known make
-it refused, for what is left out could be what matters.
+A request is one JSON object. It names no paths, and nothing in it makes an ECU trust what it would
+not; older images it may ask for. Keys that are not known make it refused, for what is left out
+could be what matters.
 """
 
 from __future__ import annotations

@@ -142,7 +142,10 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "Make a key on the ECU above (`ssh-keygen -t ed25519 -N '' -f KEY`), name it as "
         "`identity_file` there, and add its public half to `authorized_keys` of this ECU, in one "
         'line: `restrict,command="ota ssh-gate" ssh-ed25519 AAAA...`. Such a key can do what an '
-        "ECU above may ask, nothing else. A request names no paths and can not lower a guard.",
+        "ECU above may ask, nothing else. A request names no paths, and no signature, certificate "
+        "or digest is left unchecked for it. But it hands on `--allow-downgrade`, "
+        "`--retry-failed` and `--trust-record`: who has the key can bring back an older image, if "
+        "it was signed for this ECU, and switch between those that are there.",
         "The ECU above takes nobody's host key on trust: `ssh-keyscan` prints the line for its "
         "`/boot/ota/known_hosts`. Files of ssh's own configuration are not read.",
     ),

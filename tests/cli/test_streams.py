@@ -73,7 +73,7 @@ def test_a_traceback_for_a_report_steers_no_terminal() -> None:
         "from ota_cli.cli.boundary import Display, run_verb\n"
         "from ota_cli.host.run import run\n"
         "says = ['sh', '-c', r\"printf '\\033[2J\\033]0;evil\\007' >&2; exit 3\"]\n"
-        "run_verb('status', Display(Path('/'), 'plain', 1, 'never', None), lambda call: run(says))\n"
+        "run_verb('status', Display(Path('/'), 'plain', 1, 'never', None), lambda _: run(says))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), capture_output=True, check=False
