@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import httpcore
 
-from ..core.text import printable
+from ..core.text import printable, size
 from ..core.urls import base_url, compressed_location, plain_location, split_url, without_secrets
 from ..errors import ConfigError, ImageDamaged, UsageProblem
 from .net_answer import (
@@ -127,25 +127,36 @@ class Fetcher:
 
         Raises Unreachable, AccessDenied, and ImageDamaged.
         """
+        return self._metadata(name, _bounded([name], limit_bytes))
+
+    def metadata_files(
+        self, names: Sequence[str], limit_bytes: int, together_bytes: Optional[int] = None
+    ) -> Iterator[Tuple[str, bytes]]:
+        """Like `metadata` for several files at once, each with its name as soon as it is there;
+        an interrupt ends all of them. All are at most `together_bytes` long."""
+        accept = _bounded(names, limit_bytes, together_bytes)
+
+        def named(name: str) -> Tuple[str, bytes]:
+            return name, self._metadata(name, accept)
+
+        return work_through(names, named, _METADATA_THREADS, self._halt)
+
+    def _metadata(self, name: str, accept: Callable[[str, int], None]) -> bytes:
+        """The file `name`; `accept` is told how much of it came, and raises for too much."""
         directives = "no_cache" if self._proxy else ""
         retry = self._retry()
         while True:
             body = bytearray()
-            consume = _bounded(body, name, limit_bytes)
+
+            def consume(chunk: bytes, body: bytearray = body) -> None:
+                body.extend(chunk)
+                accept(name, len(body))
+
             try:
                 self._get(quote(name), directives, Receiver([], check_answer, consume, _ignore))
                 return bytes(body)
             except Again as again:
                 retry.after(again, len(body))
-
-    def metadata_files(self, names: Sequence[str], limit_bytes: int) -> Iterator[Tuple[str, bytes]]:
-        """Like `metadata` for several files at once, each with its name as soon as it is there;
-        an interrupt ends all of them."""
-
-        def named(name: str) -> Tuple[str, bytes]:
-            return name, self.metadata(name, limit_bytes)
-
-        return work_through(names, named, _METADATA_THREADS, self._halt)
 
     def blobs(
         self,
@@ -265,16 +276,28 @@ def _slowest_rate(settings: NetSettings) -> float:
     return min(SLOWEST_RATE, settings.limit_rate / 2) if settings.limit_rate else SLOWEST_RATE
 
 
-def _bounded(body: bytearray, name: str, limit_bytes: int) -> Consume:
-    def consume(chunk: bytes) -> None:
-        body.extend(chunk)
-        if len(body) > limit_bytes:
+def _bounded(
+    names: Sequence[str], limit_bytes: int, together_bytes: Optional[int] = None
+) -> Callable[[str, int], None]:
+    """Raises ImageDamaged when so many bytes of one of `names` are more than it, or all, may have;
+    called from many threads."""
+    come = dict.fromkeys(names, 0)
+
+    def accept(name: str, count: int) -> None:
+        come[name] = count
+        if count > limit_bytes:
             raise ImageDamaged(
                 f"{printable(name)} is larger than the limit of {limit_bytes} bytes",
                 slug="too-large",
             )
+        if together_bytes is not None and sum(come.values()) > together_bytes:
+            raise ImageDamaged(
+                f"{printable(name)} and what came with it is larger than {size(together_bytes)}, "
+                "and there is no memory for more",
+                slug="too-large",
+            )
 
-    return consume
+    return accept
 
 
 def _ignore(_: object) -> None:

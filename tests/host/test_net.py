@@ -126,6 +126,16 @@ def test_a_body_over_the_limit_is_refused(web: WebServer) -> None:
     fails(web, ImageDamaged, "too-large")
 
 
+def test_files_that_are_too_large_together_are_refused(web: WebServer) -> None:
+    for name in "xyz":
+        web.script[f"/{name}"] = [Answer(b"x" * 50_000)]
+    own = NetSettings(cacert=web.cacert)
+    with Fetcher(web.url, own) as fetcher:
+        assert len(dict(fetcher.metadata_files("xyz", 50_000, 150_000))) == 3
+    with Fetcher(web.url, own) as fetcher, pytest.raises(ImageDamaged, match="no memory for more"):
+        dict(fetcher.metadata_files("xyz", 50_000, 149_999))
+
+
 def test_an_answer_cut_off_is_tried_again_until_it_gets_no_further(
     web: WebServer, tmp_path: Path
 ) -> None:
