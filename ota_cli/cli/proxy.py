@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, Optional, Tuple
 
 import click
 
 from ..core.text import size
 from ..core.urls import base_url, without_secrets
-from ..errors import UsageProblem
+from ..errors import ConfigError, UsageProblem
 from ..host.interrupts import end_with_stdin
-from ..model import ProxyInfo, Settings
+from ..model import Settings
 from ..probe import probe
 from .options import Call, Result, command
 from .request import Source, device_net, source_options
+
+if TYPE_CHECKING:
+    from ..host.net import NetSettings
 
 _CACHE = "var/cache/ota"
 
@@ -41,14 +44,15 @@ def proxy(
         end_with_stdin()
     device = probe(call.root)
     listen = address or device.proxy.local_ota_proxy_listen_addr or own_address(device.ecu)
+    net = device_net(source, device)
     hosts = [each.ip_addr for each in device.ecu.secondaries]
     counts = serve(
         ProxySettings(
             listen, device.proxy.local_ota_proxy_listen_port if port is None else port,
             addresses_of(["localhost", device.ecu.ip_addr, *hosts]),
-            _servers(upstream or _configured(device.settings), device.proxy, source.insecure_http),
+            _servers(upstream or _configured(device.settings), net, device.proxy.gateway),
             call.root / _CACHE if device.proxy.enable_local_ota_proxy_cache else None,
-            device_net(source, device),
+            net,
         ),
         call.emit,
     )  # fmt: skip
@@ -71,10 +75,11 @@ def _configured(settings: Settings) -> Tuple[str, ...]:
     return (settings.server,)
 
 
-def _servers(urls: Iterable[str], proxy: ProxyInfo, may_be_plain: bool) -> Dict[str, str]:
+def _servers(urls: Iterable[str], net: NetSettings, is_gateway: bool) -> Dict[str, str]:
     """HOST or HOST:PORT of each server, and the scheme to ask it with.
 
     One that is no gateway asks in plain http, whatever the URL, as the next proxy expects it.
+    Raises ConfigError where there is no next proxy: cookies would go to the server in clear.
     """
     from ..host.net_link import target_of
 
@@ -83,10 +88,17 @@ def _servers(urls: Iterable[str], proxy: ProxyInfo, may_be_plain: bool) -> Dict[
         target = target_of(base_url(url))
         if target is None:
             raise UsageProblem(f"{without_secrets(url)} is not a usable URL")
-        if target.scheme == "http" and not may_be_plain:
+        if target.scheme == "http" and not net.insecure_http:
             raise UsageProblem(
                 f"{without_secrets(url)} is plain http",
                 hint="use https, or allow it with --insecure-http",
             )
-        found[target.authority] = target.scheme if proxy.gateway else "http"
+        if not (is_gateway or net.proxy or net.insecure_http):
+            raise ConfigError(
+                f"this proxy is no gateway, and would ask {target.authority} in plain http",
+                hint="say `gateway: true` in proxy_info.yml, or name the next proxy there as "
+                "`upper_ota_proxy`; --insecure-http allows plain http",
+                slug="no-gateway",
+            )
+        found[target.authority] = target.scheme if is_gateway else "http"
     return found

@@ -286,6 +286,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "identity-file": "Our SSH key for an ECU can not be read. Make it with `ssh-keygen`, or "
         "run this as root.",
         "key-refused": "An ECU refuses our SSH key. See `ota-ssh-gate`(1).",
+        "no-gateway": "The proxy would ask servers in plain http. Set `gateway: true` in "
+        "`proxy_info.yml`, or name the next proxy as `upper_ota_proxy`.",
         "not-ota": "What answers at the address of an ECU is not `ota`. See its authorized_keys.",
         "ota-missing": "There is no `ota` on an ECU. Install it there.",
         "ota-too-old": "The `ota` of an ECU is too old to be asked. Update it there.",

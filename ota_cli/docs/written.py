@@ -131,7 +131,8 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
     "proxy": (
         "It serves GET, for files of the named servers, to this ECU and the secondaries of "
         "`ecu_info.yml`, in plain http. It asks the servers over TLS where `proxy_info.yml` says "
-        "`gateway` (or there is none), and adds the cookies given here; clients need none.",
+        "`gateway` (or there is none), and the next proxy otherwise; it adds the cookies given "
+        "here, clients need none.",
         "An object that several ask for at once is fetched once. Objects are kept by the sha256 "
         "that `ota` names in its requests, metadata never; `X-Cache` in an answer says `hit`, "
         "`miss` or `none`. Half of the room on the file system is used before old objects go, "
@@ -220,7 +221,9 @@ _PROXY_INFO = (
     ("upper_ota_proxy", "`http://HOST:PORT` of the proxy to fetch through."),
     ("enable_local_ota_proxy", "Start the local proxy for an update of ECUs below this one; "
      "default true without a file, false with one."),
-    ("gateway", "Whether the local proxy asks servers with https."),
+    ("gateway", "Whether the local proxy asks servers with https; default true without a file, "
+     "false with one. Without it the local proxy needs `upper_ota_proxy`: it asks no server in "
+     "plain http unless `--insecure-http` is given."),
     ("enable_local_ota_proxy_cache", "Whether the local proxy keeps what it fetched, in "
      "`/var/cache/ota`."),
     ("local_ota_proxy_listen_addr", "Where the local proxy listens; default `ip_addr`."),

@@ -74,9 +74,12 @@ class Upstream:
         """The answer for `wanted`, whose body is to be read with `chunks` inside the block.
 
         `rest`: only from its offset on; the server may send all, that part, or say that there is
-        none. Raises Refused for any other answer, also when the body breaks off.
+        none. Raises Refused for any other answer, also when the body breaks off, and where a server
+        would get the cookies in plain http that is not allowed.
         """
         target = wanted.target
+        if target.scheme == "http" and not (self._proxy or self._settings.insecure_http):
+            raise Refused(BAD_GATEWAY, f"{target.authority} would be asked in plain http")
         url = f"{target.scheme}://{target.authority}{target.path}"
         headers = self._headers_for(wanted, rest)
         try:

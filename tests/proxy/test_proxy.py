@@ -309,6 +309,21 @@ def test_a_server_must_be_named(words: List[str], told: str, gateway: Path) -> N
     assert told in done.err
 
 
+def test_one_that_is_no_gateway_asks_the_next_proxy_and_no_server_in_plain_http(
+    gateway: Path,
+) -> None:
+    (gateway / "boot/ota/proxy_info.yml").write_text("enable_local_ota_proxy: true\n")
+    url = "https://images.example"
+    done = ota("proxy", "--root", gateway, "--upstream", url, "--cookie", "s=cret", "--json")
+    error = done.document["error"]
+    assert (done.code, error["slug"]) == (78, "no-gateway")
+    assert "images.example" in error["message"]
+    assert "gateway: true" in error["hint"]
+    for words in (("--insecure-http",), ("--proxy", "http://10.0.0.1:8082")):
+        with RunningProxy(gateway, url, *words):
+            pass  # it listens
+
+
 def test_it_ends_with_a_report_also_in_the_middle_of_a_transfer(
     web: WebServer, proxy: RunningProxy
 ) -> None:
@@ -350,7 +365,7 @@ def test_the_proxy_of_an_update_gets_all_cookies_that_can_be_sent(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     listen = f"local_ota_proxy_listen_addr: 127.0.0.1\nlocal_ota_proxy_listen_port: {port}\n"
-    (gateway / "boot/ota/proxy_info.yml").write_text(listen)
+    (gateway / "boot/ota/proxy_info.yml").write_text(f"gateway: true\n{listen}")
     cookies = {"s": '"' * (MAX_COOKIES_BYTES - len("s="))}
     net = NetSettings(cacert=Path(web.cacert), cookies=cookies)
     with OwnProxy(probe(gateway), [web.url], net, silent) as proxy:

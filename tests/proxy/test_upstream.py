@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
+from ota_cli.host.net import NetSettings
 from ota_cli.host.net_link import target_of
 from ota_cli.proxy.upstream import Upstream
 from ota_cli.proxy.wanted import Refused, Wanted
@@ -33,3 +35,17 @@ def test_a_body_that_drips_is_given_up(talk: Talk, tmp_path: Path) -> None:
         body_from(server)
     assert raised.value.status == 502
     assert "less than 8 bytes came in 0.5 seconds" in raised.value.why
+
+
+def test_no_server_is_asked_in_plain_http_unless_that_is_allowed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        target = target_of(f"http://127.0.0.1:{plain.getsockname()[1]}/x")
+        assert target is not None
+        with Upstream(NetSettings(cookies={"s": "cret"})) as upstream, pytest.raises(
+            Refused
+        ) as raised, upstream.get(Wanted(target, None)):
+            pass
+        assert (raised.value.status, "plain http" in raised.value.why) == (502, True)
+        plain.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            plain.accept()
