@@ -12,7 +12,9 @@ from ..errors import ImageDamaged, Unreachable
 from ..host.net import CONNECT_TIMEOUT_S, NetSettings, proxy_url
 from ..host.net_answer import (
     MAX_REDIRECTS,
+    check_encoding,
     redirected,
+    shown,
     too_many_redirects,
     transport_failure,
 )
@@ -22,7 +24,6 @@ from ..host.net_link import (
     TRANSPORT_ERRORS,
     Headers,
     Link,
-    Target,
     counted_by,
     header,
     location_of,
@@ -35,7 +36,7 @@ from ..host.net_tls import tls_context
 from .wanted import Refused, Wanted
 
 BAD_GATEWAY = 502
-_PARTIAL = (206, 416)
+_REST, _NO_REST = 206, 416
 
 
 class Upstream:
@@ -87,7 +88,7 @@ class Upstream:
                 with self._link.get(target, headers) as response:
                     location = location_of(response)
                     if location is None:
-                        _require_body(response, target, rest)
+                        _require_body(response, url, rest)
                         yield response
                         return
                 url, target = redirected(url, target, location)
@@ -119,12 +120,18 @@ class Upstream:
         return [*headers, *asking_from(wanted.offset, wanted.if_range)] if rest else headers
 
 
-def _require_body(response: httpcore.Response, target: Target, rest: bool) -> None:
+def _require_body(response: httpcore.Response, url: str, rest: bool) -> None:
+    """Raises Refused for an answer without a body to pass on, and ImageDamaged for one in an
+    encoding, of which clients would not be told.
+    """
     status = response.status
-    if status == 200 or (rest and status in _PARTIAL):
+    if rest and status == _NO_REST:
+        return
+    if status == 200 or (rest and status == _REST):
+        check_encoding(response, url)
         return
     raise Refused(
         status if 400 <= status < 600 else BAD_GATEWAY,
-        f"{target.authority} answers {status}",
+        f"{shown(url)}: the server answers {status}",
         header(response, b"retry-after") or "",
     )

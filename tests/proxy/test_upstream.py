@@ -11,7 +11,7 @@ from ota_cli.host.net import NetSettings
 from ota_cli.host.net_link import target_of
 from ota_cli.proxy.upstream import Upstream
 from ota_cli.proxy.wanted import Refused, Wanted
-from tests.support.hostile import CHUNKED, LENGTH, OK, Talk, TlsServer, drips
+from tests.support.hostile import CHUNKED, LENGTH, OK, Talk, TlsServer, drips, says
 
 
 def body_from(server: TlsServer) -> bytes:
@@ -35,6 +35,13 @@ def test_a_body_that_drips_is_given_up(talk: Talk, tmp_path: Path) -> None:
         body_from(server)
     assert raised.value.status == 502
     assert "less than 8 bytes came in 0.5 seconds" in raised.value.why
+
+
+def test_a_body_in_a_content_encoding_is_refused(tmp_path: Path) -> None:
+    packed = says(OK, b"Content-Encoding: gzip\r\n", LENGTH % 4, b"gzip")
+    with TlsServer(tmp_path, packed) as server, pytest.raises(Refused) as raised:
+        body_from(server)
+    assert (raised.value.status, "content-encoding gzip" in raised.value.why) == (502, True)
 
 
 def test_no_server_is_asked_in_plain_http_unless_that_is_allowed() -> None:
