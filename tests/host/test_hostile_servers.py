@@ -1,4 +1,4 @@
-"""Servers that mean harm, over real TLS: little is read of them, and nothing is believed."""
+"""Servers and proxies that mean harm: little is read of them, and nothing is believed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tracemalloc
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Tuple
+from typing import Iterator, Tuple
 
 import pytest
 from cryptography import x509
@@ -23,68 +23,62 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ota_cli.entries import Digest
 from ota_cli.errors import ImageDamaged, OtaError, Unreachable
 from ota_cli.host.net import Blob, Fetcher
+from ota_cli.host.net_answer import MAX_REDIRECTS
 from ota_cli.host.net_retry import Liveness
 from tests.support.hostile import (
-    CHUNKED,
+    BODY,
+    DRIPPING,
+    ENDLESS,
     LENGTH,
     OK,
+    REST,
+    SENSELESS,
+    HostileProxy,
+    HostileServer,
     SlowToGreet,
-    Talk,
     TlsServer,
-    drips,
-    for_ever,
     says,
 )
 
-BODY = b"content " * 1000
+#: What is not tried again.
+FINAL = {*ENDLESS, "gzip", "a-rest", *(name for name in SENSELESS if name.startswith("redirect"))}
 
 
-def refusal(server: TlsServer) -> OtaError:
+def refusal(server: HostileServer) -> OtaError:
     """How fetching a file of metadata from it ends, in little memory."""
     tracemalloc.start()
     with Fetcher(server.url, server.settings()) as fetcher, pytest.raises(OtaError) as raised:
         fetcher.metadata("x", 100_000)
-    assert raised.value.hint
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30_000_000, "also of the 10 MB that the server itself holds"
+    assert raised.value.hint
     return raised.value
 
 
-@pytest.mark.parametrize(
-    ("talk", "kind"),
-    [
-        (for_ever(OK + b"\r\n", BODY), ImageDamaged),
-        (for_ever(OK + CHUNKED, b"1f40\r\n" + BODY + b"\r\n"), ImageDamaged),
-        (for_ever(OK, b"X-Filler: " + b"x" * 8000 + b"\r\n"), OtaError),
-        (for_ever(OK + b"X: ", b"x" * 8000), OtaError),
-        (says(OK, b"X: ", b"x" * 10_000_000, b"\r\n", LENGTH % 1, b"x"), OtaError),
-        (says(b"\x16\x03 this is no HTTP\r\n\r\n"), OtaError),
-        (says(OK, LENGTH % (10**15), BODY), OtaError),
-        (says(OK, b"Content-Length: -5\r\n\r\n", BODY), OtaError),
-        (says(OK, b"Content-Length: 1\r\n", LENGTH % 8000, BODY), OtaError),
-        (says(OK, b"Content-Encoding: gzip\r\n", LENGTH % 8000, BODY), ImageDamaged),
-    ],
-    ids=["body", "chunks", "headers", "one-header", "large-header", "no-http",
-         "too-long", "negative-length", "two-lengths", "gzip"],
-)  # fmt: skip
-def test_what_has_no_end_or_no_sense_is_given_up(talk: Talk, kind: type, tmp_path: Path) -> None:
-    with TlsServer(tmp_path, talk) as server:
-        assert isinstance(refusal(server), kind)
+@pytest.fixture(params=["directly", "by-proxy"])
+def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HostileServer]:
+    """A server, or a proxy before one, that says nothing yet."""
+    directly = request.param == "directly"
+    with TlsServer(tmp_path, says()) if directly else HostileProxy(says()) as server:
+        yield server
 
 
-@pytest.mark.parametrize(
-    "talk",
-    [
-        drips(OK + LENGTH % 100_000),
-        drips(OK + CHUNKED + b"1;x=", every_s=0.01),
-        drips(OK + CHUNKED + b"1\r\nx\r\n0\r\nX: ", every_s=0.01),
-    ],
-    ids=["body", "chunk-extension", "trailer"],
-)
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up(talk: Talk, tmp_path: Path) -> None:
-    with TlsServer(tmp_path, talk) as server:
-        found = refusal(server)
+@pytest.mark.parametrize("name", [*ENDLESS, *SENSELESS])
+def test_what_has_no_end_or_no_sense_is_given_up(name: str, hostile: HostileServer) -> None:
+    hostile.talk = {**ENDLESS, **SENSELESS}[name]
+    assert isinstance(refusal(hostile), ImageDamaged) == (name in FINAL)
+    asked = [request.partition(b" HTTP/1.1")[0] for request in hostile.seen]
+    assert set(asked) <= {b"GET /x", b"GET http://127.0.0.1:1/x"}, "nothing of another server"
+    assert len(asked) <= (1 + MAX_REDIRECTS if name in FINAL else 100)
+
+
+@pytest.mark.parametrize("name", DRIPPING)
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    name: str, hostile: HostileServer
+) -> None:
+    hostile.talk = DRIPPING[name]
+    found = refusal(hostile)
     assert (found.slug, found.exit_code) == ("too-slow", 69)
 
 
@@ -92,7 +86,7 @@ def test_a_server_that_ends_each_connection_after_a_little_more_is_given_up(tmp_
     """Each try gets further than the one before, so none of them is in vain."""
     content = os.urandom(100_000)
 
-    def talk(connection: ssl.SSLSocket) -> None:
+    def talk(connection: socket.socket) -> None:
         asked = re.search(rb"range: bytes=(\d+)-", server.seen[-1], re.IGNORECASE)
         if asked is None:
             connection.sendall(OK + LENGTH % len(content) + content[:70_000])
@@ -104,7 +98,7 @@ def test_a_server_that_ends_each_connection_after_a_little_more_is_given_up(tmp_
         connection.sendall(head + content[start : start + 1])
 
     with TlsServer(tmp_path, talk) as server:
-        found, asked = failure_of_a_blob(server, content)
+        found, asked = failure_of_a_blob(server, content, tmp_path)
     assert found.slug == "too-slow"
     assert asked < 20
 
@@ -121,7 +115,7 @@ def test_a_connection_that_takes_long_is_time_waited_for_the_server(tmp_path: Pa
     """The server is quick once it is reached, and ends each connection after a few bytes."""
     content = os.urandom(200_000)
 
-    def talk(connection: ssl.SSLSocket) -> None:
+    def talk(connection: socket.socket) -> None:
         asked = re.search(rb"range: bytes=(\d+)-", server.seen[-1], re.IGNORECASE)
         start = int(asked[1]) if asked else 0
         span = b"Content-Range: bytes %d-%d/%d\r\n" % (start, len(content) - 1, len(content))
@@ -131,7 +125,7 @@ def test_a_connection_that_takes_long_is_time_waited_for_the_server(tmp_path: Pa
         connection.sendall(head + body)
 
     with SlowToGreet(tmp_path, talk) as server:
-        found, asked = failure_of_a_blob(server, content)
+        found, asked = failure_of_a_blob(server, content, tmp_path)
     assert found.slug == "too-slow"
     assert asked < 40
 
@@ -139,7 +133,7 @@ def test_a_connection_that_takes_long_is_time_waited_for_the_server(tmp_path: Pa
 def test_the_pauses_that_a_server_asks_for_are_time_waited_for_it(tmp_path: Path) -> None:
     content = os.urandom(200_000)
 
-    def talk(connection: ssl.SSLSocket) -> None:
+    def talk(connection: socket.socket) -> None:
         asked = re.search(rb"range: bytes=(\d+)-", server.seen[-1], re.IGNORECASE)
         start = int(asked[1]) if asked else 0
         if asked and len(server.seen) % 2:
@@ -151,20 +145,20 @@ def test_the_pauses_that_a_server_asks_for_are_time_waited_for_it(tmp_path: Path
         connection.sendall(head + body)
 
     with TlsServer(tmp_path, talk) as server:
-        found, asked = failure_of_a_blob(server, content, patience_s=2.5)
+        found, asked = failure_of_a_blob(server, content, tmp_path, patience_s=2.5)
     assert found.slug == "too-slow"
     assert asked < 20
 
 
 def failure_of_a_blob(
-    server: TlsServer, content: bytes, patience_s: float = 0.5
-) -> Tuple[Unreachable, int]:
+    server: HostileServer, content: bytes, at: Path, patience_s: float = 0.5
+) -> Tuple[OtaError, int]:
     """How fetching `content` in the end fails, and after how many requests."""
     blob = Blob(Digest(hashlib.sha256(content).digest()), len(content), "x", False)
-    out = server.cacert.parent / "out"
+    out = at / "out"
     out.mkdir()
     settings = replace(server.settings(), no_progress_timeout_s=patience_s)
-    with Fetcher(server.url, settings) as fetcher, pytest.raises(Unreachable) as raised:
+    with Fetcher(server.url, settings) as fetcher, pytest.raises(OtaError) as raised:
         list(fetcher.blobs([blob], out, lambda count: None))
     return raised.value, len(server.seen)
 
@@ -172,7 +166,7 @@ def failure_of_a_blob(
 def test_a_slow_server_is_not_one_that_drips(tmp_path: Path) -> None:
     """All of it takes longer than the patience, but it comes."""
 
-    def talk(connection: ssl.SSLSocket) -> None:
+    def talk(connection: socket.socket) -> None:
         connection.sendall(OK + LENGTH % len(BODY))
         for start in range(0, len(BODY), 400):
             connection.sendall(BODY[start : start + 400])
@@ -183,16 +177,36 @@ def test_a_slow_server_is_not_one_that_drips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [b"", b"x" * 100_000])
-def test_a_file_is_what_was_signed_or_nothing(more: bytes, tmp_path: Path) -> None:
+def test_a_file_is_what_was_signed_or_nothing(
+    more: bytes, hostile: HostileServer, tmp_path: Path
+) -> None:
     wrong = BODY[:-1] + b"!" + more
     blob = Blob(Digest(hashlib.sha256(BODY).digest()), len(BODY), "x", False)
     out = tmp_path / "out"
     out.mkdir()
-    with TlsServer(tmp_path, says(OK, LENGTH % len(wrong), wrong)) as server, Fetcher(
-        server.url, server.settings()
-    ) as fetcher, pytest.raises(ImageDamaged):
+    hostile.talk = says(OK, LENGTH % len(wrong), wrong)
+    with Fetcher(hostile.url, hostile.settings()) as fetcher, pytest.raises(ImageDamaged):
         list(fetcher.blobs([blob], out, lambda count: None))
     assert not [path for path in out.iterdir() if path.read_bytes() == wrong[: len(BODY)]]
+
+
+@pytest.mark.parametrize("span", ["70001-99999/100000", "70000-99999/99999", "0-99999/100000", "x"])
+def test_another_part_of_a_file_than_the_rest_is_not_taken(
+    span: str, hostile: HostileServer, tmp_path: Path
+) -> None:
+    content = os.urandom(100_000)
+
+    def talk(connection: socket.socket) -> None:
+        if b"range: bytes=" in hostile.seen[-1].lower():
+            head = REST + f"Content-Range: bytes {span}\r\n".encode()
+            connection.sendall(head + LENGTH % 30_000 + content[70_000:])
+        else:
+            connection.sendall(OK + LENGTH % len(content) + content[:70_000])
+
+    hostile.talk = talk
+    found, asked = failure_of_a_blob(hostile, content, tmp_path)
+    assert found.slug == "cut-short"
+    assert asked < 20
 
 
 def test_a_redirect_to_plain_http_is_not_followed_and_gets_no_cookie(tmp_path: Path) -> None:
