@@ -18,7 +18,7 @@ from typing import Callable, ContextManager, Iterator, List, Optional
 from .errors import NeedsRoot, SlotUnusable
 from .events import Emit, Note
 from .host import mounts
-from .host.files import fsync
+from .host.files import fsync, make_directory_durably
 from .host.filesystem import EXT_KINDS, make_file_system, probe_file_system
 from .host.run import CommandFailed, run
 from .host.superblock import is_clean, read_superblock
@@ -239,7 +239,7 @@ def _directory(device: Device, path: Path) -> Iterator[Path]:
         raise SlotUnusable(f"{path} is the running slot as well", slug="running-slot")
     require_no_mounts_inside(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory_durably(path)
         os.chmod(path, 0o755)  # noqa: S103 (a root directory is for everybody)
         writable = os.access(path, os.W_OK | os.X_OK)
     except OSError as error:

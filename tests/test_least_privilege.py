@@ -4,50 +4,149 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, List, Set
+from typing import Dict, Iterator, List, Set
 
 import pytest
 
 from ota_cli.boot.simulate import next_boot
+from ota_cli.host.mounts import read_only_view
 from ota_cli.host.run import run
 from ota_cli.probe import probe
-from tests.conftest import Server, copy_tree
-from tests.support.bench import BASE, environment, ota, ota_argv
+from tests.conftest import Images, Server, copy_tree
+from tests.support.bench import BASE, environment, make_device, ota, ota_argv, unpack_first
 from tests.support.blocks import needs_root
+from tests.support.proxy import RunningProxy
 
 SECRET = "s3cr3t-of-this-device"
 
 
-def written_by_ota(device: Path) -> Iterator[Path]:
-    """Files and directories that are ota's own."""
-    for top in ("boot/ota", "boot/grub/custom.cfg", "run", "slots/a/.ota", "slots/b/.ota"):
-        place = device / top
-        yield from (place, *place.rglob("*"))
+#: What is its owner's alone: the work of a fill, a proxy's objects, a log; and nobody reads a lock.
+PRIVATE = (".ota/", "/var/cache/ota/", "/ota.log", "/run/ota.lock")
 
 
-def forbid_nothing() -> None:
-    os.umask(0)
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """What is started in the block inherits it."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
-def test_others_can_change_nothing_whatever_the_umask(grub_device: Path, server: Server) -> None:
-    ours = {path for path in written_by_ota(grub_device) if path.is_dir()}
-    at = ("--version", f"{server.url}v2/", "--cacert", str(server.cacert), "--no-self-confirm")
-    for words in (("update", *at), ("commit",), ("rollback",)):
-        verb, *rest = words
-        argv = [*ota_argv(), verb, "--root", str(grub_device), *rest]
-        done = subprocess.run(argv, env=environment(), check=False, preexec_fn=forbid_nothing)
-        assert done.returncode == 0
-        if verb == "update":
-            next_boot(probe(grub_device))
-    for path in written_by_ota(grub_device):
-        mode = stat.S_IMODE(os.lstat(path).st_mode)
-        assert path.is_symlink() or path in ours or not mode & 0o022, f"{path}: {mode:o}"
+def modes(top: Path) -> Dict[str, int]:
+    """By path below `top`, a directory's with a slash at its end; symlinks have none. What is in a
+    slot is an image's, but for `.ota`."""
+    found = {}
+    for path in top.rglob("*"):
+        name = str(path.relative_to(top))
+        status = os.lstat(path)
+        if not path.is_symlink() and not re.match(r"slots/[ab]/(?!\.ota)", name):
+            ending = "/" if path.is_dir() else ""
+            found[f"/{name}{ending}"] = stat.S_IMODE(status.st_mode)
+    return found
+
+
+@contextmanager
+def whatever_the_umask(top: Path, mask: int) -> Iterator[None]:
+    """In what the block makes below `top` others can change nothing, and see what they need."""
+    before = modes(top)
+    with umask(mask):
+        yield
+    made = {path: mode for path, mode in modes(top).items() if before.get(path) != mode}
+    assert made
+    for path, mode in made.items():
+        needed = 0 if any(each in path for each in PRIVATE) else 0o055 if path[-1] == "/" else 0o044
+        assert not mode & 0o022, f"{path} can be changed: {mode:o}"
+        assert mode & needed == needed, f"{path} can not be seen: {mode:o}"
+
+
+any_umask = pytest.mark.parametrize("mask", [0, 0o077], ids=["umask-0", "umask-077"])
+
+
+@any_umask
+def test_others_can_change_nothing_whatever_the_umask(
+    grub_device: Path, server: Server, mask: int
+) -> None:
+    shutil.rmtree(grub_device / "run")
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert, "--no-self-confirm")
+    root = ("--root", grub_device, "--log-file", grub_device / "ota.log")
+    with whatever_the_umask(grub_device, mask):
+        assert ota("update", *root, *at).code == 0
+        next_boot(probe(grub_device))
+        assert ota("commit", *root).code == 0
+        assert ota("rollback", *root).code == 0
+
+
+@any_umask
+def test_a_device_is_set_up_for_all_to_read_whatever_the_umask(
+    tmp_path: Path, images: Images, server: Server, mask: int
+) -> None:
+    device = make_device(tmp_path / "device", [images.anchor], loader="grub")
+    unpack_first(device, device / "slots/a", server)
+    for name in ("run", "boot/ota/slot-a", "boot/ota/slot-b"):
+        shutil.rmtree(device / name, ignore_errors=True)
+    with whatever_the_umask(device, mask):
+        assert ota("setup", "--root", device).code == 0
+    assert (device / "run").is_dir()
+
+
+@any_umask
+def test_a_cache_is_made_for_the_proxy_only_whatever_the_umask(
+    device: Path, server: Server, mask: int
+) -> None:
+    table = "v2/regulars.txt"
+    with whatever_the_umask(device, mask), RunningProxy(
+        device, server.url, "--cacert", server.cacert
+    ) as proxy:
+        assert proxy.get(f"{server.url}{table}").status == 200
+        proxy.end()
+    assert stat.S_IMODE(os.stat(device / "var/cache/ota").st_mode) == 0o700
+
+
+@any_umask
+def test_an_image_is_prepared_for_all_to_read_whatever_the_umask(
+    tmp_path: Path, images: Images, mask: int
+) -> None:
+    (tmp_path / "etc/kernel").mkdir(parents=True)
+    with whatever_the_umask(tmp_path, mask):
+        assert ota("image", "prepare", tmp_path, "--anchor", images.anchor).code == 0
+    for name in ("ota/certs", "ota/health.d", "systemd/system/sysinit.target.wants"):
+        assert (tmp_path / "etc" / name).is_dir()
+
+
+@needs_root
+@any_umask
+def test_nobody_can_move_what_a_slot_is_mounted_on_whatever_the_umask(
+    tmp_path: Path, mask: int
+) -> None:
+    (tmp_path / "seen").mkdir()
+    with whatever_the_umask(tmp_path, mask), read_only_view(
+        tmp_path / "seen", tmp_path / "run/ota/view"
+    ):
+        pass
+    assert (tmp_path / "run/ota/view").is_dir()
+
+
+@any_umask
+def test_a_missing_slot_directory_is_made_whatever_the_umask(
+    device: Path, server: Server, mask: int
+) -> None:
+    info = device / "boot/ota/ecu_info.yml"
+    info.write_text(info.read_text().replace("/slots/b", "/more/slots/b"))
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert, "--no-self-confirm")
+    with umask(mask):
+        assert ota("update", "--root", device, *at).code == 0
+    for path in ("more", "more/slots", "more/slots/b"):
+        assert stat.S_IMODE(os.stat(device / path).st_mode) == 0o755
 
 
 def test_a_cookie_is_told_to_the_server_and_to_nobody_else(

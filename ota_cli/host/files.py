@@ -61,11 +61,11 @@ def remove_durably(path: PathLike) -> None:
 
 
 def make_directory_durably(path: Path, mode: int = 0o755) -> None:
-    """Makes `path` and its missing parents, each entry synced in its parent."""
+    """Makes `path` and its missing parents, whatever the umask; each is synced in its parent."""
     if path.is_dir():
         return
     make_directory_durably(path.parent, mode)
-    path.mkdir(exist_ok=True)
+    path.mkdir(mode, exist_ok=True)
     path.chmod(mode)
     fsync_directory(path.parent)
 

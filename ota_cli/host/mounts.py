@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Sequence
 
 from ..errors import NeedsRoot, SlotUnusable
+from .files import make_directory_durably
 from .run import CommandFailed, run
 
 _CLONE_NEWNS = 0x00020000
@@ -52,7 +53,7 @@ def mounted(source: str, target: Path, options: Sequence[str]) -> Iterator[Path]
     Raises SlotUnusable when it can not be mounted or, after the block, not be unmounted (then
     data may not have reached the disk).
     """
-    target.mkdir(parents=True, exist_ok=True)
+    make_directory_durably(target)
     try:
         run(["mount", "-o", ",".join(options), source, str(target)])
     except CommandFailed as error:
@@ -104,7 +105,7 @@ def opened(place: Path) -> Iterator[Path]:
 @contextmanager
 def read_only_view(directory: Path, target: Path) -> Iterator[Path]:
     """Shows what is mounted at `directory`, and nothing mounted below it, read-only at `target`."""
-    target.mkdir(parents=True, exist_ok=True)
+    make_directory_durably(target)
     try:
         run(["mount", "--bind", str(directory), str(target)])
     except CommandFailed as error:

@@ -214,7 +214,7 @@ def exclusive(device: Device) -> Iterator[None]:
     """
     path = device.root / "run" / "ota.lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory_durably(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except PermissionError:
         raise NeedsRoot(

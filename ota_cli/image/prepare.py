@@ -18,7 +18,7 @@ from ..core.systemd import VERIFIER_PATH, VERIFIER_TEXT, VERIFIER_UNIT, units
 from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Note
 from ..host.anchors import load_anchors
-from ..host.files import is_directory, read_limited
+from ..host.files import is_directory, make_directory_durably, read_limited
 from ..host.inside import is_executable, resolve
 from ..host.units import holds_unit
 from .draft import write_failure
@@ -94,7 +94,7 @@ def _certificate(path: Path) -> bytes:
 
 def _directory(rootfs: Path, path: str) -> str:
     place = f"{rootfs}{resolve(rootfs, path)}"
-    os.makedirs(place, mode=0o755, exist_ok=True)
+    make_directory_durably(Path(place))
     return place
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Set, Tuple
 
+from ..host.files import make_directory_durably
 from ..host.tree import own_directory, remove_all
 from .stored import OVERHEAD_BYTES, Stored, StoredWriter, open_stored
 
@@ -161,7 +162,7 @@ def open_cache(directory: Path) -> Iterator[Cache]:
 
     Raises OSError, BlockingIOError while another process has it.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    make_directory_durably(directory.parent)
     own_directory(directory)
     claim = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
