@@ -60,6 +60,17 @@ WantedBy=multi-user.target
 # and where there is nothing to hold the rest is done all the same (`command`: sh goes on).
 _HOLD = "command exec 9</.ota/; flock -w 90 9"
 
+# Of the hardening directives those fit that need no mounts and ask nothing of nvbootctrl: a unit
+# that can not be started returns nobody. Each unit adds the capabilities it needs.
+_HARDENED = """\
+NoNewPrivileges=yes
+KeyringMode=private
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native"""
+
 # Makes the slot that is known to work the active one, by the words of `$mark`; where that is
 # damaged it is the one that does not run.
 _WAY_BACK = r"""target= back=; \
@@ -82,8 +93,7 @@ _WAY_BACK = r"""target= back=; \
 # old system which transaction ended this way. A healthy system that waits for other ECUs has said
 # in `/run/ota-healthy` how many seconds more it may take. (`$$` is systemd's `$`.) A commit that
 # failed may have left CBoot with the new slot as the active one: the way back is told it once more.
-# Of the hardening directives those fit that need no mounts: a unit that can not be started returns
-# nobody. (nvbootctrl writes to raw flash: CAP_SYS_RAWIO.)
+# (nvbootctrl writes to raw flash: CAP_SYS_RAWIO.)
 _DEADLINE = r"""[Unit]
 Description=Return to the previous system when this one is not confirmed in time
 Documentation=man:ota-commit(1)
@@ -95,14 +105,8 @@ IgnoreOnIsolate=yes
 [Service]
 Type=simple
 OOMScoreAdjust=-1000
-NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_SYS_BOOT CAP_DAC_OVERRIDE CAP_SYS_RAWIO
-KeyringMode=private
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
+{hardened}
 ExecStart=/bin/sh -c 'deadline={deadline_s}; \
   marked=; if [ -e /.ota/trial ] || [ -L /.ota/trial ]; then marked=1; fi; \
   mark=$$(cat /.ota/trial 2>/dev/null); \
@@ -133,7 +137,9 @@ WantedBy=sysinit.target
 # CBoot tries a slot until its counter of retries has run out. Where the trial gets as far as this,
 # the slot that is known to work is made the active one again: the next boot goes back to it,
 # whatever happens to the trial, until a commit makes the new slot active: that comes after it, and
-# one by hand ends it. Others than root read the copy of the mark.
+# one by hand ends it. Others than root read the copy of the mark. nvbootctrl is closed: should it
+# make a flash writable by ioctl (BLKROSET), that takes CAP_SYS_ADMIN, which only the deadline unit,
+# the second to tell CBoot the same, does without.
 _ONCE = r"""[Unit]
 Description=Make one boot of the updated system all there is until it is confirmed
 Documentation=man:ota-boot(7)
@@ -144,6 +150,8 @@ Before=ota-commit.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_SYS_ADMIN CAP_SYS_RAWIO
+{hardened}
 ExecStart=/bin/sh -c 'mark=$$(cat /.ota/trial); \
   echo "$$mark" >/run/ota-trial; \
   for attempt in 1 2 3; do \
@@ -171,9 +179,10 @@ class Unit(NamedTuple):
 def units(deadline_s: int = DEFAULT_DEADLINE_S) -> Tuple[Unit, ...]:
     """The units every updatable system needs; `deadline_s`: seconds given to a trial boot whose
     command line has no `ota.deadline=`."""
-    deadline = _DEADLINE.format(deadline_s=int(deadline_s), hold=_HOLD, way_back=_WAY_BACK)
+    shared = {"hardened": _HARDENED, "hold": _HOLD, "way_back": _WAY_BACK}
+    deadline = _DEADLINE.format(deadline_s=int(deadline_s), **shared)
     return (
         Unit(COMMIT_UNIT, _COMMIT, "multi-user.target"),
         Unit(DEADLINE_UNIT, deadline, "sysinit.target"),
-        Unit(ONCE_UNIT, _ONCE.format(hold=_HOLD, way_back=_WAY_BACK), "sysinit.target"),
+        Unit(ONCE_UNIT, _ONCE.format(**shared), "sysinit.target"),
     )

@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional, Set
 
 import pytest
 
@@ -45,18 +45,39 @@ def test_the_deadline_needs_neither_python_nor_other_units() -> None:
     assert "python" not in deadline.text
 
 
-def test_what_the_deadline_may_do_is_limited_without_a_mount_that_could_fail() -> None:
-    """Most directives of systemd.exec(5) make systemd mount something before the unit starts; for
-    none of these it does."""
-    text = deadline_unit().text
-    assert "\nCapabilityBoundingSet=CAP_SYS_BOOT CAP_DAC_OVERRIDE CAP_SYS_RAWIO\n" in text
-    assert "\nNoNewPrivileges=yes\n" in text
-    service = text.partition("[Service]")[2].partition("[Install]")[0]
-    assert set(re.findall(r"^(\w+)=", service, re.MULTILINE)) == {
-        "Type", "ExecStart", "OOMScoreAdjust", "NoNewPrivileges", "CapabilityBoundingSet",
-        "KeyringMode", "LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime",
-        "RestrictSUIDSGID", "SystemCallArchitectures",
-    }  # fmt: skip
+#: Most directives of systemd.exec(5) make systemd mount something before the unit starts, which
+#: could fail; for none of these it does.
+HARDENED = {
+    "NoNewPrivileges=yes", "KeyringMode=private", "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes",
+    "SystemCallArchitectures=native",
+}  # fmt: skip
+#: What each unit says besides; None: it is not hardened, for health checks would inherit it.
+OWN: Dict[str, Optional[Set[str]]] = {
+    DEADLINE_UNIT: {
+        "Type=simple", "OOMScoreAdjust=-1000",
+        "CapabilityBoundingSet=CAP_SYS_BOOT CAP_DAC_OVERRIDE CAP_SYS_RAWIO",
+    },
+    ONCE_UNIT: {
+        "Type=oneshot", "RemainAfterExit=yes",
+        "CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_SYS_ADMIN CAP_SYS_RAWIO",
+    },
+    COMMIT_UNIT: None,
+}  # fmt: skip
+
+
+def test_each_unit_is_limited_to_what_it_needs_or_has_a_reason_not_to_be() -> None:
+    assert {unit.name for unit in units()} == set(OWN)
+    for unit in units():
+        service = unit.text.partition("[Service]")[2].partition("[Install]")[0]
+        found = set(re.findall(r"^\w+=.*", service, re.MULTILINE))
+        own = OWN[unit.name]
+        if own is None:
+            assert not {line.partition("=")[0] for line in found} & {
+                line.partition("=")[0] for line in (*HARDENED, "CapabilityBoundingSet=")
+            }
+        else:
+            assert {line for line in found if not line.startswith("ExecStart=")} == own | HARDENED
 
 
 @pytest.mark.parametrize(

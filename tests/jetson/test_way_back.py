@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sys
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from typing import Iterator
 
 import pytest
 
+from ota_cli.core.systemd import ONCE_UNIT, units
 from tests.jetson.conftest import Bench
 from tests.jetson.test_story import done, run, status, verdict
 from tests.support.blocks import full, needs_root
 from tests.support.boot import files_below
 from tests.support.effects import Effects, Fault, build_library, needs_compiler
 from tests.support.jetson import Jetson
+from tests.support.units import limited
 
 ROLLBACK = ("rollback",)
 
@@ -59,6 +62,24 @@ def test_a_trial_is_rejected_where_there_is_no_room_to_note_it(
         assert status(emmc)["next"] == "a"
         assert emmc.boot().slot == "a"
         assert verdict(emmc) == "fell_back"
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+def test_the_unit_that_prepares_the_way_back_does_with_the_capabilities_it_is_left(
+    emmc: Jetson, bench: Bench
+) -> None:
+    """Also where the mark and what /run holds of an earlier boot are another user's."""
+    done(bench.update(emmc))
+    emmc.boot(once_fails=True)
+    for path in (emmc.slot("b") / ".ota", emmc.slot("b") / ".ota/trial"):
+        os.chown(path, 65534, 65534)
+    (emmc.root / "run/ota-trial").touch(0o400)
+    os.chown(emmc.root / "run/ota-trial", 65534, 65534)
+    assert emmc.once("b", limited(ONCE_UNIT, units())) == 0
+    assert emmc.changes()[-1] == "rootfs set-active-boot-slot 0"
+    mark = (emmc.slot("b") / ".ota/trial").read_text()
+    assert (emmc.root / "run/ota-trial").read_text().split() == mark.split()
 
 
 def test_an_armed_slot_whose_settings_can_not_be_written_is_not_tried_all_the_same(

@@ -164,18 +164,18 @@ class Jetson:
         cmdline = (self.root / "proc/cmdline").read_text().strip()
         return SimulatedBoot(running, trial, cmdline)
 
-    def run_unit(self, script: str, running: str) -> int:
-        """Status of a unit's shell script, its paths taken in this device."""
-        return run_script(script, self._moved(running), self.path)
+    def run_unit(self, script: str, running: str, before: Sequence[str] = ()) -> int:
+        """Status of a unit's shell script, its paths taken in this device; see `run_script`."""
+        return run_script(script, self._moved(running), self.path, before)
 
     def deadline_passes(self, running: str, programs: Path) -> int:
         """What the deadline unit does when its time is over, with `programs` first on PATH."""
         script = script_of(DEADLINE_UNIT, units(0))
         return run_script(script, self._moved(running), f"{programs}:{self.path}")
 
-    def once(self, running: str) -> int:
+    def once(self, running: str, before: Sequence[str] = ()) -> int:
         """What the unit does that prepares the way back of a trial."""
-        return self.run_unit(script_of(ONCE_UNIT, units()), running)
+        return self.run_unit(script_of(ONCE_UNIT, units()), running, before)
 
     def _moved(self, running: str) -> Dict[str, str]:
         own = {f"/{name}/": f"{self.root}/{name}/" for name in ("run", "proc", "boot/ota")}
