@@ -1,7 +1,8 @@
 """Images that are signed by somebody trusted and wicked all the same: refused in bounded room.
 
-What the tables of such an image may not say is in `test_bad_input` and `core/test_tables`; here
-is what would cost a device its memory, its time or its disk.
+What else the tables of such an image may not say is in `test_bad_input` and `core/test_tables`;
+here is what would cost a device its memory, its time or its disk. Where it is possible, `ota`
+works in a fence: not even an attempt to write where it has no business stays unseen.
 """
 
 from __future__ import annotations
@@ -9,31 +10,50 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Sequence
 
 import pytest
 import zstandard
 
 from tests.support.bench import Ran, environment, ota_argv, touched
+from tests.support.fence import fence_is_possible, fenced, needs_fence
 from tests.support.publisher import Attempt, Publisher
+from tests.support.trees import snapshot
 
 #: More than the largest honest image of the tests needs, less than a wicked one wants.
 MEMORY_BYTES = 1_500_000_000
 TIME_S = 60
 
 
-def check(attempt: Attempt, verb: str = "check") -> Ran:
-    """Runs `verb` with little memory and little time."""
+#: Below a device, what `ota` may write when it refuses an image, and when it takes one.
+REFUSING = ("run",)
+FILLING = ("run", "boot/ota", "slots/b")
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
-    done = subprocess.run(
-        [*ota_argv(), verb, "--root", str(attempt.device), *attempt.publisher.at()],
-        capture_output=True, env=environment(), check=False, timeout=TIME_S, preexec_fn=limit,
-    )  # fmt: skip
+def update(attempt: Attempt, writable: Sequence[str]) -> Ran:
+    return run(attempt, writable, "update", "--root", attempt.device, *attempt.publisher.at())
+
+
+def run(attempt: Attempt, writable: Sequence[str], *words: object) -> Ran:
+    """Runs `ota` with little memory and little time; of the device it may write what is named."""
+    argv = [*ota_argv(), *map(str, words)]
+    if not fence_is_possible():
+        done = subprocess.run(
+            argv, capture_output=True, env=environment(), check=False, timeout=TIME_S,
+            preexec_fn=limit,
+        )  # fmt: skip
+    else:
+        places = [attempt.device / place for place in writable]
+        log = attempt.device.with_name("calls")
+        done, escapes = fenced(argv, places, log, environment(), TIME_S, limit)
+        assert escapes == []
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def limit() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def add(name: str, *lines: bytes) -> Callable[[Publisher], None]:
@@ -117,10 +137,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_what_would_cost_too_much_is_refused_in_little_room(name: str, attempt: Attempt) -> None:
+def test_what_means_harm_is_refused_in_little_room_and_nothing_is_written(
+    name: str, attempt: Attempt
+) -> None:
     CASES[name].spoil(attempt.publisher)
     attempt.publisher.sign()
-    done = check(attempt)
+    done = update(attempt, REFUSING)
     assert done.code == 12, f"{done.code}: {done.err[-2000:]}"
     assert CASES[name].says in done.err
     assert "hint: " in done.err
@@ -131,7 +153,7 @@ def test_what_would_cost_too_much_is_refused_in_little_room(name: str, attempt: 
 def test_more_than_the_slot_can_hold_is_no_space(attempt: Attempt) -> None:
     add("regulars.txt", FILE % (b"/big", b"900000000000000"))(attempt.publisher)
     attempt.publisher.sign()
-    done = check(attempt, "update")
+    done = update(attempt, [*REFUSING, "slots/b"])
     assert done.code == 13, done.err
     assert touched(attempt.device) == attempt.before
 
@@ -148,9 +170,72 @@ def test_a_link_that_was_planted_in_the_slot_leads_nowhere(
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(canary)
     before = os.lstat(canary / "alive")
-    done = check(attempt, "update")
+    done = update(attempt, FILLING)
     assert done.code == 0, done.err
     assert [path.name for path in canary.iterdir()] == ["alive"]
     assert os.lstat(canary / "alive") == before
     assert link.is_dir()
     assert not link.is_symlink()
+
+
+#: Each would write at OUT, in a way of its own, or where a link below IN leads.
+WRITERS = """
+open(f"{OUT}/new", "w")
+open(f"{OUT}/file", "r+")
+open(f"{IN}/link/new", "w")
+os.open("new", os.O_CREAT | os.O_WRONLY, dir_fd=os.open(OUT, os.O_RDONLY))
+os.mkdir(f"{OUT}/new")
+os.symlink("x", f"{OUT}/new")
+os.link(f"{OUT}/file", f"{OUT}/new")
+os.mknod(f"{OUT}/new", 0o600)
+os.rename(f"{OUT}/file", f"{OUT}/new")
+os.rename(f"{IN}/own", f"{OUT}/own")
+os.rename(f"{OUT}/file", f"{IN}/file")
+os.unlink(f"{IN}/link/file")
+os.rmdir(f"{OUT}/directory")
+os.chmod(f"{OUT}/file", 0o666)
+os.fchmod(os.open(f"{OUT}/file", os.O_RDONLY), 0o666)
+os.chown(f"{OUT}/file", 1, 1)
+os.utime(f"{OUT}/file")
+os.setxattr(f"{OUT}/file", "user.x", b"")
+os.truncate(f"{OUT}/file", 0)
+subprocess.run(["touch", f"{OUT}/new"], check=True, stderr=subprocess.DEVNULL)
+"""
+#: These fail in a fence although nothing outside is written yet.
+OTHERS = """
+(os.mknod(f"{IN}/disk", 0o60666, os.makedev(8, 0)), open(f"{IN}/disk"))
+subprocess.run(["mount", "-o", "remount,bind,rw", "/"], check=True, stderr=subprocess.DEVNULL)
+"""
+TRY_ALL = """
+import os, subprocess, sys
+IN, OUT = sys.argv[1:3]
+open(f"{IN}/own", "w").close()
+for line in sys.argv[3].split("\\n")[1:-1]:
+    try:
+        exec(line)
+        print(f"not stopped: {line}")
+    except (OSError, subprocess.CalledProcessError):
+        pass
+"""
+
+
+@needs_fence
+def test_the_fence_stops_and_tells_whatever_would_be_written_outside(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    (outside / "directory").mkdir(parents=True)
+    (outside / "file").write_text("alive")
+    (inside / "link").symlink_to(outside)
+    before = snapshot(outside, mtimes=True)
+    argv = [sys.executable, "-c", TRY_ALL, str(inside), str(outside), WRITERS + OTHERS.lstrip()]
+    done, escapes = fenced(argv, [inside], tmp_path / "calls", environment())
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert len(escapes) == len(WRITERS.splitlines()) - 1, "\n".join(escapes)
+    assert (inside / "own").exists()
+    assert snapshot(outside, mtimes=True) == before
+
+
+@needs_fence
+def test_an_update_whose_slot_is_outside_the_fence_is_caught(attempt: Attempt) -> None:
+    with pytest.raises(AssertionError, match="slots/b"):
+        update(attempt, ["run", "boot/ota"])

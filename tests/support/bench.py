@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
+from tests.support.trees import Snapshot, snapshot, without
+
 if TYPE_CHECKING:
     from tests.conftest import Server
 
@@ -24,6 +26,7 @@ elif [ -z "${config_directory}" -a -f  $prefix/custom.cfg ]; then
   source $prefix/custom.cfg
 fi
 """
+_BOOT_ORDER = ("/directory-boot", "/bootenv")
 DIRECTORY_SLOTS = "slots:\n  a: {directory: /slots/a}\n  b: {directory: /slots/b}\n"
 
 
@@ -107,18 +110,13 @@ def provision(device: Path, target: object, server: Server) -> None:
     assert done.code == 0, done.err
 
 
-def touched(device: Path) -> Dict[str, bytes]:
+def touched(device: Path) -> Snapshot:
     """What must not change when an update fails: all of the device but the standby slot's side.
 
-    The running slot by content, and what decides the boot order.
+    By name, kind, mode, owner, time, links and content; in `boot/ota` what decides the order.
     """
-    found: Dict[str, bytes] = {}
-    for top in ("slots/a", "etc"):
-        for path in sorted((device / top).rglob("*")):
-            if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):
-                found[str(path.relative_to(device))] = path.read_bytes()
-    boot = device / "boot" / "ota"
-    for name in ("directory-boot", "bootenv"):
-        if (boot / name).exists():
-            found[name] = (boot / name).read_bytes()
-    return found
+    found = snapshot(device, owners=True, mtimes=True)
+    del found["/slots"]  # its time is that of the standby slot's name
+    loader = snapshot(device / "boot/ota", owners=True)  # "boot a" may be written once more
+    order = {name: loader[name] for name in _BOOT_ORDER if name in loader}
+    return {**without(found, "/slots/b", "/boot/ota", "/run"), **order}
