@@ -19,7 +19,7 @@ import zstandard
 
 from tests.support.bench import Ran, environment, ota_argv, touched
 from tests.support.fence import fence_is_possible, fenced, needs_fence
-from tests.support.publisher import Attempt, Publisher
+from tests.support.publisher import Attempt, Publisher, add_attributes
 from tests.support.trees import snapshot
 
 #: More than the largest honest image of the tests needs, less than a wicked one wants.
@@ -90,7 +90,14 @@ def bomb(publisher: Publisher) -> None:
 
 
 ZERO = b"0" * 64
+#: A disk that everybody may write.
+NODE = b"b,0666,0,0,8,0,'%s'"
 FILE = b"0644,0,0,1," + ZERO + b",'%s',%s"
+
+
+def file_below_a_node(publisher: Publisher) -> None:
+    add_attributes(NODE % b"/disk")(publisher)
+    add("regulars.txt", FILE % (b"/disk/file", b"1"))(publisher)
 
 
 class Wicked(NamedTuple):
@@ -129,6 +136,32 @@ CASES = {
     "a-file-that-is-a-directory-too": Wicked(add("regulars.txt", FILE % (b"/etc", b"1")), "/etc"),
     "a-file-below-itself": Wicked(
         add("regulars.txt", FILE % (b"/x", b"1"), FILE % (b"/x/y", b"1")), "/x"
+    ),
+    **{
+        name: Wicked(add_attributes(NODE % path), says)
+        for name, path, says in (
+            ("a-node-below-a-link", b"/bin/disk", "'/bin/disk' lies below '/bin'"),
+            ("a-node-below-a-file", b"/srv/empty/disk", "'/srv/empty/disk' lies below"),
+            ("a-node-that-is-a-file-too", b"/usr/bin/sh", "'/usr/bin/sh' is in the image twice"),
+            ("a-node-that-is-a-link-too", b"/bin", "'/bin' is in the image twice"),
+            ("a-node-that-is-a-directory-too", b"/opt", "'/opt' is in the image twice"),
+            ("a-node-where-ota-keeps-its-own", b"/.ota", "/.ota belongs to the updater"),
+            ("a-node-out-of-the-slot", b"/opt/../../disk", "attributes.txt.zst line"),
+            ("a-node-that-no-path-leads-to", b"disk", "path is not absolute"),
+        )
+    },
+    "a-node-doubled": Wicked(
+        add_attributes(NODE % b"/disk", NODE % b"/disk"), "'/disk' is in the image twice"
+    ),
+    "a-file-below-a-node": Wicked(file_below_a_node, "'/disk/file' lies below '/disk'"),
+    "a-node-below-a-node": Wicked(
+        add_attributes(NODE % b"/disk", NODE % b"/disk/part"), "lies below '/disk'"
+    ),
+    "a-node-of-no-kind": Wicked(
+        add_attributes(b"s,0666,0,0,8,0,'/disk'"), "not an entry of this table"
+    ),
+    "a-node-that-no-kernel-has": Wicked(
+        add_attributes(b"b,0666,0,0,8,1048576,'/disk'"), "1048576 is larger than"
     ),
     "a-name-that-steers-the-terminal": Wicked(
         add("dirs.txt", b"0755,0,0,'/\x1b[2J\x1b]0;evil\x07/..'"), "\\x1b[2J"

@@ -81,7 +81,13 @@ def inspect(call: Call, image: str, anchors: Optional[Path], source: Source) -> 
 @_ANCHORS
 @source_options
 def unpack(call: Call, url: str, target: Path, anchors: Optional[Path], source: Source) -> Result:
-    """Fill TARGET (an empty slot, directory or disk-image file) with the image at URL or in DIR."""
+    """Fill TARGET (an empty slot, directory or disk-image file) with the image at URL or in DIR.
+
+    TARGET becomes a whole root file system. Run by root, as with tar or rsync, its owners, setuid
+    programs and device nodes are those of the image, for everybody who can reach them: on a machine
+    with other users, unpack below a directory that only root may enter. Run by others, owners and
+    device nodes are left out.
+    """
     from ..provision import unpack as story
 
     with _opened(call, url, source) as fetcher:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Images
 from tests.support.bench import Ran, ota
+from tests.support.publisher import Publisher, add_attributes
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -42,6 +43,24 @@ def test_unpacking_never_takes_the_running_system(images: Images, tmp_path: Path
         done = unpack(images, root)
         assert done.code == 14
         assert f"{root} is the running system" in done.err
+
+
+def test_device_nodes_are_those_of_the_image_or_left_out_without_root(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    add_attributes(b"b,0660,0,6,8,0,'/dev/disk'", b"c,0666,1,1,1,3,'/dev/hole'")(publisher)
+    publisher.sign()
+    target = tmp_path / "target"
+    done = ota("image", "unpack", publisher.directory, target, "--anchors", publisher.keys)
+    assert done.code == 0, done.err
+    assert os.lstat(target / "usr/bin/su").st_mode == 0o104755
+    if os.geteuid() != 0:
+        assert list((target / "dev").iterdir()) == []
+        return
+    found = [os.lstat(target / "dev" / name) for name in ("disk", "hole")]
+    assert [(node.st_mode, node.st_uid, node.st_gid, node.st_rdev) for node in found] == [
+        (0o60660, 0, 6, os.makedev(8, 0)), (0o20666, 1, 1, os.makedev(1, 3)),
+    ]  # fmt: skip
 
 
 @needs_root

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import List, Tuple
+from typing import Callable, List, Tuple
+
+import zstandard
 
 from ota_cli.image.serve import DevServer
 from ota_cli.image.sign import sign
@@ -32,6 +34,17 @@ class Publisher:
         data = (self.directory / name).read_bytes()
         assert old in data
         (self.directory / name).write_bytes(data.replace(old, new, 1))
+
+
+def add_attributes(*lines: bytes) -> Callable[[Publisher], None]:
+    """Appends lines to the table that is compressed."""
+
+    def spoil(publisher: Publisher) -> None:
+        table = publisher.directory / "attributes.txt.zst"
+        text = zstandard.ZstdDecompressor().decompress(table.read_bytes())
+        table.write_bytes(zstandard.ZstdCompressor().compress(text + b"\n".join(lines) + b"\n"))
+
+    return spoil
 
 
 class Attempt:
