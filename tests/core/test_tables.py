@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ota_cli.core import attributes as attributes_table
+from ota_cli.core import lines as table_lines
 from ota_cli.core import tables
 from ota_cli.core.attributes import format_attributes, parse_attributes
 from ota_cli.entries import Digest, DirEntry, FileEntry, LinkEntry, NodeEntry
@@ -171,3 +172,13 @@ def test_more_attributes_than_a_file_can_have_are_refused_at_once() -> None:
     lines = b"".join(b"x,'user.%d',,'/a'\n" % number for number in range(100_000))
     with pytest.raises(ImageDamaged, match="line 101: more than 100"):
         parse_attributes(zstandard.compress(lines))
+
+
+def test_a_table_of_too_many_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_lines, "MAX_LINES", 3)
+    lines = [f"0755,0,0,'/{name}'\n".encode() for name in "abcd"]
+    assert len(tables.parse_directories(b"".join(lines[:3]))) == 3
+    with pytest.raises(ImageDamaged, match="more than 3 lines"):
+        tables.parse_directories(b"".join(lines))
+    with pytest.raises(ImageDamaged, match="more than 3 lines"):
+        parse_attributes(zstandard.compress(b"".join(b"m,1,'/%d'\n" % n for n in range(4))))
