@@ -25,7 +25,15 @@ from .events import Emit, Meter, Phase, PhaseStarted, Warned
 from .host import content
 from .host.content import in_turn
 from .host.room import no_space
-from .host.tree import is_own_file, let_owner_write, own_directory, remove, remove_all, thaw_below
+from .host.tree import (
+    folds_case,
+    is_own_file,
+    let_owner_write,
+    own_directory,
+    remove,
+    remove_all,
+    thaw_below,
+)
 from .metadata import ROOT_DIRECTORY, Finisher
 from .model import Attributes
 from .readback import EarlyReader, reading_early
@@ -122,12 +130,23 @@ def _open_staging(standby: Path, plan: Plan) -> None:
     """Leaves only what the plan wants there, in files that nobody reaches by another name: they
     are written to. The rest was counted as room."""
     own_directory(standby / METADATA)
+    _require_case(standby)
     own_directory(standby / STAGING)
     leftovers = list(os.scandir(standby / STAGING))
     wanted = plan.digests(Source.STAGED, Source.DOWNLOADED) if leftovers else frozenset()
     for leftover in leftovers:
         if leftover.name.partition(".")[0] not in wanted or not is_own_file(Path(leftover.path)):
             remove_all(leftover.path)
+
+
+def _require_case(standby: Path) -> None:
+    """Raises SlotUnusable where names of the image could overwrite or join each other."""
+    if folds_case(standby / METADATA):
+        raise SlotUnusable(
+            f"the file system of {standby} does not tell upper from lower case",
+            hint="use ext4 without `casefold`, or another one that does",
+            slug="slot-folds-case",
+        )
 
 
 def _stash(standby: Path, stash: Mapping[Digest, str]) -> None:

@@ -17,6 +17,7 @@ import pytest
 from ota_cli.core.delta import make_plan
 from ota_cli.core.local import Content, LocalTree
 from ota_cli.core.plan import FileStep, ManySteps, Source
+from ota_cli.errors import SlotUnusable
 from ota_cli.events import Event, silent
 from ota_cli.fill import fill
 from ota_cli.host.tree import scan
@@ -73,6 +74,48 @@ def test_content_the_device_has_is_never_fetched(tmp_path: Path) -> None:
     assert brought.plan.files(Source.COPIED) == 1
     assert len(brought.fetched) == 1, "equal content is fetched once"
     assert snapshot(standby) == snapshot(image)
+
+
+def names_that_differ_in_case(image: Path) -> Path:
+    """A tree of files, links and directories that a file system without case makes one."""
+    for number, name in enumerate(("opt/A", "opt/a", "opt/Dir/x", "opt/dir/x", "opt/ä", "opt/Ä")):
+        (image / name).parent.mkdir(parents=True, exist_ok=True)
+        (image / name).write_text(f"content {number}")
+    (image / "opt/Link").symlink_to("A")
+    (image / "opt/link").symlink_to("a")
+    return image
+
+
+def test_names_that_differ_in_case_only_are_files_of_their_own(tmp_path: Path) -> None:
+    image = names_that_differ_in_case(tmp_path / "image")
+    (tmp_path / "standby").mkdir()
+    (tmp_path / "standby/OPT").mkdir()
+    (tmp_path / "standby/OPT/A").write_text("content 1")
+    bring(image, tmp_path / "standby")
+    assert snapshot(tmp_path / "standby") == snapshot(image)
+    assert (tmp_path / "standby/opt/A").read_text() == "content 0"
+    assert (tmp_path / "standby/opt/a").read_text() == "content 1"
+    assert bring(image, tmp_path / "standby").fetched == []
+
+
+def test_a_slot_that_does_not_tell_upper_from_lower_case_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As such a file system answers; `system/test_slots` has real ones, where the kernel has."""
+    image, standby = names_that_differ_in_case(tmp_path / "image"), tmp_path / "standby"
+    standby.mkdir()
+    lstat = os.lstat
+
+    def folding(path: str, **more: int) -> os.stat_result:
+        directory, name = os.path.split(path)
+        return lstat(os.path.join(directory, name.lower()), **more)
+
+    monkeypatch.setattr(os, "lstat", folding)
+    with pytest.raises(SlotUnusable, match="upper from lower case") as refusal:
+        bring(image, standby)
+    monkeypatch.undo()
+    assert (refusal.value.slug, refusal.value.exit_code) == ("slot-folds-case", 14)
+    assert [path.name for path in standby.iterdir()] == [".ota"]
 
 
 def test_two_files_that_swap_names_are_not_fetched(tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ _BOOTING: Sequence[Part] = (
 _PARTITIONS: Sequence[Part] = (
     "The boot partition is ext4, `/boot`, and holds kernel and initrd of both systems and those "
     "the distribution keeps: 1 GiB is comfortable. The slots are ext4, of equal size, on the same "
-    "disk, and each at least as large as an image unpacked plus a few per cent. With UEFI there "
-    "is an EFI system partition, too; data that outlives updates lies on a partition of its own. "
-    "For an empty disk (all on it is lost):",
+    "disk, each at least as large as an image unpacked plus a few per cent, and tell upper from "
+    "lower case in names, as ext4 without `casefold` does: an update refuses one that does not. "
+    "With UEFI there is an EFI system partition, too; data that outlives updates lies on a "
+    "partition of its own. For an empty disk (all on it is lost):",
     (
         "sfdisk /dev/sda <<END",
         "label: gpt",

@@ -140,6 +140,9 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "slot-armed": "The slot to be repaired is armed. `ota rollback` takes that back.",
         "slot-damaged": "The file system of the slot is damaged or lost writes. `ota update` "
         "checks it, and makes a new one where it must.",
+        "slot-folds-case": "The file system of the slot, or of the target of `ota image unpack`, "
+        "takes upper and lower case in names for the same. Use one that tells them apart, like "
+        "ext4 without `casefold`.",
         "slot-in-use": "The slot is mounted, or held by another program. Unmount it.",
         "slot-unusable": "The slot can not be opened, mounted, read or written. See `slots:` in "
         "`ecu_info.yml`, `lsblk`, and the kernel log.",

@@ -111,6 +111,15 @@ def own_directory(place: Path) -> None:
     os.chmod(place, 0o700)
 
 
+def folds_case(place: Path) -> bool:
+    """Whether the file system takes the name of `place` in capitals for it. Raises OSError."""
+    try:
+        capitals = os.lstat(place.with_name(place.name.upper()))
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(capitals, os.lstat(place))
+
+
 def remove_all(place: str) -> None:
     """Removes a file, or a directory with all that is in it; symlinks are not followed."""
     if stat.S_ISDIR(os.lstat(place).st_mode):

@@ -107,6 +107,25 @@ def test_a_slot_without_a_file_system_is_formatted_like_the_running_one(
     assert features(second) == features(first)
 
 
+@pytest.mark.skipif(
+    not Path("/sys/fs/ext4/features/casefold").exists(), reason="this kernel folds no case"
+)
+def test_nothing_is_unpacked_where_names_that_differ_in_case_are_one(
+    images: Images, tmp_path: Path
+) -> None:
+    run("truncate", "-s", "64M", tmp_path / "disk")
+    run("mkfs.ext4", "-q", "-O", "casefold", tmp_path / "disk")
+    with mounted(tmp_path / "disk", tmp_path / "mnt", "loop") as place:
+        (place / "target").mkdir()
+        run("chattr", "+F", place / "target")
+        anchors = ("--anchors", images.keys)
+        done = ota("image", "unpack", images.directory / "v1", place / "target", *anchors)
+        found = [path.name for path in (place / "target").iterdir()]
+    assert done.code == 14, done.err
+    assert "upper from lower case" in done.err
+    assert found == [".ota"]
+
+
 def features(image: Path) -> str:
     lines = run("dumpe2fs", "-h", image).splitlines()
     return next(line for line in lines if line.startswith("Filesystem features"))
