@@ -9,10 +9,9 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, Set
+from typing import Dict, Iterator
 
 import pytest
 
@@ -23,9 +22,12 @@ from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
 from tests.support.bench import BASE, environment, make_device, ota, ota_argv, unpack_first
 from tests.support.blocks import needs_root
+from tests.support.processes import shown_by_processes
 from tests.support.proxy import RunningProxy
 
 SECRET = "s3cr3t-of-this-device"
+#: On a command line, where another test must not find it.
+PASSWORD = "passw0rd-of-this-device"
 
 
 #: What is its owner's alone: the work of a fill, a proxy's objects, a log; and nobody reads a lock.
@@ -155,51 +157,25 @@ def test_a_cookie_is_told_to_the_server_and_to_nobody_else(
     settings = device / "etc/ota/ota.yml"
     settings.write_text(f"{settings.read_text()}limit_rate: 150K\n")
     cookies = tmp_path / "cookies"
-    log = tmp_path / "log"
+    cookies = tmp_path / "cookies"
     cookies.write_text(json.dumps({"session": SECRET}))
-    at = ("--version", f"{server.url}v2/", "--cacert", str(server.cacert))
-    running = subprocess.Popen(
-        [*ota_argv(), "update", "-v", "--root", str(device), *at, "--cookie-file", str(cookies)],
-        env=environment(), stdout=log.open("wb"), stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    seen: Set[str] = set()
-    while running.poll() is None:
-        seen.update(shown_by_processes(running.pid))
-        time.sleep(0.02)
-    output = log.read_text()
-    assert running.returncode == 0, output
-    assert seen
-    assert SECRET not in output
-    assert not [each for each in seen if SECRET in each]
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
+    with shown_by_processes() as shown:
+        done = ota("update", "-v", "--root", device, *at, "--cookie-file", cookies)
+    assert done.code == 0, done.err
+    assert SECRET not in done.out + done.err
+    assert any(str(device) in each for each in shown), "it was seen"
+    assert not [each for each in shown if SECRET in each]
     assert SECRET.encode() not in b"".join(
         path.read_bytes() for path in device.rglob("*") if path.is_file() and not path.is_symlink()
     )
 
 
-def shown_by_processes(pid: int) -> List[str]:
-    """Command lines and environments of a process and its children."""
-    found: List[str] = []
-    for each in [str(pid), *children(pid)]:
-        for name in ("cmdline", "environ"):
-            try:
-                found.append(Path(f"/proc/{each}/{name}").read_bytes().decode("utf-8", "replace"))
-            except OSError:
-                continue  # it has ended
-    return found
-
-
-def children(pid: int) -> List[str]:
-    try:
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-
-
 def test_the_password_of_a_url_is_not_shown(device: Path) -> None:
-    url = f"https://user:{SECRET}@127.0.0.1:1/v2/"
+    url = f"https://user:{PASSWORD}@127.0.0.1:1/v2/"
     done = ota("check", "--root", device, "--version", url, "-v")
     assert done.code not in (0, 1)
-    assert SECRET not in done.out + done.err
+    assert PASSWORD not in done.out + done.err
 
 
 def test_programs_get_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,10 +185,12 @@ def test_what_ecus_tell_each_other_is_not_in_the_log_file(device: Path, tmp_path
     assert [text for text in texts if "{" in text] == []
 
 
-def test_the_log_file_keeps_no_secrets(device: Path, tmp_path: Path) -> None:
+def test_the_log_file_keeps_no_secrets(device: Path, server: Server, tmp_path: Path) -> None:
     log = tmp_path / "ota.log"
     words = ("--version", "https://me:pass-word@127.0.0.1/?key=query-key", "--cookie", "k=cookie-v")
     assert ota("check", "--root", device, *words, "--log-file", log).code == 2
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert, "--cookie", "k=cookie-v")
+    assert ota("update", "-v", "--root", device, *at, "--log-file", log).code == 0
     text = log.read_text("utf-8")
     assert "127.0.0.1" in text
     for secret in ("pass-word", "query-key", "cookie-v"):

@@ -90,11 +90,15 @@ def vehicle_with(
     below: Mapping[str, Sequence[str]] = BELOW,
     *,
     as_machines: bool = False,
+    cookie: str = "",
 ) -> Iterator[Vehicle]:
-    """The ECUs of `below`, copies of `device`, and their image server while the block runs."""
+    """The ECUs of `below`, copies of `device`, and their image server while the block runs.
+
+    `cookie`: without it the server gives nothing away.
+    """
     with fleet(base, device, below, as_machines=as_machines) as ecus:
         address, inside = ecus.network.addresses["server"], ecus.network.namespace("server")
-        with Nginx(images.directory, address, namespace=inside) as server:
+        with Nginx(images.directory, address, namespace=inside, cookie=cookie) as server:
             for ecu in ecus.ecus.values():
                 (ecu.root / "etc/ota/server.pem").write_bytes(server.cacert.read_bytes())
                 settings = ecu.root / "etc/ota/ota.yml"

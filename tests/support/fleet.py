@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
@@ -28,9 +28,10 @@ BELOW: Mapping[str, Sequence[str]] = {"main": ("p1", "p2", "p3"), "p1": ("p1x",)
 
 @dataclass(frozen=True)
 class Running:
-    """An `ota` under way, with its events."""
+    """An `ota` under way, with its events. `said`: the lines it printed that were heard."""
 
     process: subprocess.Popen[bytes]
+    said: List[bytes] = field(default_factory=list)
 
     def until(self, ecu_id: str, **wanted: object) -> Dict[str, Any]:
         """The next event of `ecu_id`, empty for the ECU it runs on, that has these values."""
@@ -58,6 +59,7 @@ class Running:
     def _objects(self) -> Iterator[Dict[str, Any]]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            self.said.append(line)
             yield json.loads(line)
 
 

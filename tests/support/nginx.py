@@ -44,6 +44,7 @@ _SITE = """\
         ssl_certificate_key {base}/key.pem;
         root {root};
         {ciphers}
+        {only}
     }}
 """
 
@@ -53,19 +54,21 @@ class Nginx:
 
     `host`: the address clients know it by; it listens on loopback, or at `host` within a network
     `namespace`. `unsent_bytes`: how much of a body may wait in the kernel, where it counts as
-    sent; None: as much as that likes. `ciphers`: of TLS 1.3, the only ones it agrees to. `site`:
-    a server block with such placeholders, instead of ours.
+    sent; None: as much as that likes. `ciphers`: of TLS 1.3, the only ones it agrees to. `cookie`:
+    without it every answer is 403. `site`: a server block with such placeholders, instead of ours.
     """
 
     def __init__(
         self, directory: Path, host: str = "127.0.0.1", *, unsent_bytes: Optional[int] = None,
-        namespace: Optional[str] = None, ciphers: str = "", site: str = _SITE,
+        namespace: Optional[str] = None, ciphers: str = "", cookie: str = "",
+        site: str = _SITE,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._host = host
         self._inside = inside(namespace)
         self._address = host if namespace else "127.0.0.1"
         self._ciphers = f"ssl_conf_command Ciphersuites {ciphers};" if ciphers else ""
+        self._only = f'if ($http_cookie != "{cookie}") {{ return 403; }}' if cookie else ""
         self._site = site
         self._listen = f" sndbuf={unsent_bytes}" if unsent_bytes else ""
 
@@ -81,7 +84,7 @@ class Nginx:
             port = free.getsockname()[1]
         site = self._site.format(
             base=base, address=self._address, port=port, root=self._directory,
-            listen=self._listen, ciphers=self._ciphers,
+            listen=self._listen, ciphers=self._ciphers, only=self._only,
         )  # fmt: skip
         config = _CONFIG.format(base=base, site=site)
         if os.geteuid() == 0:
