@@ -37,7 +37,6 @@ from .net_staging import Blob, Staging
 from .net_tls import tls_context
 from .net_unpack import MEMORY_BYTES, Budget, MoreMemory, Share
 
-CONNECT_TIMEOUT_S = 10.0
 MAX_URL = 8000
 _READ_BYTES = 64 * 1024
 #: With a limit, no more than this may run ahead of it in the kernel, where a kill loses it.
@@ -75,6 +74,7 @@ class NetSettings:
     limit_rate: Optional[int] = None
     connections: int = 32
     no_progress_timeout_s: float = 600.0
+    connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
     first_backoff_s: float = 0.5
 
@@ -108,7 +108,7 @@ class Fetcher:
         proxy = target_of(self._proxy) if self._proxy else None
         self._link = Link(
             tls_context(settings.cacert, settings.cert, settings.key), proxy,
-            (CONNECT_TIMEOUT_S, settings.read_timeout_s), self._halt.watch,
+            (settings.connect_timeout_s, settings.read_timeout_s), self._halt.watch,
             _SLOWED_BYTES if settings.limit_rate else None, self._liveness,
         )  # fmt: skip
         return self

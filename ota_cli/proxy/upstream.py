@@ -9,7 +9,7 @@ from typing import Iterator, Optional, Type
 import httpcore
 
 from ..errors import ImageDamaged, Unreachable
-from ..host.net import CONNECT_TIMEOUT_S, NetSettings, proxy_url
+from ..host.net import NetSettings, proxy_url
 from ..host.net_answer import (
     MAX_REDIRECTS,
     check_encoding,
@@ -57,7 +57,7 @@ class Upstream:
         settings = self._settings
         self._link = Link(
             tls_context(settings.cacert, settings.cert, settings.key), self._proxy,
-            (CONNECT_TIMEOUT_S, settings.read_timeout_s), self._halt.watch,
+            (settings.connect_timeout_s, settings.read_timeout_s), self._halt.watch,
         )  # fmt: skip
         return self
 

@@ -103,24 +103,6 @@ def test_some_answers_pass(web: WebServer, status: int) -> None:
         assert fetcher.metadata("x", 100_000) == BODY
 
 
-def test_a_server_that_only_fails_is_given_up(web: WebServer) -> None:
-    web.script["/x"] = [Answer(status=503)]
-    fails(web, Unreachable)
-    assert len(web.seen) > 1
-
-
-def test_nobody_there_is_told_soon(tmp_path: Path) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-        own = NetSettings(first_backoff_s=0.01)
-        with Fetcher(f"https://127.0.0.1:{port}/", own) as fetcher, pytest.raises(
-            Unreachable
-        ) as raised:
-            fetcher.metadata("x", 10)
-    assert str(port) in raised.value.message
-
-
 def test_a_body_over_the_limit_is_refused(web: WebServer) -> None:
     web.script["/x"] = [Answer(b"x" * 200_000)]
     fails(web, ImageDamaged, "too-large")
