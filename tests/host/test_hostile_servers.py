@@ -10,10 +10,11 @@ import socket
 import ssl
 import time
 import tracemalloc
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Iterator, Optional, Tuple
 
 import pytest
 from cryptography import x509
@@ -25,6 +26,7 @@ from ota_cli.errors import ImageDamaged, OtaError, Unreachable
 from ota_cli.host.net import Blob, Fetcher
 from ota_cli.host.net_answer import MAX_REDIRECTS
 from ota_cli.host.net_retry import Liveness
+from ota_cli.host.net_tls import tls_context
 from tests.support.hostile import (
     BODY,
     DRIPPING,
@@ -221,16 +223,42 @@ def test_a_redirect_to_plain_http_is_not_followed_and_gets_no_cookie(tmp_path: P
             plain.accept()
 
 
+def test_no_tls_older_than_1_2_is_spoken_whatever_the_systems_default() -> None:
+    assert tls_context(None, None, None).minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_an_old_tls_is_refused(tmp_path: Path) -> None:
     server = TlsServer(tmp_path, says(OK, LENGTH % len(BODY), BODY))
-    server.context.set_ciphers("ALL:@SECLEVEL=0")
-    server.context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    server.context.maximum_version = ssl.TLSVersion.TLSv1_1
+    speak_old_tls(server.context)
     with server:
+        if spoken_with(server) is None:
+            pytest.skip("this OpenSSL speaks no TLS 1.1 even at SECLEVEL=0")
+        server.seen.clear()
         error = refusal(server)
         assert isinstance(error, Unreachable)
         assert server.seen == []
+
+
+def speak_old_tls(context: ssl.SSLContext) -> None:
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+
+
+def spoken_with(server: TlsServer) -> Optional[str]:
+    """The version of TLS it speaks with a client that takes any; None where they can not."""
+    lax = ssl.create_default_context(cafile=str(server.cacert))
+    speak_old_tls(lax)
+    port = int(server.url.split(":")[2].strip("/"))
+    plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+    with plain, suppress(ssl.SSLError), lax.wrap_socket(
+        plain, server_hostname="127.0.0.1"
+    ) as connection:
+        connection.sendall(b"GET /x HTTP/1.1\r\n\r\n")
+        connection.recv(1)
+        return connection.version()
+    return None
 
 
 def test_an_expired_server_certificate_is_refused(tmp_path: Path) -> None:
