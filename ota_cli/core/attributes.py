@@ -178,7 +178,7 @@ def _decompressed(data: bytes, table: str) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
     total = 0
     try:
-        with decompressor.stream_reader(io.BytesIO(data)) as reader:
+        with decompressor.stream_reader(io.BytesIO(data), read_across_frames=True) as reader:
             while piece := reader.read(PIECE_BYTES):
                 total += len(piece)
                 if total > MAX_TABLE_BYTES:

@@ -94,10 +94,10 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "incomplete": "A table of the image is missing. Ask the publisher.",
         "missing": "A file is not on the server (404, 410). Check the URL; if it is right, the "
         "image is incomplete.",
-        "not-a-file": "Where `ota` has to read a text, as `/etc/fstab`, there is a fifo, a device "
-        "or a directory. Ask the publisher.",
         "no-rest": "The server does not send the rest of a file. Its answers to range requests "
         "are wrong: ask whoever runs it.",
+        "not-a-file": "Where `ota` has to read a text, as `/etc/fstab`, there is a fifo, a device "
+        "or a directory. Ask the publisher.",
         "redirects": "The server redirects to where `ota` does not follow. Give the URL of the "
         "host that has the image.",
         "refused": "The server answers with another 4xx status. Check the URL, and whether a "
@@ -291,6 +291,7 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "key-refused": "An ECU refuses our SSH key. See `ota-ssh-gate`(1).",
         "no-gateway": "The proxy would ask servers in plain http. Set `gateway: true` in "
         "`proxy_info.yml`, or name the next proxy as `upper_ota_proxy`.",
+        "no-temporary": "No temporary directory can be made. Make room in `/tmp`, or set `TMPDIR`.",
         "not-ota": "What answers at the address of an ECU is not `ota`. See its authorized_keys.",
         "ota-missing": "There is no `ota` on an ECU. Install it there.",
         "ota-too-old": "The `ota` of an ECU is too old to be asked. Update it there.",

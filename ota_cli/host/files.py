@@ -12,9 +12,12 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from ..errors import ConfigError, ImageDamaged, NeedsRoot
+
+if TYPE_CHECKING:
+    import tempfile
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -123,6 +126,20 @@ def is_directory(path: PathLike) -> bool:
         raise NeedsRoot(f"{os.fspath(path)} can not be used: {error.strerror}") from None
     except OSError as error:
         raise ConfigError(f"{os.fspath(path)} can not be used: {error.strerror}") from None
+
+
+def temporary_directory(prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """One that is gone after its `with` block. Raises ConfigError where none can be made."""
+    import tempfile
+
+    try:
+        return tempfile.TemporaryDirectory(prefix=prefix)
+    except OSError as error:
+        raise ConfigError(
+            f"no temporary directory can be made: {error.strerror}",
+            hint="make room in /tmp, or name another directory in TMPDIR",
+            slug="no-temporary",
+        ) from None
 
 
 def read_limited(path: PathLike, limit_bytes: int) -> bytes:

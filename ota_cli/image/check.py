@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..core.local import Content, LocalTree
 from ..core.plan import Source
 from ..errors import ConfigError, ImageDamaged
 from ..events import Ahead, Emit, Meter, Phase, PhaseStarted
-from ..host.files import is_directory
+from ..host.files import is_directory, temporary_directory
 from ..host.net import Fetcher, NetSettings
 from ..model import Image
 from ..source import Blobs, obtain
@@ -100,7 +99,7 @@ def check_image(fetcher: Fetcher, store: CertStore, policy: SignerPolicy, emit: 
     total = plan.size_bytes(Source.DOWNLOADED)
     emit(Ahead(((Phase.VERIFY, total),)))
     meter = Meter(emit, Phase.VERIFY, total)
-    with tempfile.TemporaryDirectory(prefix="ota-verify-") as name:
+    with temporary_directory("ota-verify-") as name:
         directory = Path(name)
         for blob in fetcher.blobs(wanted, directory, lambda count: None):
             meter.add(blob.size or 0)

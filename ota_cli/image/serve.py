@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import ssl
-import tempfile
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..core.text import printable
 from ..errors import ConfigError
+from ..host.files import temporary_directory
 from .keys import KeyPair, make_server_certificate
 
 _CHUNK_BYTES = 256 * 1024
@@ -41,7 +41,7 @@ class DevServer:
 
     def __enter__(self) -> DevServer:
         pair = _certificate(self._address)
-        self._temporary = tempfile.TemporaryDirectory(prefix="ota-serve-")
+        self._temporary = temporary_directory("ota-serve-")
         directory = Path(self._temporary.name)
         self.cacert = directory / "cacert.pem"
         self.cacert.write_bytes(pair.certificate)

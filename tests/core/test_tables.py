@@ -182,3 +182,11 @@ def test_a_table_of_too_many_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -
         tables.parse_directories(b"".join(lines))
     with pytest.raises(ImageDamaged, match="more than 3 lines"):
         parse_attributes(zstandard.compress(b"".join(b"m,1,'/%d'\n" % n for n in range(4))))
+
+
+def test_all_of_a_compressed_table_is_read() -> None:
+    """Several frames are one text (RFC 8878); what is none behind them is no table."""
+    whole = zstandard.compress(b"m,1,'/a'\n") + zstandard.compress(b"m,2,'/b'\n")
+    assert parse_attributes(whole).mtimes_ns == {"/a": 1, "/b": 2}
+    with pytest.raises(ImageDamaged, match="can not be decompressed"):
+        parse_attributes(whole + b"more")

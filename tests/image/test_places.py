@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import List
 
 import pytest
 
+from ota_cli.errors import ConfigError
+from ota_cli.host.files import temporary_directory
 from tests.conftest import Images
 from tests.support.bench import Ran, ota
 from tests.support.publisher import Publisher, add_attributes
@@ -119,3 +122,10 @@ def test_an_address_that_can_not_be_served_is_told(address: str, tmp_path: Path)
     done = ota("image", "serve", tmp_path, "--address", address, "--port", 0)
     assert done.code == 78
     assert "choose another --address" in done.err
+
+
+def test_that_nothing_temporary_can_be_made_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/directory")
+    with pytest.raises(ConfigError) as raised:
+        temporary_directory("ota-")
+    assert raised.value.slug == "no-temporary"
