@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.promises import BEGIN, END, PROMISES
+from pathlib import Path
+
+from tests.promises import BEGIN, END, PROMISES, cases_of
 from tests.support.bench import BASE
 
 
@@ -12,3 +14,23 @@ def test_every_promise_of_the_readme_names_tests_that_are_there() -> None:
         assert f"| {promise} |" in table, "run `make test` and `make promises`"
         for name in files:
             assert (BASE / "tests" / name).is_file()
+
+
+REPORT = """<testsuites><testsuite timestamp="2026-01-{day}T10:00:00">
+<testcase classname="tests.lint.test_promises" name="{name}[x]">{outcome}</testcase>
+<testcase classname="tests.lint.test_promises" name="test_that_is_gone"/>
+<testcase classname="tests.no.test_file" name="{name}"/>
+<testcase classname="" name="tests.lint.test_lint"><error/></testcase>
+</testsuite></testsuites>
+"""
+
+
+def test_the_newest_result_of_a_test_that_is_still_there_counts(tmp_path: Path) -> None:
+    name = "test_the_newest_result_of_a_test_that_is_still_there_counts"
+    newer, older = tmp_path / "test.xml", tmp_path / "soak.xml"
+    newer.write_text(REPORT.format(day="02", name=name, outcome=""))
+    older.write_text(REPORT.format(day="01", name=name, outcome="<failure/>"))
+    found = cases_of([str(newer), str(older)])
+    this = ("tests.lint.test_promises", f"{name}[x]")
+    assert set(found) == {this, ("", "tests.lint.test_lint")}
+    assert found[this].find("failure") is None
