@@ -21,3 +21,8 @@ def test_every_lesson_has_a_line_and_every_test_it_names_is_there() -> None:
         )
     )
     assert set(re.findall(r"`(test_\w+)`", text)) - there == set()
+
+
+def test_every_lesson_names_a_test_or_says_why_its_design_needs_none() -> None:
+    lines = [line for line in _LIST.read_text("utf-8").splitlines() if re.match(r"\d+\. ", line)]
+    assert [line for line in lines if "`test_" not in line and " by design " not in line] == []
