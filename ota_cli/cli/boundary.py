@@ -6,6 +6,7 @@ once, to stderr (with `--json` as the one document on stdout).
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Callable, Mapping, NoReturn, Optional, Tuple
 
 from ..core.text import printable
-from ..errors import ConfigError, Interrupted, NeedsRoot, OtaError, SignalReceived
+from ..errors import ConfigError, Interrupted, NeedsRoot, OtaError, SignalReceived, SlotUnusable
 from ..events import Ahead, Done, Emit, Event, Progress
 from ..host.interrupts import ignore_interrupts
 from ..render.choice import Output, open_output, standard_error
@@ -98,12 +99,12 @@ def _attempt(
         return _fail(name, error, output)
     except SignalReceived as received:
         return _fail(name, Interrupted(received), output)
-    except PermissionError as error:
-        return _fail(name, _denied(error), output)
     except Exception as error:  # noqa: BLE001 (the one boundary: a bug gets its exit code here)
-        if display.verbosity > 0:
+        what = _refused_by_system(error) or _bug(error)
+        what.footprint = getattr(error, "footprint", None)
+        if what.exit_code == OtaError.exit_code and display.verbosity > 0:
             _show_traceback()
-        return _fail(name, _bug(error), output)
+        return _fail(name, what, output)
     code = result.failure.exit_code if result.failure else result.exit_code
     answer = document(name, code, result.document, result.failure)
     _show(screen, result, answer, is_quiet=display.verbosity < 0)
@@ -149,23 +150,28 @@ def _fail(name: str, error: OtaError, output: Output) -> int:
     return error.exit_code
 
 
-def _denied(error: PermissionError) -> OtaError:
-    """What an ordinary user may not read or write; root may do everything, there it is a bug."""
-    if os.geteuid() == 0 or error.filename is None:
-        return _bug(error)
-    what = NeedsRoot(f"{error.filename} can not be used: {error.strerror}")
-    what.footprint = getattr(error, "footprint", None)
-    return what
+def _refused_by_system(error: Exception) -> Optional[OtaError]:
+    """What no place can do anything about and any may meet: a disk that fails, and what an ordinary
+    user may not read or write; root may do everything, there it is a bug."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno == errno.EIO:
+        return SlotUnusable(
+            f"{error.filename or 'a file'} can not be read or written: {error.strerror}",
+            hint="a disk is failing: see `dmesg`",
+            slug="disk-failing",
+        )
+    if isinstance(error, PermissionError) and os.geteuid() != 0 and error.filename is not None:
+        return NeedsRoot(f"{error.filename} can not be used: {error.strerror}")
+    return None
 
 
 def _bug(error: Exception) -> OtaError:
-    what = OtaError(
+    return OtaError(
         f"this is a bug in ota: {type(error).__name__}: {error}",
         hint="run it again with -v and report what it prints",
         slug="bug",
     )
-    what.footprint = getattr(error, "footprint", None)
-    return what
 
 
 def document(

@@ -127,6 +127,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "or run `ota setup` on a new device.",
         "boot-partition": "The boot partition can not be read. Is it mounted, and is its disk "
         "well?",
+        "disk-failing": "A file can not be read or written: its disk is failing. See the kernel "
+        "log.",
         "mount-inside": "Something is mounted inside of a slot's directory. Unmount it.",
         "no-boot-partition": "`/boot` is no partition that both slots could share. Mount one "
         "there.",

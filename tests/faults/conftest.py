@@ -7,7 +7,7 @@ import random
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Sequence, Tuple
 
 import pytest
 
@@ -28,6 +28,9 @@ SHARES = 4
 #: A failure of these is never swallowed, but for what only tells of what was done.
 SYNCS = ("fsync", "fdatasync", "syncfs")
 
+#: Stories whose command may be given again once it is done.
+REPEATABLE = ("update", "stage", "activate", "commit")
+
 #: What belongs to the device and not to the image; what is put there changes the time of `/etc`.
 _OWN = ("/etc/hostname", "/etc/fstab", "/etc/ota")
 
@@ -36,14 +39,17 @@ _OWN = ("/etc/hostname", "/etc/fstab", "/etc/ota")
 class Story:
     """A verb, on a device that is ready for it. `words`: how it is called.
 
-    `ends`: what boots next once it is done. `leaves`: all files of ota's own that are there then.
-    `changes`, `reads`: its effects, when nothing disturbs it.
+    `running`: the slot. `ends`: what boots next once it is done; `states`: of the slots, then;
+    `leaves`: all files of ota's own that are there then. `changes`, `reads`: its effects, when
+    nothing disturbs it.
     """
 
     name: str
     device: Path
     words: Tuple[object, ...]
+    running: str
     ends: str
+    states: Mapping[str, str]
     trees: Dict[str, Snapshot]
     leaves: FrozenSet[str]
     changes: Sequence[str]
@@ -66,7 +72,7 @@ class Story:
         done = ota("status", "--root", device, "--json")
         assert done.code == 0, done.err
         status = done.result
-        assert status["running"] == ("a" if self.name == "update" else "b")
+        assert status["running"] == self.running
         assert status["verdict"]["code"] != "disagree", status["verdict"]
         for slot, found in status["slots"].items():
             if slot == status["next"] or found["state"] in ("staged", "armed", "good", "adopted"):
@@ -79,13 +85,18 @@ class Story:
 
     def require_completion(self, device: Path) -> None:
         """The same command, run again, brings it to its end; nothing is left over."""
-        if self.require_truth(device)["next"] != self.ends or self.name in ("update", "commit"):
+        if self.require_truth(device)["next"] != self.ends or self.name in REPEATABLE:
             done = ota(*self.words, "--root", device)
             assert done.code == 0, done.err
         status = self.require_truth(device)
-        assert status["next"] == self.ends
+        assert (status["next"], states_of(status)) == (self.ends, self.states)
         self.require_whole(device, self.ends)
         assert own_files(device) <= self.leaves
+
+
+def states_of(status: Mapping[str, Any]) -> Dict[str, str]:
+    """What each slot is, by its name."""
+    return {slot: found["state"] for slot, found in status["slots"].items()}
 
 
 def holds(slot: Path) -> Snapshot:
@@ -112,12 +123,12 @@ def require_documented(done: Ran) -> None:
         assert "hint: " in done.err, done.err
 
 
-def points(total: int, share: int, several: int) -> Iterator[int]:
-    """Which of `total` effects this share of the tests is for; `several` of them all."""
+def points(total: int, share: int, several: int, shares: int = SHARES) -> Iterator[int]:
+    """Which of `total` effects this one of `shares` tests is for; `several` of them all."""
     every = range(1, total + 1)
     if not EVERY and several < total:
         every = sorted(random.Random(SEED).sample(every, several))  # type: ignore[assignment]
-    return iter(every[share::SHARES])
+    return iter(every[share::shares])
 
 
 @pytest.fixture
@@ -143,20 +154,27 @@ def stories(
     trees = {"a": holds(images.trees / "v1"), "b": holds(images.trees / "v2")}
     made: Dict[str, Story] = {}
 
-    def add(ends: str, before: Path, *words: object) -> Path:
+    def add(name: str, before: Path, *words: object) -> Path:
         """The story; the device after it."""
-        name = str(words[0])
         read = Effects(library, copy_tree(before, base / f"read-{name}"))
         whole = Effects(library, copy_tree(before, base / f"after-{name}"))
+        running = ota("status", "--root", before, "--json").result["running"]
         reads, changes = read.names(words, reads=True), whole.names(words)
-        leaves = own_files(whole.device)
-        made[name] = Story(name, before, words, ends, trees, leaves, changes, reads)
+        status = ota("status", "--root", whole.device, "--json").result
+        made[name] = Story(
+            name, before, words, running, status["next"], states_of(status), trees,
+            own_files(whole.device), changes, reads,
+        )  # fmt: skip
         return whole.device
 
     at = ("--version", f"{server.url}v2/", "--cacert", server.cacert, "--no-self-confirm")
-    updated = copy_tree(add("b", first_grub_device, "update", *at), base / "on-trial")
+    updated = copy_tree(add("update", first_grub_device, "update", *at), base / "on-trial")
+    staged = add("stage", first_grub_device, "update", "--stage-only", *at)
+    add("activate", staged, "activate")
     next_boot(probe(updated))
-    committed = add("b", updated, "commit")
-    add("a", committed, "rollback")
-    add("a", committed, "switch-slot")
+    committed = add("commit", updated, "commit")
+    add("rollback", committed, "rollback")
+    add("switch-slot", committed, "switch-slot")
+    wanted = {"update": "b", "stage": "a", "activate": "b", "commit": "b", "rollback": "a"}
+    assert {name: story.ends for name, story in made.items()} == {**wanted, "switch-slot": "a"}
     return made

@@ -13,7 +13,9 @@ from tests.support.effects import Fault, needs_compiler
 
 pytestmark = needs_compiler
 
-SAMPLES = {"update": 12, "commit": 4, "rollback": 4, "switch-slot": 4}
+SAMPLES = {
+    "update": 12, "stage": 4, "activate": 4, "commit": 4, "rollback": 4, "switch-slot": 4,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("share", range(SHARES))

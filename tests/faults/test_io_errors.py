@@ -13,7 +13,9 @@ from tests.support.effects import Fault, needs_compiler
 
 pytestmark = needs_compiler
 
-SAMPLES = {"update": 8, "commit": 4, "rollback": 4, "switch-slot": 4}
+SAMPLES = {
+    "update": 8, "stage": 4, "activate": 4, "commit": 4, "rollback": 4, "switch-slot": 4,
+}  # fmt: skip
 
 shared = pytest.mark.parametrize("share", range(SHARES))
 each_verb = pytest.mark.parametrize("verb", sorted(SAMPLES))
@@ -40,6 +42,19 @@ def test_any_read_may_fail(
     tried: List[int],
 ) -> None:  # fmt: skip
     tried += meet(stories[verb], Fault(0, EIO, reads=True), share, library, tmp_path)
+
+
+def test_a_disk_that_does_not_tell_what_is_there_is_called_by_its_name(
+    stories: Dict[str, Story], library: Path, tmp_path: Path
+) -> None:
+    story = stories["commit"]
+    if "stat64" not in story.reads:
+        pytest.skip("this C library has no stat64")
+    number = story.reads.index("stat64") + 1
+    effects = story.on(tmp_path / "device", library)
+    done = effects.run((*story.words, "--json"), Fault(number, EIO, reads=True))
+    assert (done.code, done.document["error"]["slug"]) == (14, "disk-failing"), done.out
+    story.require_completion(effects.device)
 
 
 def meet(story: Story, fault: Fault, share: int, library: Path, tmp_path: Path) -> Iterator[int]:

@@ -1,17 +1,19 @@
-/* Counts what a program does to the files below one directory, and ends or fails it there.
+/* Counts what a program does to the files below some directories, and ends or fails it there.
  *
  * Preloaded (LD_PRELOAD). An effect is a call that changes the file system or makes a change
- * durable. Of its environment it reads
+ * durable. libfiu's `fiu-run` fails calls at random; this tries each call there is, once, and what
+ * it finds is found again under the same number. Of its environment it reads
  *
- *     EFFECTS_BELOW     the directory; calls on descriptors outside of it do not count
+ *     EFFECTS_BELOW     the directories, by colons; calls on descriptors elsewhere do not count
  *     EFFECTS_LOG       a file that gets the name of each effect, one a line
  *     EFFECTS_KILL_AT   SIGKILL instead of effect number N, from 1
  *     EFFECTS_FAIL_AT   effect number N fails with EFFECTS_ERRNO
  *     EFFECTS_STICKY    and so do all later ones: that need room, or for EROFS all
- *     EFFECTS_READS     count reads of files instead
+ *     EFFECTS_READS     count what is read instead: files, opened ones, directories, stat of a name
  *     EFFECTS_MET       a file that is made when the effect is reached
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -45,8 +47,17 @@ __attribute__((constructor)) static void begin(void) {
     fail_with = number("EFFECTS_ERRNO");
     sticky = number("EFFECTS_STICKY");
     reads = number("EFFECTS_READS");
-    if (top) snprintf(below, sizeof below, "%s/", top);
+    if (top) snprintf(below, sizeof below, "%s", top);
     if (log) log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
+static int is_below(const char *path) {
+    for (const char *top = below, *end; *top; top = *end ? end + 1 : end) {
+        end = strchrnul(top, ':');
+        size_t length = end - top;
+        if (!strncmp(path, top, length) && (path[length] == '/' || !path[length])) return 1;
+    }
+    return 0;
 }
 
 static int counts(int fd) {
@@ -56,7 +67,7 @@ static int counts(int fd) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0) return 0;
     path[length] = 0;
-    return strncmp(path, below, strlen(below)) == 0;
+    return is_below(path);
 }
 
 /* Not through our own `open`, which counts. */
@@ -152,9 +163,30 @@ READING(ssize_t, readv, fd, (int fd, const struct iovec *parts, int count), fd, 
 READING(ssize_t, pread, fd, (int fd, void *data, size_t size, off_t at), fd, data, size, at)
 READING(ssize_t, pread64, fd, (int fd, void *data, size_t size, off64_t at), fd, data, size, at)
 
-/* A file that is made, or emptied, is one, too. */
-static int opened(const char *name, int flags) {
-    return below[0] && !reads && (flags & (O_CREAT | O_TRUNC)) ? effect(name, 1) : 0;
+/* What a disk can not give of an inode: of an open file it has it in memory. */
+#define STAT(name, where, declared, ...)                                                 \
+    int name declared {                                                                  \
+        REAL(name);                                                                      \
+        if (reads && (where) && effect(#name, 0)) return -1;                             \
+        return real(__VA_ARGS__);                                                        \
+    }
+
+STAT(stat, is_below(path), (const char *path, struct stat *found), path, found)
+STAT(stat64, is_below(path), (const char *path, struct stat64 *found), path, found)
+STAT(lstat, is_below(path), (const char *path, struct stat *found), path, found)
+STAT(lstat64, is_below(path), (const char *path, struct stat64 *found), path, found)
+STAT(fstatat, path[0] == '/' ? is_below(path) : counts(fd),
+     (int fd, const char *path, struct stat *found, int flags), fd, path, found, flags)
+STAT(fstatat64, path[0] == '/' ? is_below(path) : counts(fd),
+     (int fd, const char *path, struct stat64 *found, int flags), fd, path, found, flags)
+
+/* A file that is made, or emptied, is an effect; opening another one reads its inode. */
+static int opened(const char *name, int flags, int fd) {
+    int makes = flags & (O_CREAT | O_TRUNC);
+    if (fd < 0 || !reads || makes || !counts(fd) || !effect(name, 0)) return fd;
+    close(fd);
+    errno = fail_with;
+    return -1;
 }
 
 #define OPENING(name, declared, ...)                                                     \
@@ -167,11 +199,32 @@ static int opened(const char *name, int flags) {
             mode = va_arg(more, mode_t);                                                 \
             va_end(more);                                                                \
         }                                                                                \
-        if (opened(#name, flags)) return -1;                                             \
-        return real(__VA_ARGS__, mode);                                                  \
+        int makes = below[0] && !reads && (flags & (O_CREAT | O_TRUNC));                 \
+        if (makes && effect(#name, 1)) return -1;                                        \
+        return opened(#name, flags, real(__VA_ARGS__, mode));                            \
     }
 
 OPENING(open, (const char *path, int flags, ...), path, flags)
 OPENING(open64, (const char *path, int flags, ...), path, flags)
 OPENING(openat, (int fd, const char *path, int flags, ...), fd, path, flags)
 OPENING(openat64, (int fd, const char *path, int flags, ...), fd, path, flags)
+
+DIR *opendir(const char *path) {
+    REAL(opendir);
+    DIR *found = real(path);
+    if (!found || !reads || !counts(dirfd(found)) || !effect("opendir", 0)) return found;
+    closedir(found);
+    errno = fail_with;
+    return NULL;
+}
+
+/* The first entry stands for all: they are read together. */
+#define LISTING(type, name)                                                              \
+    type *name(DIR *dir) {                                                               \
+        REAL(name);                                                                      \
+        int first = reads && telldir(dir) == 0 && counts(dirfd(dir));                    \
+        return first && effect(#name, 0) ? NULL : real(dir);                             \
+    }
+
+LISTING(struct dirent, readdir)
+LISTING(struct dirent64, readdir64)

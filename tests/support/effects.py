@@ -1,7 +1,7 @@
 """Faults below Python: a program is ended, or a call of it fails, at any of its effects.
 
-An effect is a system call, below one directory, that changes files or makes a change durable; see
-`effects.c`, a library that is preloaded.
+An effect is a system call, below some directories, that changes files or makes a change durable;
+see `effects.c`, a library that is preloaded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import pytest
 
@@ -60,10 +60,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Effects:
-    """Runs `ota` on the device below `device` with the library at `library`."""
+    """Runs `ota` on the device below `device` with the library at `library`.
+
+    `more`: effects below these directories count as well.
+    """
 
     library: Path
     device: Path
+    more: Tuple[Path, ...] = ()
 
     def names(self, words: Sequence[object], *, reads: bool = False) -> List[str]:
         """The effects of an undisturbed run, in order."""
@@ -89,9 +93,10 @@ class Effects:
         return path
 
     def preloaded(self, variables: Mapping[str, str]) -> Dict[str, str]:
-        """The environment of a program whose effects below `device` are counted."""
+        """The environment of a program whose effects are counted."""
+        below = ":".join(map(str, (self.device, *self.more)))
         return {
-            "LD_PRELOAD": str(self.library), "EFFECTS_BELOW": str(self.device),
+            "LD_PRELOAD": str(self.library), "EFFECTS_BELOW": below,
             "PYTHONDONTWRITEBYTECODE": "1", **variables,
         }  # fmt: skip
 
