@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 import pytest
 
@@ -27,23 +27,22 @@ def test_a_signal_at_any_moment_of_an_update_loses_nothing(
 ) -> None:
     story = stories["update"]
     begun = time.monotonic()
-    assert ended(story, copy_tree(story.device, tmp_path / "whole"), 120, signal.SIGTERM) == 0
+    assert ended(story.words, copy_tree(story.device, tmp_path / "whole"), 120, signal.SIGTERM) == 0
     whole_s = time.monotonic() - begun
     for number in range(share, SIGNALS, SHARES):
         drawn = random.Random(f"{SEED}/{number}")
         delay_s, sent = drawn.uniform(0, whole_s), drawn.choice(sorted(CODES))
         device = copy_tree(story.device, tmp_path / str(number))
         with story.told(f"signal {sent} after {delay_s:.3f} of {whole_s:.3f} s"):
-            assert ended(story, device, delay_s, sent) in (CODES[sent], -sent, 0)
+            assert ended(story.words, device, delay_s, sent) in (CODES[sent], -sent, 0)
             story.require_completion(device)
         tried.append(number)
 
 
-def ended(story: Story, device: Path, delay_s: float, sent: int) -> int:
+def ended(words: Sequence[object], device: Path, delay_s: float, sent: int) -> int:
     """How the verb ends that gets a signal after `delay_s`, if it is not done by then."""
-    words = map(str, (*story.words, "--root", device))
     running = subprocess.Popen(
-        [*ota_argv(), *words], env=environment(),
+        [*ota_argv(), *map(str, words), "--root", str(device)], env=environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

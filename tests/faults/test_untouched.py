@@ -11,10 +11,10 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
 from tests.faults.conftest import SHARES, own_files, points
-from tests.support.bench import make_device, ota, provision
-from tests.support.blocks import attached, disk_image, inside, leftovers, mounted, needs_root
+from tests.support.bench import ota, provision
+from tests.support.blocks import block_device, left_behind, needs_root, tree_of
 from tests.support.effects import Effects, Fault, needs_compiler
-from tests.support.trees import Snapshot, snapshot
+from tests.support.trees import Snapshot
 
 pytestmark = [needs_root, needs_compiler, pytest.mark.xdist_group("blocks")]
 
@@ -34,31 +34,19 @@ class Staged(NamedTuple):
     tree: Snapshot
 
 
-def tree_of(device: Path, scratch: Path) -> Snapshot:
-    """What slot b holds."""
-    with mounted(device / "b.img", scratch / "look", "loop,ro,noload") as slot:
-        return inside(snapshot(slot, owners=True, mtimes=True))
-
-
 @pytest.fixture(scope="module")
 def staged(
     tmp_path_factory: pytest.TempPathFactory, images: Images, server: Server, library: Path
 ) -> Staged:
     base = tmp_path_factory.mktemp("staged")
-    slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
-    device = make_device(
-        base / "device", [images.anchor], loader="grub", settings="verify_local: stat\n",
-        slots=slots,
-    )  # fmt: skip
-    for name in ("a.img", "b.img"):
-        disk_image(device / name, "64M")
+    device = block_device(base / "device", images, "verify_local: stat\n")
     provision(device, device / "a.img", server)
     at = ("--version", f"{server.url}v2/", "--cacert", server.cacert, "--no-self-confirm")
     words = ("update", *at, "--json")
     assert ota(*words, "--stage-only", "--root", device).code == 0
     whole = Effects(library, copy_tree(device, base / "after"))
     names = whole.names(words)
-    return Staged(device, words, names, own_files(whole.device), tree_of(device, base))
+    return Staged(device, words, names, own_files(whole.device), tree_of(device / "b.img", base))
 
 
 @pytest.mark.parametrize("share", range(SHARES))
@@ -73,7 +61,7 @@ def test_an_update_that_fills_nothing_may_be_killed_at_any_effect(
         status = ota("status", "--root", device, "--json").result
         assert status["running"] == "a", where
         assert status["verdict"]["code"] != "disagree", (where, status["verdict"])
-        assert tree_of(device, tmp_path) == staged.tree, where
+        assert tree_of(device / "b.img", tmp_path) == staged.tree, where
         require_end(device, staged, where)
         tried.append(number)
 
@@ -84,7 +72,7 @@ def require_end(device: Path, staged: Staged, where: str) -> None:
     assert again.code == 0, (where, again.out)
     assert again.result["files"]["kept"] == again.result["files"]["total"], where
     assert again.result["bytes"]["downloaded"] == 0, where
-    assert tree_of(device, device.parent) == staged.tree, where
+    assert tree_of(device / "b.img", device.parent) == staged.tree, where
     assert next_boot(probe(device)).slot == "b", where
     assert own_files(device) == staged.leaves, where
-    assert (leftovers(), attached(device)) == ("", []), where
+    assert left_behind(device) == ("", []), where

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator, List
+from typing import TYPE_CHECKING, Iterator, List, Tuple
 
 import pytest
 
-from tests.support.trees import Snapshot, without
+from tests.support.bench import make_device
+from tests.support.trees import Snapshot, snapshot, without
+
+if TYPE_CHECKING:
+    from tests.conftest import Images
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -88,6 +93,35 @@ def attached(directory: Path) -> List[str]:
     return sorted(line for line in lines if str(directory) in line)
 
 
+def left_behind(directory: Path, patience_s: float = 5) -> Tuple[str, List[str]]:
+    """Mounts of an `ota`, and loop devices of files below `directory`, that stay for `patience_s`.
+
+    The kernel takes down what a killed one had a moment after its end, and a loop device a moment
+    after its unmount where somebody just looks at all of them.
+    """
+    until_s = time.monotonic() + patience_s
+    while True:
+        left = leftovers(), attached(directory)
+        if left == ("", []) or time.monotonic() > until_s:
+            return left
+        time.sleep(0.02)
+
+
 def inside(found: Snapshot) -> Snapshot:
     """What an image brings, of all that is in a slot."""
     return without(found, "/etc", "/lost+found")
+
+
+def tree_of(image: Path, scratch: Path) -> Snapshot:
+    """What an image has brought into the slot in the file `image`, looked at below `scratch`."""
+    with mounted(image, scratch / "look", "loop,ro,noload") as slot:
+        return inside(snapshot(slot, owners=True, mtimes=True))
+
+
+def block_device(root: Path, images: Images, settings: str = "persist: [/etc/ota]\n") -> Path:
+    """A GRUB device whose slots are image files with an empty ext4, inside of the device."""
+    slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
+    make_device(root, [images.anchor], loader="grub", settings=settings, slots=slots)
+    for name in ("a.img", "b.img"):
+        disk_image(root / name, "64M")
+    return root
