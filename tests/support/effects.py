@@ -80,10 +80,11 @@ class Effects:
         return names
 
     def run(self, words: Sequence[object], fault: Fault) -> Ran:
-        """A run that meets `fault`."""
+        """A run that meets `fault`; threads look now and then more often than at other times, so
+        that one of the last reads may not come."""
         met = self._beside("met")
         done = self._run(words, fault.telling(met))
-        assert met.exists(), "there were fewer effects than in the undisturbed run"
+        assert fault.reads or met.exists(), "there were fewer effects than in the undisturbed run"
         return done
 
     def _beside(self, suffix: str) -> Path:
