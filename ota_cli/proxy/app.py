@@ -30,7 +30,7 @@ from ..host.net_link import header
 from ..host.net_range import length_of, strong_etag
 from .cache import Cache
 from .counts import Counts
-from .flight import Flight, Flights, Follower
+from .flight import Flight, Flights, Follower, Unstorable
 from .stored import Head, Stored
 from .upstream import Upstream
 from .wanted import Refused, Wanted, understand
@@ -118,7 +118,10 @@ class Proxy:
         source, was_begun = flights.join(key, lambda flight: self._bring(wanted, flight))
         if source is None:
             return self._passed_on(wanted)
-        return self._given(wanted, source, "hit" if was_begun else "miss")
+        try:
+            return self._given(wanted, source, "hit" if was_begun else "miss")
+        except Unstorable:
+            return self._passed_on(wanted)
 
     def _given(self, wanted: Wanted, source: Union[Stored, Follower], outcome: str) -> Answer:
         self._counts.add(hits=1 if outcome == "hit" else 0)

@@ -117,6 +117,11 @@ class Cache:
                 os.unlink(self._directory / key)
 
 
+    def can_hold(self, count: int) -> bool:
+        """Whether an object of `count` bytes is not too large for all of it."""
+        return count + OVERHEAD_BYTES <= self._limits.hard_bytes
+
+
 class Draft:
     """An object on its way into a cache. What was added can be read from the file `path`."""
 
@@ -128,6 +133,11 @@ class Draft:
         self._size = 0
         self._writer = StoredWriter(self.path)
 
+    def require_room(self, count: int) -> None:
+        """Raises OSError (ENOSPC) where `count` bytes would be too many."""
+        if not self._cache.can_hold(count):
+            raise self._full()
+
     def add(self, chunk: bytes) -> None:
         """The next bytes. Raises OSError, ENOSPC also where the cache must not grow."""
         self._size += len(chunk)
@@ -135,7 +145,7 @@ class Draft:
         if missing > 0:
             more = max(missing, _STEP_BYTES)
             if not self._cache.reserve(more):
-                raise OSError(errno.ENOSPC, "the cache is full", str(self.path))
+                raise self._full()
             self._reserved += more
         self._writer.add(chunk)
 
@@ -145,6 +155,9 @@ class Draft:
         self._cache.take(self.path, self._key, size)
         self._cache.give_back(self._reserved - size)
         self._reserved = 0
+
+    def _full(self) -> OSError:
+        return OSError(errno.ENOSPC, "the cache is full", str(self.path))
 
     def discard(self) -> None:
         """Leaves nothing of an object that was not finished."""

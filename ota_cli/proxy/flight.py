@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Callable, Dict, Iterator, Optional, Tuple, Union
+from typing import Callable, Dict, Iterator, Optional, Set, Tuple, Union
 
 from .cache import Cache, Draft
 from .stored import Head, Stored
@@ -17,6 +17,10 @@ class CutShort(Exception):
     """The rest of an object will not come, and its beginning was sent already."""
 
 
+class Unstorable(Refused):
+    """The cache has no room for this object: it can only be passed on."""
+
+
 class Flight:
     """One object that one thread brings, into `draft`, while others read what has arrived."""
 
@@ -26,21 +30,27 @@ class Flight:
         self._changed = threading.Condition()
         self._head: Optional[Head] = None
         self._arrived = 0
+        self._followers = 0
         self._is_over = False
         self._failure: Optional[Refused] = None
 
     def begin(self, head: Head) -> None:
-        """The server has answered."""
+        """The server has answered. Raises OSError for more than the cache can hold."""
+        self.draft.require_room(head.length or 0)
         with self._changed:
             self._head = head
             self._changed.notify_all()
 
     def add(self, chunk: bytes) -> None:
-        """The next bytes of the body. Raises OSError."""
+        """The next bytes of the body. Raises OSError, and Refused where nobody waits for a body of
+        which no end is known: it may have none."""
         self.draft.add(chunk)
         with self._changed:
             self._arrived += len(chunk)
             self._changed.notify_all()
+            is_endless = self._head is None or self._head.length is None
+            if is_endless and not self._followers:
+                raise Refused(502, "all who waited for it are gone")
 
     def end(self, failure: Optional[Refused] = None) -> None:
         """Nothing follows; `failure`: why it is not whole."""
@@ -49,9 +59,17 @@ class Flight:
             self._failure = failure
             self._changed.notify_all()
 
-    def reader(self) -> int:
-        """A descriptor to read from what has arrived, to be closed. Not after `land`."""
+    def join(self) -> int:
+        """One more reads what arrives, from the descriptor, until `leave`. Not after `land`."""
+        with self._changed:
+            self._followers += 1
         return os.dup(self._source)
+
+    def leave(self, descriptor: int) -> None:
+        """Who has joined is gone."""
+        os.close(descriptor)
+        with self._changed:
+            self._followers -= 1
 
     def land(self) -> None:
         """Nobody will join any more."""
@@ -82,7 +100,7 @@ class Follower:
 
     def __init__(self, flight: Flight) -> None:
         self._flight = flight
-        self._descriptor = flight.reader()
+        self._descriptor = flight.join()
 
     def head(self) -> Head:
         """See `Flight.head`."""
@@ -99,7 +117,7 @@ class Follower:
 
     def close(self) -> None:
         """Ends reading."""
-        os.close(self._descriptor)
+        self._flight.leave(self._descriptor)
 
 
 class Flights:
@@ -110,6 +128,7 @@ class Flights:
         self._start = start
         self._lock = threading.Lock()
         self._flights: Dict[str, Flight] = {}
+        self._unstorable: Set[str] = set()
 
     def join(
         self, key: str, bring: Callable[[Flight], None]
@@ -126,7 +145,7 @@ class Flights:
             stored = self._cache.find(key)
             if stored is not None:
                 return stored, True
-            draft = self._cache.begin(key)
+            draft = None if key in self._unstorable else self._cache.begin(key)
             if draft is None:
                 return None, False
             flight = self._flights[key] = Flight(draft)
@@ -142,7 +161,8 @@ class Flights:
         except Refused as refused:
             failure = refused
         except OSError as error:
-            failure = Refused(507, f"the proxy can not store it: {error.strerror}")
+            failure = Unstorable(507, f"the proxy can not store it: {error.strerror}")
+            self._unstorable.add(key)
         finally:
             with self._lock:
                 flight.draft.discard()
