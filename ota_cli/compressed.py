@@ -22,7 +22,7 @@ class CompressedFiles(Mapping[str, bytes]):
                 self._packed[name] = _pack(data)
 
     def __getitem__(self, name: str) -> bytes:
-        return self._small[name] if name in self._small else b"".join(_unpacked(self._packed[name]))
+        return self._small[name] if name in self._small else _unpack(self._packed[name])
 
     def chosen(self, names: Iterable[str], more: Mapping[str, bytes]) -> CompressedFiles:
         """Those of `names`, and `more`."""
@@ -56,6 +56,13 @@ def _pack(data: bytes) -> bytes:
     import zstandard
 
     return zstandard.ZstdCompressor(level=1).compress(data)
+
+
+def _unpack(data: bytes) -> bytes:
+    """All of it, in one piece of memory: its size is in its head."""
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompress(data)
 
 
 def _unpacked(data: bytes) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from typing import Callable, Iterator, List, Optional, Tuple
 from . import __version__
 from .boot import partition
 from .boot.base import backend_for
+from .core.urls import without_secrets
 from .errors import BootRefused, ConfigError, NoSpace, OtaError, SlotUnusable, Unreachable
 from .fleet.report import Ecu
 from .fleet.tree import BUDGET_S, read_tree
@@ -172,6 +173,20 @@ def _clock(device: Device) -> str:
     return f"{policy.now:%Y-%m-%dT%H:%M:%SZ}"
 
 
+def _proxy(device: Device) -> str:
+    proxy = device.proxy
+    if not (proxy.enable_local_ota_proxy and device.ecu.secondaries):
+        return "none is started by an update"
+    if proxy.gateway:
+        return "asks the servers for the ECUs below"
+    if proxy.upper_ota_proxy:
+        return f"asks {without_secrets(proxy.upper_ota_proxy)} for the ECUs below"
+    raise ConfigError(
+        "the ECUs below can not download: this one is no gateway, and names no next proxy",
+        hint="set `gateway: true` or `upper_ota_proxy` in proxy_info.yml",
+    )
+
+
 _CHECKS: Tuple[Tuple[str, Callable[[Device], str]], ...] = (
     ("running slot", _running_slot),
     ("slots", _slots),
@@ -182,6 +197,7 @@ _CHECKS: Tuple[Tuple[str, Callable[[Device], str]], ...] = (
     ("boot space", _boot_space),
     ("anchors", _anchors),
     ("clock", _clock),
+    ("proxy", _proxy),
 )
 
 

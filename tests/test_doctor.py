@@ -30,7 +30,7 @@ def test_a_device_that_is_well_has_no_findings(which: str, request: Any) -> None
     assert done.code == 0, done.out
     assert list(findings) == [
         "running slot", "slots", "mounts", "boot partition", "boot order", "boot files",
-        "boot space", "anchors", "clock",
+        "boot space", "anchors", "clock", "proxy",
     ]  # fmt: skip
     assert all(each["ok"] for each in findings.values())
 
@@ -103,3 +103,18 @@ def test_a_machine_that_was_never_set_up_is_examined_as_well(tmp_path: Path) -> 
     assert not findings["running slot"]["ok"]
     assert not findings["boot partition"]["ok"]
     assert findings["slots"]["text"] == "none are known"
+
+
+@pytest.mark.parametrize(
+    ("told", "is_well"),
+    [("gateway: true\n", True), ("upper_ota_proxy: http://10.0.0.9:8082\n", True), ("", False)],
+)
+def test_ecus_below_that_could_not_download_are_told(
+    device: Path, told: str, is_well: bool
+) -> None:
+    info = device / "boot/ota/ecu_info.yml"
+    below = "ip_addr: 10.0.0.1\nsecondaries:\n- {ecu_id: p1, ip_addr: 10.0.0.2}\n"
+    info.write_text(f"{info.read_text()}{below}")
+    (device / "boot/ota/proxy_info.yml").write_text(f"enable_local_ota_proxy: true\n{told}")
+    done = ota("doctor", "--root", device, "--no-ecus")
+    assert ("can not download" not in done.out) == is_well, done.out

@@ -102,7 +102,7 @@ def _attempt(
     except Exception as error:  # noqa: BLE001 (the one boundary: a bug gets its exit code here)
         what = _refused_by_system(error) or _bug(error)
         what.footprint = getattr(error, "footprint", None)
-        if what.exit_code == OtaError.exit_code and display.verbosity > 0:
+        if display.verbosity > 0:
             _show_traceback()
         return _fail(name, what, output)
     code = result.failure.exit_code if result.failure else result.exit_code
@@ -158,7 +158,7 @@ def _refused_by_system(error: Exception) -> Optional[OtaError]:
     if error.errno == errno.EIO:
         return SlotUnusable(
             f"{error.filename or 'a file'} can not be read or written: {error.strerror}",
-            hint="a disk is failing: see `dmesg`",
+            hint="a disk is failing, as `dmesg` then tells; if it does not, report what -v prints",
             slug="disk-failing",
         )
     if isinstance(error, PermissionError) and os.geteuid() != 0 and error.filename is not None:

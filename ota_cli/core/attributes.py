@@ -14,7 +14,7 @@ import base64
 import binascii
 import re
 from sys import intern
-from typing import Dict, Iterator, List, Match, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Match, Optional, Tuple
 
 from ..entries import Digest, NodeEntry
 from ..errors import ImageDamaged
@@ -44,14 +44,14 @@ _WINDOW_BYTES = 128 * 1024 * 1024
 _MAX_TIME_NS = 2**63 - 1
 #: What the kernel's device numbers hold (linux/kdev_t.h).
 MAX_MAJOR, MAX_MINOR = 2**12 - 1, 2**20 - 1
-#: Of one file; a block of ext4 holds some dozens.
-MAX_XATTRS = 100
+#: Of one file; a block of ext4 holds some hundred.
+MAX_XATTRS = 1000
 #: Namespaces that Linux file systems have, each with a name in it (xattr(7)).
 _XATTR_NAME = re.compile(
     r"(user|trusted|security)\.[^\0]+|system\.posix_acl_(access|default)", re.DOTALL
 )
 #: Memory for a line, while it is read: a time or a size, in what is there; anything else.
-_PACKED_BYTES, _OBJECT_BYTES = 60, 450
+_PACKED_BYTES, _OBJECT_BYTES = 60, 700
 _MTIME = re.compile(rf"m,(-?[0-9]{{1,20}}),{QUOTED}")
 _XATTR = re.compile(rf"x,{QUOTED},([A-Za-z0-9+/=]*),{QUOTED}")
 _BLOB = re.compile(r"z,([0-9]{1,18}),([0-9a-f]{64})")
@@ -67,7 +67,7 @@ def parse_attributes(
     """
     dated = (into.regulars, into.directories, into.symlinks) if into else ()
     mtimes: Dict[str, int] = {}
-    xattrs: Dict[str, Tuple[Tuple[str, bytes], ...]] = {}
+    xattrs: Dict[str, Dict[str, bytes]] = {}
     nodes: List[NodeEntry] = []
     blob_sizes = PackedSizes()
 
@@ -83,9 +83,7 @@ def parse_attributes(
             mtimes[intern(path)] = mtime_ns
         elif kind == "x":
             name, value, path = matched(_XATTR, line).groups()
-            path = read_path(path)
-            before = xattrs.get(path, ())
-            xattrs[path] = (*before, _new_xattr(unquote(name), _from_base64(value), before))
+            _add_xattr(xattrs.setdefault(read_path(path), {}), unquote(name), _from_base64(value))
         elif kind == "z":
             size, digest = matched(_BLOB, line).groups()
             blob_sizes.append(Digest(bytes.fromhex(digest)), int(size))
@@ -98,9 +96,15 @@ def parse_attributes(
     if blob_sizes.are_doubled():
         raise ImageDamaged(f"{table} has two sizes for one blob", slug="bad-line")
     if into is None:
-        return Attributes(mtimes, xattrs, tuple(nodes), blob_sizes)
+        return Attributes(mtimes, _as_pairs(xattrs), tuple(nodes), blob_sizes)
     into.regulars.measure_blobs(blob_sizes)
-    return Attributes(mtimes, xattrs, tuple(nodes))
+    return Attributes(mtimes, _as_pairs(xattrs), tuple(nodes))
+
+
+def _as_pairs(
+    xattrs: Mapping[str, Mapping[str, bytes]],
+) -> Dict[str, Tuple[Tuple[str, bytes], ...]]:
+    return {path: tuple(values.items()) for path, values in xattrs.items()}
 
 
 def memory_bytes(data: bytes, table: str) -> int:
@@ -109,9 +113,11 @@ def memory_bytes(data: bytes, table: str) -> int:
 
 
 def _weight(text: bytes) -> int:
-    """Attributes and nodes become objects, times and sizes a few bytes in what is there."""
+    """Attributes and nodes become objects that hold their text, times and sizes a few bytes in what
+    is there."""
     packed = text.count(b"\nm,") + text.count(b"\nz,")
-    return packed * _PACKED_BYTES + (text.count(b"\n") - packed) * _OBJECT_BYTES
+    objects = text.count(b"\n") - packed
+    return packed * _PACKED_BYTES + objects * _OBJECT_BYTES + (len(text) if objects > 1 else 0)
 
 
 def format_attributes(attributes: Attributes) -> bytes:
@@ -151,15 +157,15 @@ def is_xattr_name(name: str) -> bool:
     return bool(_XATTR_NAME.fullmatch(name)) and len(name.encode()) <= MAX_NAME_BYTES
 
 
-def _new_xattr(name: str, value: bytes, before: Sequence[Tuple[str, bytes]]) -> Tuple[str, bytes]:
-    """One more attribute of a file that has those `before`."""
+def _add_xattr(to: Dict[str, bytes], name: str, value: bytes) -> None:
+    """One more attribute of a file that has those in `to`."""
     if not is_xattr_name(name):
         raise ValueError("no file can have an extended attribute of this name")
-    if len(before) >= MAX_XATTRS:
+    if len(to) >= MAX_XATTRS:
         raise ValueError(f"more than {MAX_XATTRS} extended attributes of one file")
-    if any(name == other for other, _ in before):
+    if name in to:
         raise ValueError("the extended attribute is there twice")
-    return name, value
+    to[name] = value
 
 
 def _from_base64(text: str) -> bytes:

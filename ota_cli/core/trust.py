@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Iterable, Mapping
+from typing import Iterable, Mapping, Optional
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +21,10 @@ from ..errors import ImageDamaged, NotTrusted
 from ..model import Claims, Image, TableRef
 from .certs import CertStore, Signer, SignerPolicy, check_signer
 from .claims import ENTRY_POINT, Envelope, format_date, image_id, read_claims
-from .tables import parse_tables
+from .tables import memory_bytes, parse_tables
+from .text import size
+
+_TOO_MUCH = "the image lists so many files that reading the list takes more memory"
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,13 @@ def verify_claims(
     return SignedClaims(claims, signer, envelope.certificate, metadata)
 
 
-def verify_image(signed: SignedClaims, files: CompressedFiles) -> Image:
+def verify_image(
+    signed: SignedClaims, files: CompressedFiles, free_bytes: Optional[int] = None
+) -> Image:
     """The image of verified claims and its tables, by name; other `files` are left aside.
 
-    Raises ImageDamaged, naming the file, when one is missing, is not the one that was signed, or
-    does not parse.
+    `free_bytes`: what reading them may take of memory. Raises ImageDamaged, naming the file, when
+    one is missing, is not the one that was signed, or does not parse, and where they take more.
     """
     claims = signed.claims
     for ref in claims.table_refs:
@@ -72,7 +77,19 @@ def verify_image(signed: SignedClaims, files: CompressedFiles) -> Image:
         _check_digest(ref, files.pieces(ref.name))
     names = (ref.name for ref in claims.table_refs)
     metadata = files.chosen(names, signed.metadata)
-    return Image(signed.image_id, claims, parse_tables(claims, files), metadata)
+    try:
+        _require_memory(memory_bytes(claims, files), free_bytes)
+        return Image(signed.image_id, claims, parse_tables(claims, files), metadata)
+    except MemoryError:
+        raise ImageDamaged(f"{_TOO_MUCH} than there is", slug="too-large") from None
+
+
+def _require_memory(need_bytes: int, free_bytes: Optional[int]) -> None:
+    """Better no update than one for which the kernel ends what else runs here."""
+    if free_bytes is not None and need_bytes > free_bytes:
+        raise ImageDamaged(
+            f"{_TOO_MUCH}, {size(need_bytes)}, than is free, {size(free_bytes)}", slug="too-large"
+        )
 
 
 def _check_digest(ref: TableRef, pieces: Iterable[bytes]) -> None:

@@ -50,12 +50,12 @@ def check_all(
     asked = asked_below(device.ecu, order.ecus)
     request = replace(order, above=(*order.above, device.ecu.ecu_id))
     with Links(device) as links:
-        jobs = [_Question(links, each, request, emit) for each in asked]
+        jobs = [Question(links, each, request, emit) for each in asked]
         return FleetChecked(found, tuple(side_by_side([job.put for job in jobs], links.abandon)))
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
     """One secondary, to be asked in a thread of its own."""
 
     links: Links
@@ -64,10 +64,18 @@ class _Question:
     emit: Emit
 
     def put(self) -> EcuChecked:
-        ecu_id, heard = self.secondary.ecu_id, of_ecu(self.secondary, self.emit)
         try:
-            return self.links.to(self.secondary).result(
-                self.request, heard, math.inf, lambda found: parse_checked(found, ecu_id)
-            )
+            try:
+                return self._ask(self.request)
+            except OtaError as error:
+                if error.slug != "request" or self.request.ecus is None:
+                    raise
+                return self._ask(replace(self.request, ecus=None))  # an older `ota`: of all it has
         except OtaError as error:
-            return EcuChecked(ecu_id, trouble=Complaint.about(error))
+            return EcuChecked(self.secondary.ecu_id, trouble=Complaint.about(error))
+
+    def _ask(self, request: AskCheck) -> EcuChecked:
+        ecu_id, heard = self.secondary.ecu_id, of_ecu(self.secondary, self.emit)
+        return self.links.to(self.secondary).result(
+            request, heard, math.inf, lambda found: parse_checked(found, ecu_id)
+        )

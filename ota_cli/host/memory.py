@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 from typing import Optional
 
-_MEMINFO = Path("/proc/meminfo")
+_MEMINFO, _STATM = Path("/proc/meminfo"), Path("/proc/self/statm")
 
 # mallopt(3), malloc.h of the GNU C library
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
@@ -34,14 +34,22 @@ def keep_heap_small() -> None:
 
 
 def free_memory_bytes() -> Optional[int]:
-    """What this process may still take without anybody else losing theirs, swap included; None
-    where nobody tells. See proc_meminfo(5), getrlimit(2)."""
+    """What this process may still take without anybody else losing theirs; None where nobody tells.
+
+    Swap does not count: it may be compressed memory. See proc_meminfo(5), getrlimit(2).
+    """
     try:
         told = _MEMINFO.read_text("ascii", "replace")
     except OSError:
         told = ""
-    found = re.findall(r"(?m)^(?:MemAvailable|SwapFree): *([0-9]+) kB$", told)
+    found = re.search(r"(?m)^MemAvailable: *([0-9]+) kB$", told)
+    known = [int(found[1]) * 1024] if found else []
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    known = [sum(map(int, found)) * 1024] if found else []
-    known += [limit] if limit != resource.RLIM_INFINITY else []
+    if limit != resource.RLIM_INFINITY:
+        known.append(max(limit - _mapped_bytes(), 0))
     return min(known, default=None)
+
+
+def _mapped_bytes() -> int:
+    pages = int(_STATM.read_text("ascii").split()[0])
+    return pages * resource.getpagesize()

@@ -11,9 +11,9 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Set, Tuple
 
-from ..core.attributes import is_xattr_name
+from ..core.attributes import MAX_XATTRS, is_xattr_name
 from ..core.kernels import boot_names, kernels
 from ..core.lines import RESERVED
 from ..core.text import printable
@@ -82,6 +82,7 @@ class _Walker:
     ignored: Ignored
     old_kernels: FrozenSet[str]
     emit: Emit
+    left_out: Set[str] = field(default_factory=set)
 
     def walk(self, device: int) -> None:
         pending = [""]
@@ -133,13 +134,21 @@ class _Walker:
             tree.xattrs[path] = xattrs
 
     def _xattrs(self, path: str, place: str) -> Iterator[Tuple[str, bytes]]:
-        for name, value in sorted((xattrs_of(place) or {}).items()):
+        found = sorted((xattrs_of(place) or {}).items())
+        if len(found) > MAX_XATTRS:
+            raise ImageDamaged(
+                f"{printable(path)} has more than {MAX_XATTRS} extended attributes: an image can "
+                "not name them",
+                hint="remove what a root file system does not need",
+            )
+        for name, value in found:
             _check_name(name, f"an extended attribute of {path}")
             if is_xattr_name(name):
                 if name not in _FOREIGN_XATTRS:
                     yield name, value
-            else:
-                self.emit(Warned(f"{path}: {name} is left out: no slot can hold it"))
+            elif name not in self.left_out:
+                self.left_out.add(name)
+                self.emit(Warned(f"{path}: {name} is left out, here and elsewhere: no slot has it"))
 
 
 def _node(path: str, status: os.stat_result) -> NodeEntry:

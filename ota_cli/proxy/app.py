@@ -124,10 +124,10 @@ class Proxy:
             return self._passed_on(wanted)
 
     def _given(self, wanted: Wanted, source: Union[Stored, Follower], outcome: str) -> Answer:
-        self._counts.add(hits=1 if outcome == "hit" else 0)
         with ExitStack() as stack:
             stack.callback(source.close)
             status, offset, headers = _head(wanted, source.head(), outcome)
+            self._counts.add(hits=1 if outcome == "hit" else 0)
             pieces = source.pieces(offset)
             return Answer(status, headers, Body(pieces, stack.pop_all(), self._counts))
 

@@ -116,10 +116,13 @@ class Cache:
             with suppress(OSError):
                 os.unlink(self._directory / key)
 
-
     def can_hold(self, count: int) -> bool:
         """Whether an object of `count` bytes is not too large for all of it."""
         return count + OVERHEAD_BYTES <= self._limits.hard_bytes
+
+
+class NeverFits(OSError):
+    """An object is larger than all that the cache may take."""
 
 
 class Draft:
@@ -134,18 +137,20 @@ class Draft:
         self._writer = StoredWriter(self.path)
 
     def require_room(self, count: int) -> None:
-        """Raises OSError (ENOSPC) where `count` bytes would be too many."""
+        """Raises NeverFits for an object of `count` bytes, or more, that the cache can not hold."""
         if not self._cache.can_hold(count):
-            raise self._full()
+            raise NeverFits(errno.ENOSPC, "it is larger than the cache", str(self.path))
 
     def add(self, chunk: bytes) -> None:
-        """The next bytes. Raises OSError, ENOSPC also where the cache must not grow."""
+        """The next bytes. Raises OSError, ENOSPC also where the cache must not grow now, and
+        NeverFits."""
         self._size += len(chunk)
         missing = self._size + OVERHEAD_BYTES - self._reserved
         if missing > 0:
             more = max(missing, _STEP_BYTES)
             if not self._cache.reserve(more):
-                raise self._full()
+                self.require_room(self._reserved + more)  # is it too much by itself?
+                raise OSError(errno.ENOSPC, "the cache is full", str(self.path))
             self._reserved += more
         self._writer.add(chunk)
 
@@ -155,9 +160,6 @@ class Draft:
         self._cache.take(self.path, self._key, size)
         self._cache.give_back(self._reserved - size)
         self._reserved = 0
-
-    def _full(self) -> OSError:
-        return OSError(errno.ENOSPC, "the cache is full", str(self.path))
 
     def discard(self) -> None:
         """Leaves nothing of an object that was not finished."""

@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Callable, Dict, Iterator, Optional, Set, Tuple, Union
 
-from .cache import Cache, Draft
+from .cache import Cache, Draft, NeverFits
 from .stored import Head, Stored
 from .wanted import Refused
 
@@ -18,7 +18,7 @@ class CutShort(Exception):
 
 
 class Unstorable(Refused):
-    """The cache has no room for this object: it can only be passed on."""
+    """The cache has no room for this object now: it can only be passed on."""
 
 
 class Flight:
@@ -61,9 +61,10 @@ class Flight:
 
     def join(self) -> int:
         """One more reads what arrives, from the descriptor, until `leave`. Not after `land`."""
+        descriptor = os.dup(self._source)
         with self._changed:
             self._followers += 1
-        return os.dup(self._source)
+        return descriptor
 
     def leave(self, descriptor: int) -> None:
         """Who has joined is gone."""
@@ -128,6 +129,7 @@ class Flights:
         self._start = start
         self._lock = threading.Lock()
         self._flights: Dict[str, Flight] = {}
+        #: Too large for the cache, whenever they come.
         self._unstorable: Set[str] = set()
 
     def join(
@@ -162,7 +164,8 @@ class Flights:
             failure = refused
         except OSError as error:
             failure = Unstorable(507, f"the proxy can not store it: {error.strerror}")
-            self._unstorable.add(key)
+            if isinstance(error, NeverFits):
+                self._unstorable.add(key)
         finally:
             with self._lock:
                 flight.draft.discard()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ota_cli.compressed import CompressedFiles
 from ota_cli.core import attributes as attributes_table
 from ota_cli.core import lines as table_lines
 from ota_cli.core import tables
 from ota_cli.core.attributes import format_attributes, parse_attributes
 from ota_cli.entries import Digest, DirEntry, FileEntry, LinkEntry, NodeEntry
 from ota_cli.errors import ImageDamaged
-from ota_cli.model import Attributes
+from ota_cli.model import Attributes, Claims, Details, TableRef
 
 DIGEST = Digest(bytes(range(32)))
 HEX = DIGEST.hex()
@@ -170,7 +173,7 @@ def test_a_blob_that_is_measured_twice_is_refused() -> None:
 
 def test_more_attributes_than_a_file_can_have_are_refused_at_once() -> None:
     lines = b"".join(b"x,'user.%d',,'/a'\n" % number for number in range(100_000))
-    with pytest.raises(ImageDamaged, match="line 101: more than 100"):
+    with pytest.raises(ImageDamaged, match="line 1001: more than 1000"):
         parse_attributes(zstandard.compress(lines))
 
 
@@ -190,3 +193,32 @@ def test_all_of_a_compressed_table_is_read() -> None:
     assert parse_attributes(whole).mtimes_ns == {"/a": 1, "/b": 2}
     with pytest.raises(ImageDamaged, match="can not be decompressed"):
         parse_attributes(whole + b"more")
+
+
+def claims_of(*names: str) -> Claims:
+    """Those of an image with tables of these names, the last one of attributes."""
+    refs = [TableRef(name, DIGEST) for name in names]
+    details = replace(Details(), attributes=refs.pop())
+    return Claims(*refs, "data", None, None, details)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "least"),
+    [
+        ("dirs.txt", b"0755,0,0,'" + b"/n" * 1900 + b"'\n", 1.5),
+        ("attributes.txt.zst", b"x,'user.a'," + b"A" * 16_000 + b",'/a'\n", 1.0),
+        ("attributes.txt.zst", b"p,0644,0,0,0,0,'/a'\n", 10.0),
+    ],
+    ids=["paths", "values", "nodes"],
+)
+def test_the_memory_for_long_lines_and_for_objects_is_counted(
+    name: str, line: bytes, least: float
+) -> None:
+    names = ("dirs.txt", "symlinks.txt", "regulars.txt", "persistents.txt", "attributes.txt.zst")
+    texts = {each: line * 1000 if each == name else b"" for each in names}
+    files = {
+        each: zstandard.compress(text) if each.endswith(".zst") else text
+        for each, text in texts.items()
+    }
+    need = tables.memory_bytes(claims_of(*names), CompressedFiles(files.items()))
+    assert need >= least * 1000 * len(line)

@@ -137,11 +137,9 @@ def silent_after(said: bytes) -> Talk:
     return talk
 
 
-def seconds_until_given_up(url: str, cacert: Optional[Path] = None) -> float:
+def seconds_until_given_up(url: str, settings: NetSettings = HASTY) -> float:
     began_s = time.monotonic()
-    with Fetcher(url, replace(HASTY, cacert=cacert)) as fetcher, pytest.raises(
-        Unreachable
-    ) as raised:
+    with Fetcher(url, settings) as fetcher, pytest.raises(Unreachable) as raised:
         fetcher.metadata("x", 10_000)
     assert url.split("/")[2] in raised.value.message
     return time.monotonic() - began_s
@@ -158,6 +156,7 @@ def test_nobody_there_is_told_soon(place: Callable[[], ContextManager[str]]) -> 
 @pytest.mark.parametrize("said", [b"", OK, OK + LENGTH % 1000 + b"x"])
 def test_a_server_that_falls_silent_is_given_up(said: bytes, tmp_path: Path) -> None:
     with TlsServer(tmp_path, silent_after(said)) as server:
-        took_s = seconds_until_given_up(server.url, server.cacert)
+        greeted = replace(HASTY, cacert=server.cacert, connect_timeout_s=5.0)
+        took_s = seconds_until_given_up(server.url, greeted)
         assert HASTY.read_timeout_s <= took_s < SOON_S
         assert server.seen, "it was asked"

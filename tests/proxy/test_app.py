@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
@@ -30,9 +30,10 @@ class Client:
     def __init__(self, server: TlsServer, directory: Path, upstream: Upstream) -> None:
         self.server = server
         self.cache = directory
+        self.store, self.counts = Cache(directory, LIMITS), Counts()
         allowed = Allowed(frozenset(["127.0.0.1"]), {server.place: "https"})
         self._proxy = Proxy(
-            allowed, upstream, Cache(directory, LIMITS), Counts(),
+            allowed, upstream, self.store, self.counts,
             lambda work: threading.Thread(target=work).start(),
         )  # fmt: skip
 
@@ -84,6 +85,17 @@ def test_one_whose_length_is_not_told_is_passed_on_once_that_is_known(tmp_path: 
         with pytest.raises(CutShort):
             client.fetch("a" * 64)
         assert client.fetch("a" * 64) == ("none", LARGE)
+
+
+def test_a_cache_that_was_full_for_a_moment_keeps_the_object_the_next_time(tmp_path: Path) -> None:
+    content = LARGE[:900_000]
+    with client_of(tmp_path, says(OK, LENGTH % len(content), content)) as client:
+        assert client.store.reserve(900_000)
+        with suppress(CutShort):
+            client.fetch("a" * 64)
+        client.store.give_back(900_000)
+        assert client.fetch("a" * 64) == ("miss", content)
+        assert client.fetch("a" * 64) == ("hit", content)
 
 
 def test_a_body_without_end_is_left_when_nobody_waits_for_it(tmp_path: Path) -> None:
