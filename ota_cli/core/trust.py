@@ -67,8 +67,9 @@ def verify_image(
 ) -> Image:
     """The image of verified claims and its tables, by name; other `files` are left aside.
 
-    `free_bytes`: what reading them may take of memory. Raises ImageDamaged, naming the file, when
-    one is missing, is not the one that was signed, or does not parse, and where they take more.
+    `free_bytes`: what reading them may take of memory, None for any. Raises ImageDamaged, naming
+    the file, when one is missing, is not the one that was signed, or does not parse, and where they
+    take more.
     """
     claims = signed.claims
     for ref in claims.table_refs:
@@ -78,15 +79,16 @@ def verify_image(
     names = (ref.name for ref in claims.table_refs)
     metadata = files.chosen(names, signed.metadata)
     try:
-        _require_memory(memory_bytes(claims, files), free_bytes)
+        if free_bytes is not None:
+            _require_memory(memory_bytes(claims, files), free_bytes)
         return Image(signed.image_id, claims, parse_tables(claims, files), metadata)
     except MemoryError:
         raise ImageDamaged(f"{_TOO_MUCH} than there is", slug="too-large") from None
 
 
-def _require_memory(need_bytes: int, free_bytes: Optional[int]) -> None:
+def _require_memory(need_bytes: int, free_bytes: int) -> None:
     """Better no update than one for which the kernel ends what else runs here."""
-    if free_bytes is not None and need_bytes > free_bytes:
+    if need_bytes > free_bytes:
         raise ImageDamaged(
             f"{_TOO_MUCH}, {size(need_bytes)}, than is free, {size(free_bytes)}", slug="too-large"
         )
