@@ -93,7 +93,11 @@ _TABLES: List[Tuple[str, str]] = [
 _LIMITS: Sequence[Part] = (
     "`metadata.jwt` 256 KiB; certificate 64 KiB; a table 512 MiB uncompressed, 5,000,000 lines, "
     "16 KiB a line; a name 255 bytes, a path 4096; zstd windows 128 MiB. A compressed content "
-    "ends at its declared size.",
+    "ends at its declared size. The paths of all directories that something lies in take 64 MiB, "
+    "and a file has 1,000 extended attributes, of the namespaces `user`, `trusted` and `security` "
+    "and the POSIX access lists. No time, size or attribute is given twice.",
+    "An update is refused where all tables are larger than a third of the free memory, or reading "
+    "them takes more than there is.",
 )
 
 #: A site of nginx; the tests run it.
