@@ -9,30 +9,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from tests.support.bench import Ran, environment, ota_argv
-from tests.support.publisher import Attempt, Publisher
-
-
-def attributes(publisher: Publisher, *lines: bytes, without: bytes = b"") -> None:
-    """Adds lines to the table of attributes, and takes those with `without` out of all tables."""
-    table = publisher.directory / "attributes.txt.zst"
-    before = zstandard.ZstdDecompressor().decompressobj().decompress(table.read_bytes())
-    table.write_bytes(zstandard.compress(_left(before, without) + b"".join(lines)))
-    regulars = publisher.directory / "regulars.txt"
-    regulars.write_bytes(_left(regulars.read_bytes(), without))
-
-
-def _left(table: bytes, without: bytes) -> bytes:
-    lines = table.splitlines(keepends=True)
-    return b"".join(line for line in lines if not (without and without in line))
+from tests.support.publisher import Attempt, Publisher, add_attributes
 
 
 @pytest.mark.parametrize("path", ["/etc/fstab", "/etc/passwd", "/etc/group"])
 def test_a_fifo_where_a_text_belongs_is_not_waited_for(path: str, attempt: Attempt) -> None:
     quoted = f"'{path}'".encode()
-    attributes(attempt.publisher, b"p,0644,0,0,0,0," + quoted + b"\n", without=quoted)
+    regulars = attempt.publisher.directory / "regulars.txt"
+    lines = regulars.read_bytes().splitlines(keepends=True)
+    regulars.write_bytes(b"".join(line for line in lines if quoted not in line))
+    add_attributes(b"p,0644,0,0,0,0," + quoted)(attempt.publisher)
     attempt.publisher.sign()
     attempt.fails(12, f"{path} is not a regular file")
 
@@ -40,15 +28,15 @@ def test_a_fifo_where_a_text_belongs_is_not_waited_for(path: str, attempt: Attem
 def test_a_fifo_for_the_kernels_arguments_is_not_waited_for(
     grub_device: Path, publisher: Publisher
 ) -> None:
-    attributes(publisher, b"p,0644,0,0,0,0,'/etc/ota/cmdline'\n")
+    add_attributes(b"p,0644,0,0,0,0,'/etc/ota/cmdline'")(publisher)
     publisher.sign()
     attempt = Attempt(grub_device, publisher)
     attempt.fails(12, "/etc/ota/cmdline is not a regular file", extra=("--no-self-confirm",))
 
 
 def test_many_attributes_of_one_file_cost_no_time(attempt: Attempt) -> None:
-    lines = (b"x,'user.%d',,'/etc'\n" % number for number in range(200_000))
-    attributes(attempt.publisher, *lines)
+    lines = (b"x,'user.%d',,'/etc'" % number for number in range(200_000))
+    add_attributes(*lines)(attempt.publisher)
     attempt.publisher.sign()
     attempt.fails(12, "more than 1000 extended attributes of one file")
 
@@ -57,14 +45,14 @@ def test_many_attributes_of_one_file_cost_no_time(attempt: Attempt) -> None:
 def test_an_attribute_that_no_file_can_have_is_refused_before_anything_is_written(
     name: bytes, attempt: Attempt
 ) -> None:
-    attributes(attempt.publisher, b"x,'%s',AA==,'/etc'\n" % name)
+    add_attributes(b"x,'%s',AA==,'/etc'" % name)(attempt.publisher)
     attempt.publisher.sign()
     done = attempt.fails(12, "no file can have an extended attribute of this name")
     assert "Nothing on this device was changed." in done.err
 
 
 def test_an_access_list_that_is_none_is_the_images_fault(attempt: Attempt) -> None:
-    attributes(attempt.publisher, b"x,'system.posix_acl_access',AgAAAAE=,'/etc'\n")
+    add_attributes(b"x,'system.posix_acl_access',AgAAAAE=,'/etc'")(attempt.publisher)
     attempt.publisher.sign()
     if os.geteuid() == 0:  # nobody else applies it
         attempt.fails(12, "the image's system.posix_acl_access is none that Linux takes")
@@ -75,7 +63,7 @@ def test_an_access_list_that_is_none_is_the_images_fault(attempt: Attempt) -> No
 def test_a_symlink_has_no_attributes_of_users(attempt: Attempt) -> None:
     symlinks = (attempt.publisher.directory / "symlinks.txt").read_bytes()
     path = symlinks.split(b"'")[1]
-    attributes(attempt.publisher, b"x,'user.a',AA==,'%s'\n" % path)
+    add_attributes(b"x,'user.a',AA==,'%s'" % path)(attempt.publisher)
     attempt.publisher.sign()
     attempt.fails(12, "is neither file nor directory")
 

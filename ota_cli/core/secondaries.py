@@ -34,15 +34,11 @@ def read_secondaries(item: Item, own_id: str) -> Tuple[Secondary, ...]:
     return found
 
 
-def asked_below(ecu: EcuInfo, ecu_ids: Optional[Sequence[str]]) -> Sequence[Secondary]:
-    """The secondaries for an order that names `ecu_ids`; all, where it names none (None)."""
-    return ecu.secondaries if ecu_ids is None else on_the_way(ecu, ecu_ids)
-
-
-def on_the_way(ecu: EcuInfo, ecu_ids: Sequence[str]) -> Sequence[Secondary]:
-    """The secondaries that are named; all, where a name is not among ours: they may know it."""
+def on_the_way(ecu: EcuInfo, ecu_ids: Optional[Sequence[str]]) -> Sequence[Secondary]:
+    """The secondaries that are named; all, where none is (None), and where a name is not among
+    ours: they may know it."""
     ours = {ecu.ecu_id, *(each.ecu_id for each in ecu.secondaries)}
-    if set(ecu_ids) - ours:
+    if ecu_ids is None or set(ecu_ids) - ours:
         return ecu.secondaries
     return [each for each in ecu.secondaries if each.ecu_id in ecu_ids]
 

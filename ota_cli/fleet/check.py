@@ -8,7 +8,7 @@ from typing import Callable, Iterator, Optional, Tuple
 
 from ..core.protocol import Complaint, Object
 from ..core.requests import AskCheck
-from ..core.secondaries import asked_below
+from ..core.secondaries import on_the_way
 from ..errors import OtaError
 from ..events import Emit
 from ..model import Device, Secondary
@@ -47,7 +47,7 @@ def check_all(
     """Checks this ECU by `own`, then those below; where `order` names some, only them. Raises what
     `own` raises."""
     found = own() if order.ecus is None or device.ecu.ecu_id in order.ecus else None
-    asked = asked_below(device.ecu, order.ecus)
+    asked = on_the_way(device.ecu, order.ecus)
     request = replace(order, above=(*order.above, device.ecu.ecu_id))
     with Links(device) as links:
         jobs = [Question(links, each, request, emit) for each in asked]
@@ -64,18 +64,13 @@ class Question:
     emit: Emit
 
     def put(self) -> EcuChecked:
-        try:
-            try:
-                return self._ask(self.request)
-            except OtaError as error:
-                if error.slug != "request" or self.request.ecus is None:
-                    raise
-                return self._ask(replace(self.request, ecus=None))  # an older `ota`: of all it has
-        except OtaError as error:
-            return EcuChecked(self.secondary.ecu_id, trouble=Complaint.about(error))
-
-    def _ask(self, request: AskCheck) -> EcuChecked:
         ecu_id, heard = self.secondary.ecu_id, of_ecu(self.secondary, self.emit)
-        return self.links.to(self.secondary).result(
-            request, heard, math.inf, lambda found: parse_checked(found, ecu_id)
-        )
+        try:
+            return self.links.to(self.secondary).result(
+                self.request, heard, math.inf, lambda found: parse_checked(found, ecu_id)
+            )
+        except OtaError as error:
+            if error.slug == "request" and self.request.ecus is not None:
+                of_all = replace(self.request, ecus=None)
+                return replace(self, request=of_all).put()  # an older `ota` knows no names
+            return EcuChecked(ecu_id, trouble=Complaint.about(error))

@@ -22,7 +22,7 @@ from typing import Callable, Generic, Iterator, List, Optional, Sequence, Tuple,
 
 from ..core.protocol import Object
 from ..core.record import JointCommit
-from ..core.secondaries import asked_below
+from ..core.secondaries import on_the_way
 from ..errors import Busy, EcuFailed, EcusDiffer, Footprint, OtaError, SignalReceived, UsageProblem
 from ..events import Emit, Ready
 from ..host import store
@@ -158,7 +158,7 @@ class Crew:
         self._device = device
         self._links = links
         self._request = request
-        asked = asked_below(device.ecu, request.ecus)
+        asked = on_the_way(device.ecu, request.ecus)
         self._followers = [Follower(links, each, request, emit) for each in asked]
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._followers)))
 
