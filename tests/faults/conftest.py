@@ -5,9 +5,20 @@ from __future__ import annotations
 import os
 import random
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Sequence,
+    Tuple,
+)
 
 import pytest
 
@@ -17,7 +28,7 @@ from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
 from tests.promises import CHECKS
 from tests.support.bench import Ran, ota
-from tests.support.effects import Effects, build_library
+from tests.support.effects import Effects, Fault, build_library
 from tests.support.trees import Snapshot, snapshot, without
 
 SEED = os.environ.get("SEED") or "20261128"
@@ -129,6 +140,20 @@ def points(total: int, share: int, several: int, shares: int = SHARES) -> Iterat
     if not EVERY and several < total:
         every = sorted(random.Random(SEED).sample(every, several))  # type: ignore[assignment]
     return iter(every[share::shares])
+
+
+def each_killed(
+    whole: Effects, words: Sequence[object], names: Sequence[str], numbers: Iterable[int],
+    scratch: Path,
+) -> Iterator[Tuple[int, Path, str]]:  # fmt: skip
+    """For each of `numbers`: the device of `whole` anew, below `scratch`, after `words`, which have
+    the effects `names`, were killed there; and where that was, in words."""
+    for number in numbers:
+        effects = replace(whole, device=copy_tree(whole.device, scratch / str(number)))
+        where = f"killed at {number} of {len(names)}: {names[number - 1]}"
+        done = effects.run(words, Fault(number))
+        assert done.code == -9, (where, done.err)
+        yield number, effects.device, where
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.host.run import clean_environment
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
-from tests.faults.conftest import EVERY, SEED, own_files, points
+from tests.faults.conftest import EVERY, SEED, each_killed, own_files, points
 from tests.faults.test_signals import CODES, ended
 from tests.support.bench import ota, provision
 from tests.support.blocks import block_device, disk_image, left_behind, needs_root, tree_of
-from tests.support.effects import Effects, Fault, needs_compiler
+from tests.support.effects import Effects, needs_compiler
 from tests.support.trees import Snapshot
 
 pytestmark = [needs_root, needs_compiler, pytest.mark.xdist_group("blocks")]
@@ -137,13 +137,11 @@ def watched_tools(directory: Path, number: int, sent: int, when: str) -> Iterato
 def test_an_update_of_a_mounted_slot_may_be_killed_at_any_effect(
     blocks: Blocks, library: Path, tmp_path: Path, tried: List[int]
 ) -> None:
-    total = len(blocks.names)
-    for number in islice(points(total, 0, SAMPLES, shares=1), None, None, SPARSE):
-        effects = Effects(library, copy_tree(blocks.device, tmp_path / str(number)), (MOUNTS,))
-        where = f"killed at {number} of {total}: {blocks.names[number - 1]}"
-        assert effects.run(blocks.words, Fault(number)).code == -9, where
-        blocks.require_end(effects.device, tmp_path, where)
-        shutil.rmtree(effects.device)
+    every = points(len(blocks.names), 0, SAMPLES, shares=1)
+    whole, numbers = Effects(library, blocks.device, (MOUNTS,)), islice(every, None, None, SPARSE)
+    for number, device, where in each_killed(whole, blocks.words, blocks.names, numbers, tmp_path):
+        blocks.require_end(device, tmp_path, where)
+        shutil.rmtree(device)
         tried.append(number)
 
 

@@ -14,7 +14,7 @@ from ota_cli.boot.base import backend_for
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
-from tests.faults.conftest import EVERY, SEED, SHARES, holds, own_files, points
+from tests.faults.conftest import EVERY, SEED, SHARES, each_killed, holds, own_files, points
 from tests.support.bench import ota
 from tests.support.effects import Effects, Fault, needs_compiler
 from tests.support.trees import Snapshot
@@ -85,12 +85,8 @@ def require_safe(device: Path, broken: Broken) -> bool:
 def test_a_repair_that_is_killed_at_any_effect_goes_on_and_the_slot_is_good(
     share: int, broken: Broken, library: Path, tmp_path: Path, tried: List[int]
 ) -> None:
-    total = len(broken.names)
-    for number in points(total, share, SAMPLES):
-        effects = Effects(library, copy_tree(broken.device, tmp_path / str(number)))
-        device, where = effects.device, f"killed at {number} of {total}: {broken.names[number - 1]}"
-        done = effects.run(broken.words, Fault(number))
-        assert done.code == -9, (where, done.err)
+    whole, numbers = Effects(library, broken.device), points(len(broken.names), share, SAMPLES)
+    for number, device, where in each_killed(whole, broken.words, broken.names, numbers, tmp_path):
         has_begun = require_safe(device, broken)
         require_end(device, broken, where, has_begun=has_begun)
         tried.append(number)

@@ -10,10 +10,10 @@ import pytest
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
-from tests.faults.conftest import SHARES, own_files, points
+from tests.faults.conftest import SHARES, each_killed, own_files, points
 from tests.support.bench import ota, provision
 from tests.support.blocks import block_device, left_behind, needs_root, tree_of
-from tests.support.effects import Effects, Fault, needs_compiler
+from tests.support.effects import Effects, needs_compiler
 from tests.support.trees import Snapshot
 
 pytestmark = [needs_root, needs_compiler, pytest.mark.xdist_group("blocks")]
@@ -53,11 +53,8 @@ def staged(
 def test_an_update_that_fills_nothing_may_be_killed_at_any_effect(
     share: int, staged: Staged, library: Path, tmp_path: Path, tried: List[int]
 ) -> None:
-    total = len(staged.names)
-    for number in points(total, share, SAMPLES):
-        effects = Effects(library, copy_tree(staged.device, tmp_path / str(number)))
-        device, where = effects.device, f"killed at {number} of {total}: {staged.names[number - 1]}"
-        assert effects.run(staged.words, Fault(number)).code == -9, where
+    whole, numbers = Effects(library, staged.device), points(len(staged.names), share, SAMPLES)
+    for number, device, where in each_killed(whole, staged.words, staged.names, numbers, tmp_path):
         status = ota("status", "--root", device, "--json").result
         assert status["running"] == "a", where
         assert status["verdict"]["code"] != "disagree", (where, status["verdict"])
