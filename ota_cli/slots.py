@@ -13,7 +13,7 @@ import stat
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Callable, ContextManager, Iterator, List, Optional
+from typing import Callable, ContextManager, Iterator, List, NamedTuple, Optional, Tuple
 
 from .errors import NeedsRoot, SlotUnusable
 from .events import Emit, Note
@@ -111,14 +111,16 @@ def mounted_for_filling(
     after the block as well: where not all of it reached the disk.
     """
     with ExitStack() as stack:
-        node = stack.enter_context(_claimed(location))
+        claim = stack.enter_context(_claimed(location))
+        node = claim.node
         found = probe_file_system(node)
-        if found.kind in EXT_KINDS and _healthy(node):
+        if found.kind in EXT_KINDS and _healthy(claim):
             emit(Note(f"{node}: file system is clean"))
         elif may_format:
             emit(Note(f"{node}: no usable file system; making a new ext4"))
             with formatting():
-                make_file_system(node, found, node_of(template) if template else None)
+                model = node_of(template) if template else None
+                make_file_system(node, found, model, claim.held)
         else:
             raise SlotUnusable(
                 f"{node} holds no usable file system",
@@ -181,9 +183,10 @@ def require_sound(location: SlotLocation) -> None:
     if isinstance(location, DirectorySlot):
         return
     try:
-        with _claimed(location) as node:
+        with _claimed(location) as claim:
+            node = claim.node
             kind = probe_file_system(node).kind
-            sound = _healthy(node) if kind in EXT_KINDS else bool(kind)
+            sound = _healthy(claim) if kind in EXT_KINDS else bool(kind)
     except SlotUnusable as error:
         if error.slug != IN_USE:
             raise
@@ -265,8 +268,19 @@ def _is_below(target: str, path: Path) -> bool:
     return target.startswith(f"{os.path.realpath(path)}/")
 
 
+class _Claim(NamedTuple):
+    """A node that no other `ota` takes, and the descriptors that keep it away.
+
+    A program that writes to the node gets them too: should this process be killed, the claim
+    lasts until that program is done.
+    """
+
+    node: str
+    held: Tuple[int, ...] = ()
+
+
 @contextmanager
-def _claimed(location: SlotLocation) -> Iterator[str]:
+def _claimed(location: SlotLocation) -> Iterator[_Claim]:
     """The node of `location`, held so that no other `ota` takes it; refused while in use."""
     node = node_of(location)
     flags = os.O_RDWR | os.O_CLOEXEC
@@ -280,13 +294,13 @@ def _claimed(location: SlotLocation) -> Iterator[str]:
         raise SlotUnusable(f"{node} can not be opened: {error.strerror}") from None
     if isinstance(location, DeviceSlot):
         os.close(descriptor)  # mkfs, e2fsck and mount claim it themselves from here on
-        yield node
+        yield _Claim(node)
         return
     try:
         if _stays_attached(node):
             raise _in_use(node)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield node
+        yield _Claim(node, (descriptor,))
     except BlockingIOError:
         raise _in_use(node) from None
     finally:
@@ -312,10 +326,10 @@ def _in_use(node: str) -> SlotUnusable:
     )
 
 
-def _healthy(node: str) -> bool:
+def _healthy(claim: _Claim) -> bool:
     """True when e2fsck finds or makes the file system clean."""
     try:
-        mounts.check_file_system(node)
+        mounts.check_file_system(claim.node, claim.held)
     except CommandFailed as error:
         if error.returncode is None:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 from ..errors import SlotUnusable
 from .run import CommandFailed, run
@@ -41,16 +41,18 @@ def _probed(node: str, *words: str) -> Optional[FileSystem]:
     return FileSystem(pairs.get("TYPE", ""), pairs.get("UUID", ""), pairs.get("LABEL", ""))
 
 
-def make_file_system(node: str, found: FileSystem, template: Optional[str]) -> None:
+def make_file_system(
+    node: str, found: FileSystem, template: Optional[str], holding: Sequence[int] = ()
+) -> None:
     """An empty ext4 on `node`, with UUID and LABEL of what was `found` there, and the features of
-    the one on the node `template`. Raises SlotUnusable."""
+    the one on the node `template`. `holding`: as in `run`. Raises SlotUnusable."""
     argv = ["mkfs.ext4", "-q", "-F"]
     argv += ["-U", found.uuid] if found.uuid and found.kind.startswith("ext") else []
     argv += ["-L", found.label] if found.label else []
     features = _features(template) if template else []
     argv += ["-O", "none," + ",".join(features)] if features else []
     try:
-        run([*argv, node], timeout_s=_MKFS_TIMEOUT_S)
+        run([*argv, node], timeout_s=_MKFS_TIMEOUT_S, holding=holding)
     except CommandFailed as error:
         raise SlotUnusable(f"{node} can not be formatted: {error.message}") from None
 

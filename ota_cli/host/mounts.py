@@ -71,12 +71,13 @@ def mounted(source: str, target: Path, options: Sequence[str]) -> Iterator[Path]
             raise SlotUnusable(f"{source} can not be unmounted: {error.message}") from None
 
 
-def check_file_system(node: str) -> None:
+def check_file_system(node: str, holding: Sequence[int] = ()) -> None:
     """Has e2fsck find or make an ext4 clean (e2fsck(8): 0 clean, 1 corrected).
 
+    `holding`: as in `run`.
     Raises CommandFailed where it can not, without a `returncode` where it did not run to its end.
     """
-    run(["e2fsck", "-p", node], ok=(0, 1), timeout_s=_FSCK_TIMEOUT_S)
+    run(["e2fsck", "-p", node], ok=(0, 1), timeout_s=_FSCK_TIMEOUT_S, holding=holding)
 
 
 @contextmanager

@@ -36,8 +36,12 @@ def run(
     stdin: bytes = b"",
     timeout_s: float = DEFAULT_TIMEOUT_S,
     ok: Sequence[int] = (0,),
+    holding: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs `argv` to its end and returns it with captured output.
+
+    The program has the descriptors `holding` too: their locks last as long as it works, also
+    when this process is killed.
 
     Raises CommandFailed, with the last line the program printed, when the program is missing,
     ends with a status not in `ok`, or takes longer than `timeout_s` seconds.
@@ -45,7 +49,7 @@ def run(
     try:
         done = subprocess.run(
             list(argv), input=stdin, capture_output=True, env=clean_environment(),
-            timeout=timeout_s, check=False, cwd="/",
+            timeout=timeout_s, check=False, cwd="/", pass_fds=tuple(holding),
         )  # fmt: skip
     except FileNotFoundError:
         raise CommandFailed(argv, "is not installed") from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Iterator, Mapping, Optional, Tuple
 
 import pytest
 
@@ -41,21 +42,28 @@ pytestmark = [needs_root, pytest.mark.xdist_group("blocks")]
 LEFT = "/run/ota/standby"
 
 
+@pytest.fixture
+def two_files(tmp_path: Path, images: Images, server: Server) -> Tuple[Path, Path, Path]:
+    """A GRUB device whose slots are files, with v1 in a; and these files."""
+    a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "64M")
+    slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
+    root = make_device(tmp_path / "device", [images.anchor], loader="grub", slots=slots)
+    (root / "a.img").symlink_to(a)
+    (root / "b.img").symlink_to(b)
+    provision(root, a, server)
+    return root, a, b
+
+
 @pytest.fixture(params=["file", "device"])
 def bench(
     request: pytest.FixtureRequest, tmp_path: Path, images: Images, server: Server
 ) -> Iterator[Tuple[Path, Path, Path]]:
     """A GRUB device whose slots are files or loop devices; and the files behind them."""
+    if request.param == "file":
+        yield request.getfixturevalue("two_files")
+        return
     a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "64M")
     root = tmp_path / "device"
-    if request.param == "file":
-        slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
-        make_device(root, [images.anchor], loader="grub", slots=slots)
-        (root / "a.img").symlink_to(a)
-        (root / "b.img").symlink_to(b)
-        provision(root, a, server)
-        yield root, a, b
-        return
     with loop_device(a) as first, loop_device(b) as second:
         slots = f"slots:\n  a: {{device: {first}}}\n  b: {{device: {second}}}\n"
         make_device(root, [images.anchor], loader="directory", slots=slots)
@@ -63,9 +71,9 @@ def bench(
         yield root, Path(first), Path(second)
 
 
-def update(root: Path, server: Server, *words: str) -> Ran:
+def update(root: Path, server: Server, *words: str, env: Optional[Mapping[str, str]] = None) -> Ran:
     at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
-    return ota("update", "--root", root, *at, "--no-self-confirm", *words)
+    return ota("update", "--root", root, *at, "--no-self-confirm", *words, env=env)
 
 
 def test_a_block_slot_is_filled_armed_and_left_unmounted(
@@ -203,16 +211,35 @@ def test_unchanged_files_are_trusted_only_while_nobody_else_mounts_the_slot(
     assert [level(), level()] == ["full", "stat"]
 
 
-def test_killed_without_mercy_nothing_stays_mounted(
-    tmp_path: Path, images: Images, server: Server
+@pytest.mark.parametrize("tool", ["e2fsck", "mkfs.ext4"])
+def test_what_a_killed_ota_left_at_work_on_a_slot_keeps_others_away(
+    two_files: Tuple[Path, Path, Path], server: Server, tmp_path: Path, tool: str
 ) -> None:
-    a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "64M")
-    root = tmp_path / "device"
-    slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
-    make_device(root, [images.anchor], loader="grub", slots=slots)
-    (root / "a.img").symlink_to(a)
-    (root / "b.img").symlink_to(b)
-    provision(root, a, server)
+    root, _, second = two_files
+    if tool == "mkfs.ext4":
+        run("wipefs", "-a", second)
+    real, fake, going = shutil.which(tool), tmp_path / "bin" / tool, tmp_path / "going"
+    os.mkfifo(going)
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\nkill -9 $PPID\ncat {going}\nexec {real} "$@"\n')
+    fake.chmod(0o755)
+    killed = update(root, server, env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    assert killed.code == -signal.SIGKILL
+    with open(going, "w"):
+        refused = update(root, server, "--json")
+    assert (refused.code, refused.document["error"]["slug"]) == (14, "slot-in-use")
+
+    with open(second) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # until the one that was left at work is done
+    assert update(root, server).code == 0
+    assert next_boot(probe(root)).slot == "b"
+    run("e2fsck", "-f", "-n", second)
+
+
+def test_killed_without_mercy_nothing_stays_mounted(
+    two_files: Tuple[Path, Path, Path], server: Server
+) -> None:
+    root, _, b = two_files
     argv = ["update", "--root", str(root), "--version", f"{server.url}v2/", "--no-self-confirm"]
     argv += ["--cacert", str(server.cacert), "--limit-rate", "20K", "--output", "plain"]
     process = subprocess.Popen(
@@ -235,14 +262,9 @@ def test_killed_without_mercy_nothing_stays_mounted(
 
 
 @pytest.fixture
-def broken_other(tmp_path: Path, images: Images, server: Server) -> Tuple[Path, Path]:
+def broken_other(two_files: Tuple[Path, Path, Path], server: Server) -> Tuple[Path, Path]:
     """A GRUB device whose v2 in slot b is confirmed; then slot a, known to be good, breaks."""
-    a, b = disk_image(tmp_path / "a.img", "64M"), disk_image(tmp_path / "b.img", "64M")
-    slots = "slots:\n  a: {file: /a.img}\n  b: {file: /b.img}\n"
-    root = make_device(tmp_path / "device", [images.anchor], loader="grub", slots=slots)
-    (root / "a.img").symlink_to(a)
-    (root / "b.img").symlink_to(b)
-    provision(root, a, server)
+    root, a, _ = two_files
     assert update(root, server).code == 0
     assert next_boot(probe(root)).slot == "b"
     assert ota("commit", "--root", root).code == 0
