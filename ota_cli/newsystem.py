@@ -14,9 +14,9 @@ from .core.kernels import newest_kernel
 from .entries import FileEntry
 from .errors import DoesNotFit
 from .events import Emit, Phase, PhaseStarted
-from .host.inside import resolve_parent, whole_text
+from .host.inside import reading, resolve_parent, whole_text
 from .model import BootFile, BootFiles, Device, Image, SlotName
-from .persist import persist, reading
+from .persist import persist
 
 _FSTAB = "/etc/fstab"
 _MAX_TEXT_BYTES = 1024 * 1024

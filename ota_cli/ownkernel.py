@@ -17,8 +17,8 @@ from .core import cmdline
 from .core.kernels import KernelNames, kernels, version_key
 from .errors import BootRefused
 from .host.content import digest_of
+from .host.inside import reading
 from .model import BootCopies, BootFile, BootFiles, Device, SlotName
-from .persist import reading
 
 #: The transaction of a system that no update brought here.
 ADOPTED_TXN = "setup"

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
 
 from .core.accounts import OwnerMap, owner_map
-from .errors import DoesNotFit, SlotUnusable
+from .errors import DoesNotFit
 from .events import Emit, Note
 from .host.content import copy_hashed
-from .host.inside import resolve, resolve_parent, whole_text
+from .host.inside import reading, resolve, resolve_parent, unreadable, whole_text
 from .host.tree import remove, xattrs_of
 
 #: They tell the names of owners.
@@ -146,27 +146,8 @@ def _named(path: str) -> Iterator[None]:
                 slug="persist-loop",
             ) from error
         if error.errno == errno.EIO:
-            raise _unreadable(f"persistent {path} can not be carried over", error) from error
+            raise unreadable(f"persistent {path} can not be carried over", error) from error
         raise
-
-
-@contextmanager
-def reading(place: str) -> Iterator[None]:
-    """Raises SlotUnusable, naming `place`, when it is there and can not be read."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _unreadable(f"{place} can not be read", error) from error
-
-
-def _unreadable(what: str, error: OSError) -> SlotUnusable:
-    return SlotUnusable(
-        f"{what}: {error.strerror}",
-        hint="see `dmesg`: the disk of the running or of the standby slot may be failing",
-        slug="unreadable",
-    )
 
 
 def expand(root: Path, pattern: str) -> Iterator[str]:

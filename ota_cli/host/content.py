@@ -8,13 +8,26 @@ import os
 import stat
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Deque,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 from ..entries import Digest
 from ..events import Emit, Warned
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 CHUNK_BYTES = 256 * 1024
 #: Files from this size on are dropped from the page cache once read (FIELD-LESSONS 43).
@@ -64,6 +77,8 @@ def in_turn(work: Callable[[List[Item]], Made], items: Iterable[Item], size: int
 
     Only a few batches are there at once.
     """
+    from concurrent.futures import ThreadPoolExecutor  # not for verbs that hash a file or two
+
     cores, remaining = os.cpu_count() or 1, iter(items)
     with ThreadPoolExecutor(cores) as pool:
         begun: Deque[Future[Made]] = deque()

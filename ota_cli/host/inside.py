@@ -1,4 +1,4 @@
-"""Following symlinks inside a slot, as a process chrooted into it would.
+"""Following symlinks inside a slot, as a process chrooted into it would, and reading there.
 
 Absolute targets start at the slot's root and `..` never leaves it, so a path can not lead into
 the running system (FIELD-LESSONS 27, 28, 32).
@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterator, List, Optional
 
-from ..errors import DoesNotFit, ImageDamaged
+from ..errors import DoesNotFit, ImageDamaged, SlotUnusable
 from .files import read_limited
 
 MAX_SYMLINKS = 40
@@ -90,6 +91,26 @@ def whole_text(root: Path, path: str, limit_bytes: int) -> Optional[str]:
     except ImageDamaged:
         what = f"{place} is larger than {limit_bytes} bytes"
         raise DoesNotFit(what, slug="text-too-large") from None
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Raises SlotUnusable, naming `place`, when it is there and can not be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(f"{place} can not be read", error) from error
+
+
+def unreadable(what: str, error: OSError) -> SlotUnusable:
+    """The failure of a disk under a slot that keeps `what` from being done."""
+    return SlotUnusable(
+        f"{what}: {error.strerror}",
+        hint="see `dmesg`: the disk of the running or of the standby slot may be failing",
+        slug="unreadable",
+    )
 
 
 def is_executable(root: Path, path: str) -> bool:
