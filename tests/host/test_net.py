@@ -43,7 +43,8 @@ def web(tmp_path: Path) -> Iterator[WebServer]:
 
 
 def settings(web: WebServer) -> NetSettings:
-    return NetSettings(cacert=web.cacert, first_backoff_s=0.01, no_progress_timeout_s=0.5)
+    """Patient: a busy machine may take seconds for an answer."""
+    return NetSettings(cacert=web.cacert, first_backoff_s=0.01, no_progress_timeout_s=30)
 
 
 def blob(data: bytes = BODY, location: str = "x", *, compressed: bool = False) -> Blob:
