@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
+from tests.support.forked import Forker
 from tests.support.trees import Snapshot, snapshot, without
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ elif [ -z "${config_directory}" -a -f  $prefix/custom.cfg ]; then
   source $prefix/custom.cfg
 fi
 """
+#: How long a run may take.
+TIMEOUT_S = 300.0
 _BOOT_ORDER = ("/directory-boot", "/bootenv")
 DIRECTORY_SLOTS = "slots:\n  a: {directory: /slots/a}\n  b: {directory: /slots/b}\n"
 
@@ -67,12 +72,24 @@ def installed_environment() -> Dict[str, str]:
 
 def ota(*words: object, stdin: bytes = b"", env: Optional[Mapping[str, str]] = None) -> Ran:
     """Runs `ota` to its end."""
+    environ = {**environment(), **(env or {})}
+    said = [str(word) for word in words]
+    if forker().can_run(environ, stdin):
+        code, out, err = forker().run(said, environ, stdin, TIMEOUT_S)
+        return Ran(code, out.decode(), err.decode())
     done = subprocess.run(
-        [*ota_argv(), *(str(word) for word in words)],
-        input=stdin, capture_output=True, env={**environment(), **(env or {})}, check=False,
-        timeout=300,
+        [*ota_argv(), *said], input=stdin, capture_output=True, env=environ, check=False,
+        timeout=TIMEOUT_S,
     )  # fmt: skip
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@lru_cache(maxsize=None)
+def forker() -> Forker:
+    """What runs are forked from; it ends with this process."""
+    made = Forker(environment())
+    atexit.register(made.end)
+    return made
 
 
 def make_device(
