@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Iterator, List, Mapping, NamedTuple, Optional
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from .boot.base import backend_for
 from .boot.rootspec import root_spec
@@ -36,20 +36,31 @@ def adopted_files(device: Device, slot: SlotName, tree: Optional[Path]) -> BootF
     arguments it shall have. Raises BootRefused when there is none."""
     places = [device.boot] if tree is None else [tree / "boot", device.boot]
     release = os.uname().release if device.is_this_machine else None
-    for place in places:
-        found = next((k for k in _kernels_in(place) if release in (None, k.version)), None)
-        if found is not None:
-            initrd = boot_file(place / found.initrd) if found.initrd else None
-            arguments = cmdline.build(
-                device.cmdline, None, slot, ADOPTED_TXN, root_spec(device, slot)
-            )
-            return BootFiles(boot_file(place / found.kernel), initrd, arguments)
-    raise BootRefused(
-        f"the kernel of the running system was found neither in "
-        f"{' nor in '.join(str(place) for place in places)}",
-        hint="install a kernel package; after a kernel upgrade reboot first",
-        slug="no-kernel",
-    )
+    found = kernel_of_release(places, release)
+    if found is None:
+        raise BootRefused(
+            f"the kernel of the running system was found neither in "
+            f"{' nor in '.join(str(place) for place in places)}",
+            hint="install a kernel package; after a kernel upgrade reboot first",
+            slug="no-kernel",
+        )
+    arguments = cmdline.build(
+        device.cmdline, None, slot, ADOPTED_TXN, root_spec(device, slot),
+        device.settings.commit_deadline_s,
+    )  # fmt: skip
+    initrd = boot_file(found.initrd) if found.initrd else None
+    return BootFiles(boot_file(found.kernel), initrd, arguments)
+
+
+def kernel_of_release(places: Sequence[Path], release: Optional[str]) -> Optional[KernelPaths]:
+    """The kernel of `release` in the first of `places` that has it, else a plain one, which does
+    not say of which release it is; the newest where `release` is None."""
+    there = [(place, names) for place in places for names in _kernels_in(place)]
+    exact = [each for each in there if release in (None, each[1].version)]
+    plain = [each for each in there if not each[1].version]
+    for place, names in [*exact, *plain][:1]:
+        return KernelPaths(place / names.kernel, place / names.initrd if names.initrd else None)
+    return None
 
 
 class InUse(NamedTuple):

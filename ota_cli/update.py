@@ -215,9 +215,11 @@ def _staging(
     there: Optional[Untouched],
 ) -> Staging:  # fmt: skip
     txn, slot = request.txn or uuid.uuid4().hex[:12], other_slot(session.running)
+    lost = 0 if request.retry_failed else session.record.attempts_of(slot, image.image_id)
     transaction = Transaction(
-        txn, "update", phases.STAGING, session.running, slot, image.image_id, version, store.now()
-    )
+        txn, "update", phases.STAGING, session.running, slot, image.image_id, version, store.now(),
+        attempts=lost,
+    )  # fmt: skip
     return Staging(
         session, image, transaction, SlotRecord("staging", version, txn=txn), level,
         may_format=request.may_format, self_confirm=request.self_confirm, there=there,

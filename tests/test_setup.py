@@ -23,6 +23,7 @@ from ota_cli.events import silent
 from ota_cli.host import store
 from ota_cli.host.ops import apply
 from ota_cli.model import Checked, Device
+from ota_cli.ownkernel import KernelPaths, kernel_of_release
 from ota_cli.probe import probe
 from ota_cli.setup import check_boot_partition, setup
 from tests.support.boot import (
@@ -122,6 +123,26 @@ def test_the_running_kernel_becomes_the_boot_file_of_its_slot(device: Device) ->
     assert layout.kernel(device, "a").read_bytes() == source.read_bytes()
     assert "ota.slot=a" in next_boot(device).cmdline
     assert "panic=10" in next_boot(device).cmdline
+
+
+def test_a_kernel_without_a_version_is_the_running_one_where_no_other_is(tmp_path: Path) -> None:
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    for name in ("own/vmlinuz", "own/initrd.img", "own/vmlinuz-6.2", "shared/vmlinuz-6.1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    plain = KernelPaths(own / "vmlinuz", own / "initrd.img")
+    assert kernel_of_release((own, shared), "6.1") == KernelPaths(shared / "vmlinuz-6.1", None)
+    assert kernel_of_release((own, shared), "6.0") == plain
+    assert kernel_of_release((shared,), "6.0") is None
+
+
+def test_the_arguments_of_an_adopted_system_name_its_deadline(tmp_path: Path) -> None:
+    root = bare_device(tmp_path / "device").root
+    (root / "etc/ota").mkdir(parents=True)
+    (root / "etc/ota/ota.yml").write_text("commit_deadline: 1800\n")
+    device = probe(root)
+    run_setup(device)
+    assert "ota.deadline=1800" in next_boot(device).cmdline
 
 
 def test_a_kernel_that_lies_only_on_the_boot_partition_is_found(tmp_path: Path) -> None:

@@ -186,6 +186,19 @@ def test_a_rejected_trial_has_failed_and_is_not_tried_again(on_trial: Path, serv
     assert update(on_trial, server, "v2").code == 18
 
 
+def test_an_image_whose_trials_are_lost_is_not_brought_for_ever(
+    grub_device: Path, server: Server
+) -> None:
+    for _ in range(3):
+        done(update(grub_device, server, "v2"))
+        assert [reboot(grub_device), reboot(grub_device)] == ["b", "a"]
+    ran = update(grub_device, server, "v2")
+    assert (ran.code, ran.document["error"]["slug"]) == (18, "failed-before")
+    done(update(grub_device, server, "v2", "--retry-failed"))
+    assert [reboot(grub_device), reboot(grub_device)] == ["b", "a"]
+    done(update(grub_device, server, "v2", "--retry-failed"))
+
+
 # --- update, check and what is armed ----------------------------------------------------------
 
 
