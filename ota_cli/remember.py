@@ -1,13 +1,26 @@
-"""The one way from one state of a device to the next: record, history and log tell the same."""
+"""What a device remembers: its record as it is now, and the one way to the next, in which record,
+history and log tell the same."""
 
 from __future__ import annotations
 
+from .core.cmdline import parse as parse_cmdline
+from .core.outcome import given_up, settle
 from .core.record import Record
 from .core.transitions import transitions
 from .errors import ConfigError, NoSpace
 from .events import Emit, Warned
 from .host import store
-from .model import Device
+from .model import BootState, Device
+
+
+def recall(device: Device, boot: BootState) -> Record:
+    """The record, with the end of a transaction that `boot` has decided since; writes nothing.
+
+    Raises ConfigError when the state file is damaged.
+    """
+    known = given_up(store.load_record(device), store.load_given_up(device))
+    trial = parse_cmdline(device.cmdline).trial
+    return settle(known, boot, device.running, trial, store.now(), store.booted(device))
 
 
 def remember(device: Device, before: Record, after: Record, emit: Emit) -> None:

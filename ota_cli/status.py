@@ -10,7 +10,7 @@ from typing import Callable, Dict, Mapping, Optional, Tuple
 from .boot.base import backend_for
 from .core.cmdline import parse as parse_cmdline
 from .core.history import is_same_end, parse_history
-from .core.outcome import Verdict, given_up, on_trial, settle, verdict
+from .core.outcome import Verdict, given_up, on_trial, verdict
 from .core.record import COMMITTED, Record, SlotRecord, Transaction
 from .errors import BootRefused, Busy, ConfigError, TrialFailed
 from .events import Emit, Warned
@@ -25,6 +25,7 @@ from .model import (
     SlotName,
 )
 from .ownkernel import is_outdated
+from .remember import recall
 
 _OUTDATED = (
     "packages brought a kernel or initrd that this system does not boot: `ota setup --refresh`"
@@ -147,11 +148,9 @@ def _with_time_left(device: Device, found: Verdict) -> Verdict:
 def _settled(device: Device) -> Tuple[Record, Optional[BootState], str]:
     """The settled record, and what the boot loader will do or why that can not be read."""
     boot, problem = _boot(device)
-    record = given_up(store.load_record(device), store.load_given_up(device))
-    if boot is not None:
-        trial = parse_cmdline(device.cmdline).trial
-        record = settle(record, boot, device.running, trial, store.now())
-    return record, boot, problem
+    if boot is None:
+        return given_up(store.load_record(device), store.load_given_up(device)), None, problem
+    return recall(device, boot), boot, problem
 
 
 def _boot(device: Device) -> tuple[Optional[BootState], str]:

@@ -16,7 +16,7 @@ from .arming import arm, tell_armed
 from .boot.base import Backend, backend_for
 from .core import record as phases
 from .core.cmdline import parse as parse_cmdline
-from .core.outcome import given_up, on_trial, settle
+from .core.outcome import on_trial
 from .core.record import JointCommit, Record, Transaction
 from .errors import (
     BootRefused,
@@ -34,7 +34,7 @@ from .host.mounts import enter_private_namespace
 from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, other_slot
 from .policy import trust
 from .probe import require_running
-from .remember import remember
+from .remember import recall, remember
 from .setup import check_boot_partition
 from .slots import needs_mounts, readable, require_sound
 from .verify import compare, require_equal, stored_image
@@ -108,10 +108,7 @@ def view_session(device: Device) -> Session:
     running = require_running(device)
     backend = backend_for(device)
     boot = backend.read(device)
-    trial = parse_cmdline(device.cmdline).trial
-    known = given_up(store.load_record(device), store.load_given_up(device))
-    record = settle(known, boot, running, trial, store.now())
-    return Session(device, backend, boot, record, running)
+    return Session(device, backend, boot, recall(device, boot), running)
 
 
 def open_session(device: Device, emit: Emit) -> Session:

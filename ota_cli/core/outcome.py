@@ -39,14 +39,16 @@ def on_trial(running: Optional[SlotName], trial: bool, boot: BootState) -> bool:
 
 
 def settle(
-    record: Record, boot: BootState, running: Optional[SlotName], trial: bool, now: str
-) -> Record:
+    record: Record, boot: BootState, running: Optional[SlotName], trial: bool, now: str,
+    booted: str,
+) -> Record:  # fmt: skip
     """The record with the end of an armed transaction that the boot loader already decided.
 
     A trial that reached user space and yet is not running has failed: its image is remembered.
     One that never did may have been a power cut: the slot stays staged, up to three times. One
     that was healthy stays staged: it is other ECUs that were not. A slot that was known to be
     good stays so. Where the boot loader was never told, cut off before that, nothing was tried.
+    What fell back did so at the latest when the running system was `booted`.
     """
     last = record.transaction
     if last is None or last.phase not in _UNDER_WAY:
@@ -57,7 +59,7 @@ def settle(
         return record
     if last.phase == phases.ARMED and boot.txn != last.txn:
         return _never_armed(record, last, now)
-    return _fell_back(record, last, now)
+    return _fell_back(record, last, booted)
 
 
 def given_up(record: Record, txn: str) -> Record:
@@ -96,12 +98,12 @@ def _never_armed(record: Record, last: Transaction, now: str) -> Record:
     )
 
 
-def _fell_back(record: Record, last: Transaction, now: str) -> Record:
+def _fell_back(record: Record, last: Transaction, when: str) -> Record:
     seen, was_healthy = last.phase == phases.TRIAL, last.phase == phases.HEALTHY
     attempts = last.attempts + (0 if was_healthy else 1)
     bad = seen or attempts >= MAX_LOST_TRIALS
     reason = last.reason or _WHY_IT_FELL_BACK[last.phase]
-    ended = replace(last, phase=phases.FELL_BACK, ended=now, reason=reason, attempts=attempts)
+    ended = replace(last, phase=phases.FELL_BACK, ended=when, reason=reason, attempts=attempts)
     settled = replace(record, transaction=ended)
     if record.slots[last.to_slot].is_good:
         return settled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,7 +31,21 @@ _MAX_TXN_BYTES = 256
 
 def now() -> str:
     """The system's time as RFC 3339 in UTC."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(time.time())
+
+
+def booted(device: Device) -> str:
+    """When the running system was booted (proc_stat(5), `btime`), as RFC 3339 in UTC; where that
+    is not known, now."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = (device.root / "proc/stat").read_text("ascii").splitlines()
+        since_s = next(int(line[len("btime ") :]) for line in lines if line.startswith("btime "))
+        return _rfc3339(min(since_s, time.time()))
+    return now()
+
+
+def _rfc3339(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def load_record(device: Device) -> Record:

@@ -23,6 +23,8 @@ from ota_cli.errors import ConfigError
 from ota_cli.model import BootState, SlotBoot, SlotName
 
 NOW = "2026-11-24T00:00:00Z"
+#: When the running system was booted.
+BOOTED = "2026-11-23T23:00:00Z"
 READY = SlotBoot(ready=True, good=True)
 
 
@@ -39,18 +41,20 @@ def armed(phase: str = phases.ARMED, attempts: int = 0) -> Record:
 
 def test_an_armed_trial_that_was_not_booted_yet_stays_armed() -> None:
     record = armed()
-    assert settle(record, boot("a", "b"), "a", False, NOW) == record
+    assert settle(record, boot("a", "b"), "a", False, NOW, BOOTED) == record
     assert verdict(record, boot("a", "b"), "a", False).code == "armed"
 
 
 def test_a_running_trial_is_on_trial() -> None:
     record = armed()
-    assert settle(record, boot("a"), "b", True, NOW) == record
+    assert settle(record, boot("a"), "b", True, NOW, BOOTED) == record
     assert verdict(record, boot("a"), "b", True).code == "trial"
 
 
 def test_a_trial_lost_before_user_space_leaves_the_slot_staged() -> None:
-    settled = settle(armed(), boot("a"), "a", False, NOW)
+    settled = settle(armed(), boot("a"), "a", False, NOW, BOOTED)
+    assert settled.transaction is not None
+    assert settled.transaction.ended == BOOTED
     assert settled.slots["b"].state == "staged"
     assert settled.failed == ()
     found = verdict(settled, boot("a"), "a", False)
@@ -59,14 +63,14 @@ def test_a_trial_lost_before_user_space_leaves_the_slot_staged() -> None:
 
 
 def test_the_third_lost_trial_makes_the_slot_bad() -> None:
-    settled = settle(armed(attempts=2), boot("a"), "a", False, NOW)
+    settled = settle(armed(attempts=2), boot("a"), "a", False, NOW, BOOTED)
     assert settled.slots["b"].state == "bad"
     assert settled.failed == ("id2",)
 
 
 def test_a_boot_loader_that_was_never_told_has_tried_nothing() -> None:
     untold = replace(boot("a"), txn="t0")
-    settled = settle(armed(), untold, "a", False, NOW)
+    settled = settle(armed(), untold, "a", False, NOW, BOOTED)
     assert settled.slots["b"].state == "staged"
     assert verdict(settled, untold, "a", False).code == "confirmed"
     assert verdict(settled, untold, "a", False).hint == "`ota activate` arms it"
@@ -77,7 +81,7 @@ def test_a_boot_loader_that_was_never_told_has_tried_nothing() -> None:
 @pytest.mark.parametrize("state", ["good", "adopted"])
 def test_a_slot_known_to_be_good_stays_so_when_its_trial_ends(phase: str, state: str) -> None:
     record = armed(phase, attempts=9).with_slot("b", state=state)
-    settled = settle(record, boot("a"), "a", False, NOW)
+    settled = settle(record, boot("a"), "a", False, NOW, BOOTED)
     assert settled.slots["b"].state == state
     assert settled.failed == ()
     assert verdict(settled, boot("a"), "a", False).code == "fell_back"
@@ -98,20 +102,20 @@ def test_a_default_that_is_not_ready_is_told_with_what_boots_instead() -> None:
 
 
 def test_a_trial_that_reached_user_space_and_is_gone_has_failed() -> None:
-    settled = settle(armed(phases.TRIAL), boot("a"), "a", False, NOW)
+    settled = settle(armed(phases.TRIAL), boot("a"), "a", False, NOW, BOOTED)
     assert settled.slots["b"].state == "bad"
     assert settled.failed == ("id2",)
 
 
 def test_one_that_was_healthy_and_fell_back_because_of_others_stays_staged() -> None:
     record = replace(armed(phases.HEALTHY), joint=JointCommit("t1", decides=False))
-    assert settle(record, boot("a"), "b", True, NOW) == record
+    assert settle(record, boot("a"), "b", True, NOW, BOOTED) == record
     waiting = verdict(record, boot("a"), "b", True)
     assert (waiting.code, "waits for the other ECUs" in waiting.text) == ("trial", True)
 
     for settled in (
-        settle(record, boot("a"), "a", False, NOW),
-        settle(given_up(record, "t1"), boot("a"), "a", False, NOW),
+        settle(record, boot("a"), "a", False, NOW, BOOTED),
+        settle(given_up(record, "t1"), boot("a"), "a", False, NOW, BOOTED),
     ):
         assert (settled.slots["b"].state, settled.failed) == ("staged", ())
         assert settled.transaction is not None
@@ -124,16 +128,16 @@ def test_one_that_was_healthy_and_fell_back_because_of_others_stays_staged() -> 
 def test_one_that_decided_and_was_cut_off_before_it_noted_that_has_decided() -> None:
     joint = JointCommit("t1", decides=True, ecu_ids=("p1", "p2"))
     record = replace(armed(phases.HEALTHY), joint=joint)
-    settled = settle(record, boot("b"), "b", True, NOW)
+    settled = settle(record, boot("b"), "b", True, NOW, BOOTED)
     assert settled.joint == replace(joint, decided=NOW, untold=("p1", "p2"))
-    assert settle(record, boot("a"), "a", False, NOW).joint == joint
+    assert settle(record, boot("a"), "a", False, NOW, BOOTED).joint == joint
 
     earlier = replace(record, joint=replace(joint, txn="t0"))
-    assert settle(earlier, boot("b"), "b", True, NOW).joint == earlier.joint
+    assert settle(earlier, boot("b"), "b", True, NOW, BOOTED).joint == earlier.joint
 
 
 def test_a_power_cut_between_commit_and_record_counts_as_committed() -> None:
-    settled = settle(armed(phases.TRIAL), boot("b"), "b", True, NOW)
+    settled = settle(armed(phases.TRIAL), boot("b"), "b", True, NOW, BOOTED)
     assert settled.transaction is not None
     assert settled.transaction.phase == phases.COMMITTED
     assert verdict(settled, boot("b"), "b", True).code == "confirmed"
