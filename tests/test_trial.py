@@ -199,6 +199,22 @@ def test_an_image_whose_trials_are_lost_is_not_brought_for_ever(
     done(update(grub_device, server, "v2", "--retry-failed"))
 
 
+def test_nothing_is_armed_where_grub_would_not_read_the_rule(
+    grub_device: Path, server: Server
+) -> None:
+    grub_cfg = grub_device / "boot/grub/grub.cfg"
+    sources = grub_cfg.read_text()
+    grub_cfg.write_text("menuentry 'Linux' { linux /vmlinuz }\n")
+    before = boot_bytes(grub_device)
+    ran = update(grub_device, server, "v2")
+    assert (ran.code, ran.document["error"]["slug"]) == (15, "custom-cfg-not-read")
+    assert boot_bytes(grub_device) == before
+    assert status(grub_device)["next"] is None
+    assert "does not read custom.cfg" in ota("status", "--root", grub_device).out
+    grub_cfg.write_text(sources)
+    done(update(grub_device, server, "v2"))
+
+
 # --- update, check and what is armed ----------------------------------------------------------
 
 

@@ -67,11 +67,12 @@ def detect(device: Device) -> bool:
 def read(device: Device) -> BootState:
     """What GRUB will do at the next boot.
 
-    Raises BootRefused when the rule is not installed or the environment, or its twin, is not
-    as `ota` writes it.
+    Raises BootRefused when the rule is not installed, GRUB does not read it, or the environment, or
+    its twin, is not as `ota` writes it.
     """
     if grubcfg.rule_of(_custom_text(device)) is None:
         raise _not_set_up(f"{custom_cfg(device)} has no part of ota")
+    _require_sourced(device)
     return stored(device)
 
 
@@ -96,13 +97,7 @@ def integrate(device: Device) -> List[Op]:
     GRUB may see a renamed file empty until its content was flushed: so content first. Raises
     BootRefused when `grub.cfg` does not read `custom.cfg`.
     """
-    grub_cfg = device.boot / "grub" / "grub.cfg"
-    if not grubcfg.sources_custom(grub_files.read(grub_cfg).decode("utf-8", "replace")):
-        raise BootRefused(
-            f"{grub_cfg} does not read custom.cfg",
-            hint="install /etc/grub.d/41_custom of GRUB and run `update-grub`",
-            slug="custom-cfg-not-read",
-        )
+    _require_sourced(device)
     target = custom_cfg(device)
     old = _custom_text(device)
     new = grubcfg.with_part(old)
@@ -116,6 +111,17 @@ def integrate(device: Device) -> List[Op]:
         Rename(fresh, target),
         Flush((target, target.parent)),
     ]
+
+
+def _require_sourced(device: Device) -> None:
+    """`update-grub` of a system without 41_custom writes a `grub.cfg` that knows nothing of us."""
+    grub_cfg = device.boot / "grub" / "grub.cfg"
+    if not grubcfg.sources_custom(grub_files.read(grub_cfg).decode("utf-8", "replace")):
+        raise BootRefused(
+            f"{grub_cfg} does not read custom.cfg",
+            hint="install /etc/grub.d/41_custom of GRUB and run `update-grub`",
+            slug="custom-cfg-not-read",
+        )
 
 
 def initialize(device: Device, state: BootState) -> List[Op]:
