@@ -112,9 +112,11 @@ def _outcome(
     channel.settimeout(limit_s)
     try:
         code = int(answers.readline())
-    except OSError:
+    except BaseException as error:  # nobody waits for it any more
         os.kill(pid, signal.SIGKILL)
-        raise Ended(f"still running after {limit_s:g} s") from None
+        if isinstance(error, OSError):
+            raise Ended(f"still running after {limit_s:g} s") from None
+        raise
     for reader in readers:
         reader.join()
     return code, said[0], said[1]
@@ -186,6 +188,8 @@ class _Server:
                 if self._ended in there:
                     self._tell_ended()
                 if 0 in there:
+                    for pid in self._running:
+                        os.kill(pid, signal.SIGKILL)
                     return None
                 if listener in there:
                     request = self._forked(listener.accept()[0])
