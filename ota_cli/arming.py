@@ -36,7 +36,7 @@ def arm(
         switch = backend.arm(device, boot, bootable)
     marks = (store.given_up_mark(device), store.decided_mark(device))
     ops.apply([ops.Remove(mark) for mark in marks])
-    armed = replace(last, phase=phases.ARMED)
+    armed = replace(last, phase=phases.ARMED, armed_in=store.boot_id(device))
     intended = replace(record.with_state(bootable.slot, "armed"), transaction=armed, joint=joint)
     store.save_record(device, intended)
     with leaving(Footprint.BOOT), deferred():

@@ -73,7 +73,11 @@ def read_status(device: Device) -> Status:
         ecu_id=device.ecu.ecu_id, running=device.running, next=boot.next if boot else None,
         slots=slots,
         verdict=_with_time_left(
-            device, verdict(record, boot, device.running, trial, bool(device.ecu.secondaries))
+            device,
+            verdict(
+                record, boot, device.running, trial, store.boot_id(device),
+                has_others=bool(device.ecu.secondaries),
+            ),
         ),
         last_update=record.transaction, boot_problem=problem,
         warnings=(_OUTDATED,) if is_outdated(device) else (),

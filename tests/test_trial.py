@@ -199,6 +199,22 @@ def test_an_image_whose_trials_are_lost_is_not_brought_for_ever(
     done(update(grub_device, server, "v2", "--retry-failed"))
 
 
+def test_an_armed_system_that_the_boot_loader_did_not_try_is_told(
+    grub_device: Path, server: Server
+) -> None:
+    boot_id = grub_device / "proc/sys/kernel/random/boot_id"
+    boot_id.parent.mkdir(parents=True)
+    boot_id.write_text("one\n")
+    done(update(grub_device, server, "v2"))
+    assert verdict(grub_device)["code"] == "armed"
+    boot_id.write_text("two\n")
+    assert verdict(grub_device)["code"] == "disagree"
+    assert "this boot did not try it" in verdict(grub_device)["text"]
+    assert ota("wait", "--timeout", "1", "--root", grub_device).code == 15
+    done(ota("rollback", "--root", grub_device))
+    assert verdict(grub_device)["code"] == "never_updated"
+
+
 def test_nothing_is_armed_where_grub_would_not_read_the_rule(
     grub_device: Path, server: Server
 ) -> None:

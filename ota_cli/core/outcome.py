@@ -116,10 +116,12 @@ def verdict(
     boot: Optional[BootState],
     running: Optional[SlotName],
     trial: bool,
+    boot_id: str = "",
     has_others: bool = False,
 ) -> Verdict:
     """What a technician needs to know, for a settled `record`. `boot` None: not readable.
-    `has_others`: there are ECUs below, to be switched with this one."""
+    `boot_id`: the name of this boot, if known. `has_others`: there are ECUs below, to be switched
+    with this one."""
     if boot is None or running is None:
         return Verdict(
             "disagree", "The boot loader's settings or the running slot can not be read.",
@@ -146,6 +148,13 @@ def verdict(
             f"slot {boot.next or '?'} boots next.",
             "run the same `ota update` again, or `ota rollback`",
         )
+    armed_in = last.armed_in if last else ""
+    if boot.trial not in (None, running) and armed_in and boot_id and armed_in != boot_id:
+        return Verdict(
+            "disagree", f"{_named(last)} is armed in slot {boot.trial}, but this boot did not try "
+            "it: the boot loader was not asked, or could not write down that it tries it.",
+            "`ota doctor` looks for the reason; `ota rollback` takes it back",
+        )  # fmt: skip
     if boot.trial not in (None, running):
         return Verdict(
             "armed", f"{_named(last)} in slot {boot.trial} is tried at the next boot.",

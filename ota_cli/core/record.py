@@ -69,7 +69,8 @@ class Transaction:
 
     `reason`: why it fell back. `output`: what the health checks that failed printed.
     `attempts`: trials that never reached user space. `was`: the state of the slot before its
-    repair, which it has again in the end.
+    repair, which it has again in the end. `armed_in`: the boot in which the boot loader was told,
+    by the kernel's own name for it (random(4), `boot_id`); empty where that is not known.
     """
 
     txn: str
@@ -85,6 +86,7 @@ class Transaction:
     attempts: int = 0
     output: str = ""
     was: str = ""
+    armed_in: str = ""
     unknown: Mapping[str, object] = field(default_factory=dict)
 
 

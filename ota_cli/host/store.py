@@ -44,6 +44,13 @@ def booted(device: Device) -> str:
     return now()
 
 
+def boot_id(device: Device) -> str:
+    """The name of this boot, which no other has (random(4)); empty where there is none."""
+    with suppress(OSError):
+        return (device.root / "proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return ""
+
+
 def _rfc3339(time_s: float) -> str:
     return datetime.fromtimestamp(time_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 

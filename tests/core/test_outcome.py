@@ -45,6 +45,14 @@ def test_an_armed_trial_that_was_not_booted_yet_stays_armed() -> None:
     assert verdict(record, boot("a", "b"), "a", False).code == "armed"
 
 
+def test_an_armed_trial_that_the_last_boot_did_not_try_is_told() -> None:
+    record = armed()
+    assert record.transaction is not None
+    record = replace(record, transaction=replace(record.transaction, armed_in="one"))
+    codes = [verdict(record, boot("a", "b"), "a", False, each).code for each in ("one", "two", "")]
+    assert codes == ["armed", "disagree", "armed"]
+
+
 def test_a_running_trial_is_on_trial() -> None:
     record = armed()
     assert settle(record, boot("a"), "b", True, NOW, BOOTED) == record
@@ -74,7 +82,8 @@ def test_a_boot_loader_that_was_never_told_has_tried_nothing() -> None:
     assert settled.slots["b"].state == "staged"
     assert verdict(settled, untold, "a", False).code == "confirmed"
     assert verdict(settled, untold, "a", False).hint == "`ota activate` arms it"
-    assert verdict(settled, untold, "a", False, True).hint == "`ota activate --all` arms it"
+    with_others = verdict(settled, untold, "a", False, has_others=True)
+    assert with_others.hint == "`ota activate --all` arms it"
 
 
 @pytest.mark.parametrize("phase", [phases.ARMED, phases.TRIAL])

@@ -159,4 +159,5 @@ def test_a_disk_that_refuses_the_writes_of_grub_boots_the_old_system(
         machine.boot()
         assert "ota.slot=a" in machine.must("cat /proc/cmdline")
         found = status(machine)
-        assert (found["running"], found["verdict"]["code"]) == ("a", "armed")
+        assert (found["running"], found["verdict"]["code"]) == ("a", "disagree")
+        assert "this boot did not try it" in found["verdict"]["text"]
