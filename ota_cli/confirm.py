@@ -6,6 +6,9 @@
     decided    all are healthy: the ECU that decides confirms itself first       boot order
     told       then the others do                                                boot order there
 
+The switch needs no room. So a full boot partition keeps no sound system from being confirmed alone,
+and no failed check from being told: what could not be noted of it is warned of.
+
 That the decision is the deciding ECU's own switch makes it one atomic write: cut off before it,
 that ECU returns to its old system and nobody was told anything; after it, its new system boots,
 finds the mark `joint-decided` and tells those that do not know yet.
@@ -34,7 +37,7 @@ from .events import Emit, Warned
 from .health import HealthReport, run_checks
 from .host import ops, store
 from .model import Device, SlotName
-from .remember import remember
+from .remember import if_room, remember
 from .trial import Session, open_session, require_intact, trial_reached
 
 
@@ -75,9 +78,9 @@ def commit(device: Device, emit: Emit) -> Union[Committed, Healthy]:
             if pending(session.record) is None:
                 _require_no_fall_back(session.record)
                 if session.boot.trial is None:  # what a commit that was cut off may have left
-                    _make_default(session)
+                    _make_default(session, emit)
             return Committed(slot, version, False, HealthReport(()))
-        record = trial_reached(session, emit)
+        record = _reached(session, emit)
         try:
             health = _passed(device, record, emit)
         except TrialFailed:
@@ -201,8 +204,19 @@ def _require_waiting(session: Session, txn: str) -> None:
         )
 
 
+def _reached(session: Session, emit: Emit) -> Record:
+    """The record with the fact, made durable where there is room, that the trial boot reached user
+    space."""
+    record = trial_reached(session)
+    if record != session.record:
+        with if_room(emit):
+            remember(session.device, session.record, record, emit)
+    return record
+
+
 def _passed(device: Device, record: Record, emit: Emit) -> HealthReport:
-    """The checks, all of which passed. Raises TrialFailed, which the record remembers."""
+    """The checks, all of which passed. Raises TrialFailed, which the record remembers where it has
+    room."""
     health = run_checks(device, emit)
     last = record.transaction
     if not health.failed:
@@ -211,7 +225,8 @@ def _passed(device: Device, record: Record, emit: Emit) -> HealthReport:
         phase = phases.TRIAL if last.phase == phases.HEALTHY else last.phase
         reason, output = health.failed[0].reason, health.failed_output
         failed = replace(last, phase=phase, reason=reason, output=output)
-        remember(device, record, replace(record, transaction=failed), emit)
+        with if_room(emit):
+            remember(device, record, replace(record, transaction=failed), emit)
     raise TrialFailed(
         health.failed[0].reason, hint="a reboot returns to the old system", slug="health-check"
     )
@@ -236,20 +251,24 @@ def _note_healthy(device: Device, record: Record, emit: Emit) -> None:
 
 def _confirm(session: Session, record: Record, emit: Emit) -> None:
     with leaving(Footprint.BOOT):
-        _make_default(session)
-        remember(session.device, record, _ended(record, session.running), emit)
+        _make_default(session, emit)
+        with if_room(emit):
+            remember(session.device, record, _ended(record, session.running), emit)
     _bring_rule(session, emit)
 
 
-def _make_default(session: Session) -> None:
+def _make_default(session: Session, emit: Emit) -> None:
     """A trial that could not be confirmed stays one, and the next boot ends it."""
+    device, backend, slot = session.device, session.backend, session.running
     with leaving(Footprint.BOOT):
         try:
-            with store.mark_held(session.device):
-                ops.apply(session.backend.commit(session.device, session.boot, session.running))
+            with store.mark_held(device):
+                ops.apply(backend.commit(device, session.boot, slot))
         except (OtaError, SignalReceived):
             lead_back(session)
             raise
+        with if_room(emit):
+            ops.apply(backend.mark_good(device, slot))
 
 
 def lead_back(session: Session) -> None:

@@ -3,6 +3,9 @@ history and log tell the same."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import Iterator
+
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import given_up, settle
 from .core.record import Record
@@ -32,6 +35,15 @@ def remember(device: Device, before: Record, after: Record, emit: Emit) -> None:
     store.save_record(device, after)
     for change in transitions(before, after):
         emit(change)
+
+
+@contextmanager
+def if_room(emit: Emit) -> Iterator[None]:
+    """The block notes what holds without it; that there is no room to is only warned of."""
+    try:
+        yield
+    except NoSpace as error:
+        emit(Warned(f"this is not on record: {error.message}"))
 
 
 def _remember_end(device: Device, before: Record, after: Record, emit: Emit) -> None:

@@ -272,7 +272,8 @@ class _Setup:
                 yield _Step(f"slot {running} is marked as known to work", marked)
         else:
             change = f"slot {running} is what boots and is known to work"
-            yield _Step(change, self.backend.commit(self.device, state, running))
+            settled = self.backend.commit(self.device, state, running)
+            yield _Step(change, [*settled, *self.backend.mark_good(self.device, running)])
 
     def _remember(self) -> Iterator[_Step]:
         """A record in which every slot that is known to work has a state."""

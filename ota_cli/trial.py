@@ -344,17 +344,15 @@ def _begin(session: Session, kind: str, slot: SlotName, txn: str, emit: Emit) ->
     remember(session.device, session.record, begun.without_own_joint(), emit)
 
 
-def trial_reached(session: Session, emit: Emit) -> Record:
-    """The record with the fact, made durable, that the trial boot reached user space."""
+def trial_reached(session: Session) -> Record:
+    """The record with the fact that the trial boot reached user space."""
     record, last = session.record, session.record.transaction
     if last is None or last.to_slot != session.running or last.phase != phases.ARMED:
         return record
-    reached = replace(
+    return replace(
         record.with_state(session.running, "trial"),
         transaction=replace(last, phase=phases.TRIAL),
     )
-    remember(session.device, record, reached, emit)
-    return reached
 
 
 def _end_trial(session: Session, emit: Emit) -> None:
@@ -372,12 +370,12 @@ def _end_trial(session: Session, emit: Emit) -> None:
 
 def _reject(session: Session, emit: Emit) -> None:
     """Records that the running trial is not wanted: settled as fallen back after a reboot."""
-    record = trial_reached(session, emit)
+    record = trial_reached(session)
     last = record.transaction
     reached = (phases.TRIAL, phases.HEALTHY)
     if last is not None and last.to_slot == session.running and last.phase in reached:
         rejected = replace(last, phase=phases.TRIAL, reason="`ota rollback` rejected it")
-        remember(session.device, record, replace(record, transaction=rejected), emit)
+        remember(session.device, session.record, replace(record, transaction=rejected), emit)
 
 
 def _withdrawn(device: Device, record: Record, slot: SlotName, emit: Emit) -> None:

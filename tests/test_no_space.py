@@ -10,6 +10,7 @@ from typing import Iterator, List
 import pytest
 
 from ota_cli.boot.simulate import next_boot
+from ota_cli.host.store import load_record
 from ota_cli.probe import probe
 from tests.conftest import Images, Server
 from tests.support.bench import Ran, make_device, ota, provision, touched
@@ -136,3 +137,41 @@ def test_what_is_armed_is_taken_back_on_a_full_boot_partition(
         assert next_boot(probe(device)).slot == "a"
         found = ota("status", "--root", device, "--json").result
         assert (found["next"], found["slots"]["b"]["state"]) == ("a", "staged")
+
+
+@pytest.fixture
+def on_trial(grub_device: Path, server: Server) -> Path:
+    """v2 runs on trial in b."""
+    words = ("--no-self-confirm", *at(f"{server.url}v2/", server.cacert))
+    assert ota("update", "--root", grub_device, *words).code == 0
+    assert next_boot(probe(grub_device)).slot == "b"
+    return grub_device
+
+
+def test_a_trial_is_confirmed_on_a_full_boot_partition(on_trial: Path) -> None:
+    with full(on_trial / "boot/ota"):
+        done = ota("commit", "--root", on_trial)
+        assert done.code == 0, done.err
+        assert "not on record" in done.err
+        found = ota("status", "--root", on_trial, "--json").result
+        assert (found["next"], found["verdict"]["code"]) == ("b", "confirmed")
+    assert next_boot(probe(on_trial)).slot == "b"
+    assert ota("commit", "--root", on_trial).code == 0
+    assert load_record(probe(on_trial)).slots["b"].state == "good"
+    assert (on_trial / "boot/ota/slot-b/good").read_bytes()
+
+
+def test_a_failed_check_ends_the_trial_on_a_full_boot_partition(on_trial: Path) -> None:
+    check = on_trial / "etc/ota/health.d/10-camera"
+    check.parent.mkdir()
+    check.write_text("#!/bin/sh\nexit 3\n")
+    check.chmod(0o755)
+    with full(on_trial / "boot/ota"):
+        done = ota("commit", "--root", on_trial)
+        assert done.code == 18, done.err
+        assert "10-camera" in done.err
+        assert "not on record" in done.err
+        assert next_boot(probe(on_trial)).slot == "a"
+        found = ota("status", "--root", on_trial, "--json").result["verdict"]
+        assert found["code"] == "fell_back"
+        assert "/boot too full to note it" in found["text"]

@@ -58,7 +58,12 @@ class Backend(Protocol):
         """The next boot, and only that, tries `bootable`. Raises BootRefused if not `ready`."""
 
     def commit(self, device: Device, state: BootState, slot: SlotName) -> List[Op]:
-        """`slot`, which runs, is known to work and is what boots from now on."""
+        """`slot`, which runs, is known to work and is what boots from now on. `mark_good` is
+        to follow."""
+
+    def mark_good(self, device: Device, slot: SlotName) -> List[Op]:
+        """`slot`, which the settings call good, is known as such on the day they are lost;
+        nothing where it is. What boots, and what is armed, stays."""
 
     def revert(self, device: Device, state: BootState) -> List[Op]:
         """No trial: the next boot is an ordinary one."""
@@ -123,10 +128,6 @@ class Backend(Protocol):
     ) -> List[Op]:
         """`slot`, which stays bootable at every instant, boots this kernel; nothing where it
         does already."""
-
-    def mark_good(self, device: Device, slot: SlotName) -> List[Op]:
-        """`slot`, which the settings call good, is known as such on the day they are lost;
-        nothing where it is. What boots, and what is armed, stays."""
 
     def integrate(self, device: Device) -> List[Op]:
         """Makes the boot loader obey the settings; nothing where it does."""

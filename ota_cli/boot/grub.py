@@ -168,7 +168,7 @@ def arm(device: Device, state: BootState, bootable: Bootable) -> List[Op]:
 
 
 def commit(device: Device, state: BootState, slot: SlotName) -> List[Op]:
-    return [*_switch(device, committed(state, slot)), *_mark(device, slot)]
+    return _switch(device, committed(state, slot))
 
 
 def mark_good(device: Device, slot: SlotName) -> List[Op]:

@@ -17,7 +17,7 @@ from .record import Record, Transaction
 MAX_LOST_TRIALS = 3
 
 _WHY_IT_FELL_BACK = {
-    phases.ARMED: "the trial never reached user space",
+    phases.ARMED: "the trial never reached user space, or found /boot too full to note it",
     phases.TRIAL: "the trial boot was not confirmed",
     phases.HEALTHY: "it was healthy, but not all ECUs of its update were",
 }

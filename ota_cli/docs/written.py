@@ -105,7 +105,8 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
     ),
     "commit": (
         "Run by `ota-commit.service` at boot. Exit 18 when a health check fails, or when the last "
-        "update fell back.",
+        "update fell back. Where `/boot` is full it warns that what came of the trial is not on "
+        "record, and goes on: what boots is switched in place. Once there is room, run it again.",
         "Of an update of several ECUs each that passed its health checks is `healthy` and waits. "
         "The ECU that the update was begun on asks the others every few seconds; when all are "
         "healthy it confirms itself, which is the decision, and then tells the others to. One that "
