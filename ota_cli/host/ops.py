@@ -183,7 +183,7 @@ def _(op: CopyVerified, emit: Emit) -> None:
     # In place of the old file, not beside it: a boot partition rarely has room for a third
     # kernel, and nothing boots this one while its slot is not `ready`.
     remove_durably(op.target)
-    if _copy(op.source, op.target) != op.digest:
+    if _copied(op) != op.digest:
         remove_durably(op.target)
         raise BootRefused(
             f"{op.source} has changed since it was verified",
@@ -274,6 +274,17 @@ def _holds(path: Path, digest: Digest) -> bool:
     with suppress(FileNotFoundError), _uncached(path) as stream:
         return _digest(stream) == digest
     return False
+
+
+def _copied(op: CopyVerified) -> Digest:
+    """The digest of what was written; a copy that fails half-way leaves nothing, for others need
+    the room."""
+    try:
+        return _copy(op.source, op.target)
+    except OSError:
+        with suppress(OSError):
+            remove_durably(op.target)
+        raise
 
 
 def _copy(source: Path, target: Path) -> Digest:

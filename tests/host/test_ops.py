@@ -25,6 +25,7 @@ from ota_cli.host.ops import (
     WriteFile,
     apply,
 )
+from tests.support.blocks import mounted, needs_root
 from tests.support.boot import boot_file, files_below, needs_grub_editenv
 
 OURS = BootVariables("a", None, ("a",), "t")
@@ -142,6 +143,16 @@ def test_a_full_disk_is_no_space() -> None:
         apply([ReplaceInPlace(Path("/dev/full"), b"x")])
     assert caught.value.exit_code == 13
     assert "/dev/full" in caught.value.message
+
+
+@needs_root
+def test_a_copy_that_finds_no_room_takes_none(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 3_000_000)
+    with mounted("small", tmp_path / "small", "size=2M", kind="tmpfs") as small:
+        with pytest.raises(NoSpace):
+            apply([CopyVerified(source, small / "copy", boot_file(source).digest)])
+        assert list(small.iterdir()) == []
 
 
 @pytest.mark.parametrize("found", [b"", b"y", b"xy"])
