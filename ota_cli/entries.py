@@ -15,6 +15,14 @@ EMPTY_DIGEST = Digest(
     bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 )
 
+#: The last time that images and packed rows can tell, in 2262; its negative, in 1677, is the first.
+MAX_TIME_NS = 2**63 - 1
+
+
+def told_time(time_ns: int) -> int:
+    """`time_ns`, or the nearest time that 64 bits can tell: file systems know later ones."""
+    return max(-MAX_TIME_NS, min(time_ns, MAX_TIME_NS))
+
 
 class DirEntry(NamedTuple):
     """`mtime_ns` is None in field images."""

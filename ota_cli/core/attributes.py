@@ -16,7 +16,7 @@ import re
 from sys import intern
 from typing import Dict, Iterator, List, Mapping, Match, Optional, Tuple
 
-from ..entries import Digest, NodeEntry
+from ..entries import MAX_TIME_NS, Digest, NodeEntry
 from ..errors import ImageDamaged
 from ..model import Attributes, Tables
 from ..packed import PackedSizes
@@ -40,8 +40,6 @@ from .lines import (
 )
 
 _WINDOW_BYTES = 128 * 1024 * 1024
-#: What 64 bits hold.
-_MAX_TIME_NS = 2**63 - 1
 #: What the kernel's device numbers hold (linux/kdev_t.h).
 MAX_MAJOR, MAX_MINOR = 2**12 - 1, 2**20 - 1
 #: Of one file; a block of ext4 holds some hundred.
@@ -147,7 +145,7 @@ def _node(match: Match[str]) -> NodeEntry:
 
 def _time(digits: str) -> int:
     mtime_ns = int(digits)
-    if abs(mtime_ns) > _MAX_TIME_NS:
+    if abs(mtime_ns) > MAX_TIME_NS:
         raise ValueError(f"{mtime_ns} is no time in nanoseconds")
     return mtime_ns
 

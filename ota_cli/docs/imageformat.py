@@ -84,7 +84,8 @@ _TABLES: List[Tuple[str, str]] = [
      "Owners are mapped by name between the account files of both systems. `/swapfile` and "
      "`/swap.img` are left out."),
     ("attributes.txt.zst", "Compressed with zstd. A line begins with what it tells:"),
-    ("m,NS,'PATH'", "Time of the last change, in nanoseconds since 1970."),
+    ("m,NS,'PATH'", "Time of the last change, in nanoseconds since 1970: from 1677 to 2262, which "
+     "stand for whatever is before and after."),
     ("x,'NAME',BASE64,'PATH'", "An extended attribute, capabilities and ACLs among them."),
     ("b|c|p,MODE,UID,GID,MAJOR,MINOR,'PATH'", "A block or character device, or a fifo."),
     ("z,BYTES,SHA256", "How large the compressed file of a content is, so that the bytes to "

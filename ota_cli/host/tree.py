@@ -17,6 +17,7 @@ from typing import Container, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..core.lines import RESERVED
 from ..core.local import STAT, LocalFile, LocalFiles, LocalOther, LocalOthers, LocalTree
+from ..entries import told_time
 from ..errors import SlotUnusable
 from ..events import Emit, Warned
 from .inside import link_target, resolve_parent
@@ -236,14 +237,19 @@ def _let_owner(place: str, wanted: int) -> None:
 
 def stat_at(root: Path, path: str) -> bytes:
     """What `LocalFiles.stat` says of the regular file at `path`, as it is now. Raises OSError."""
-    now = os.lstat(f"{root}{path}")
-    return STAT.pack(now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
+    return STAT.pack(*_stat(os.lstat(f"{root}{path}")))
+
+
+def _stat(status: os.stat_result) -> Tuple[int, int, int, int]:
+    """What tells that a file was changed, as `STAT` has it."""
+    mtime_ns, ctime_ns = told_time(status.st_mtime_ns), told_time(status.st_ctime_ns)
+    return status.st_size, mtime_ns, ctime_ns, status.st_ino
 
 
 def _file(path: str, status: os.stat_result) -> LocalFile:
     return LocalFile(
-        path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino,
-        status.st_uid, status.st_gid, status.st_nlink, stat.S_IMODE(status.st_mode),
+        path, *_stat(status), status.st_uid, status.st_gid, status.st_nlink,
+        stat.S_IMODE(status.st_mode),
     )  # fmt: skip
 
 

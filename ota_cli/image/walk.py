@@ -17,7 +17,7 @@ from ..core.attributes import MAX_XATTRS, is_xattr_name
 from ..core.kernels import boot_names, kernels
 from ..core.lines import RESERVED
 from ..core.text import printable
-from ..entries import DirEntry, LinkEntry, NodeEntry
+from ..entries import DirEntry, LinkEntry, NodeEntry, told_time
 from ..errors import ConfigError, ImageDamaged
 from ..events import Emit, Note, Warned
 from ..host.tree import xattrs_of
@@ -128,7 +128,7 @@ class _Walker:
             tree.regulars.append(Found(path, mode, uid, gid, status.st_size, group))
         else:
             tree.nodes.append(_node(path, status))
-        tree.mtimes_ns[path] = status.st_mtime_ns
+        tree.mtimes_ns[path] = told_time(status.st_mtime_ns)
         xattrs = tuple(self._xattrs(path, place))
         if xattrs:
             tree.xattrs[path] = xattrs

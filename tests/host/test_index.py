@@ -48,6 +48,15 @@ def test_what_nobody_changed_is_known(slot: Path) -> None:
     assert known(slot) == {name: digest_of(slot, name) for name in NAMES}
 
 
+@pytest.mark.parametrize("year", [1600, 1900, 2300])
+def test_a_file_of_any_date_is_known_like_others(slot: Path, year: int) -> None:
+    """64 bits of nanoseconds begin in 1677 and end in 2262; anybody can `touch -d` beyond."""
+    dated_ns = (year - 1970) * 365 * 24 * 3600 * 10**9
+    os.utime(slot / "one", ns=(dated_ns, dated_ns))
+    write_index(slot / ".ota", indexed(slot))
+    assert set(known(slot)) == set(NAMES)
+
+
 def test_what_was_written_touched_replaced_or_linked_since_is_not_known(slot: Path) -> None:
     before = (slot / "one").stat()
     (slot / "one").write_text("CONTENT OF '/one'")

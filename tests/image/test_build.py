@@ -102,6 +102,14 @@ def test_the_same_tree_gives_the_same_bytes(tmp_path: Path) -> None:
     assert built(tmp_path / "two", tmp_path / "image-1") == first, "over an earlier image"
 
 
+def test_a_date_that_no_table_can_tell_becomes_the_last_that_it_can(tmp_path: Path) -> None:
+    make_system(tmp_path / "tree", 1)
+    os.utime(tmp_path / "tree/etc/hostname", (2**34, 2**34 - 1))
+    built(tmp_path / "tree", tmp_path / "image")
+    attributes = parse_attributes((tmp_path / "image/attributes.txt.zst").read_bytes())
+    assert attributes.mtimes_ns["/etc/hostname"] == 2**63 - 1
+
+
 def test_only_the_newest_kernel_is_taken(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "boot").mkdir(parents=True)
