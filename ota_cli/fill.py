@@ -15,7 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Callable, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import (
+    Callable,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
 
 from .core.local import LocalTree
 from .core.plan import FileStep, ManySteps, Plan, Source
@@ -172,24 +182,33 @@ def _make_directories(standby: Path, plan: Plan) -> None:
 
 def _write_copy(
     standby: Path, step: FileStep, source: str, finisher: Finisher, meter: Meter
-) -> bool:
-    """Makes the file of `step` from `source`; False, with nothing left, if its content differs."""
+) -> Optional[str]:
+    """Makes the file of `step` from `source`; where that does not have its content, what is wrong
+    with it, and nothing is left."""
     target = f"{standby}{step.entry.path}"
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:
             copied = content.copy_hashed(source, descriptor, meter.add)
         except OSError as error:
-            if error.filename != source and error.errno != errno.EIO:
+            if error.filename != source:
                 raise
-            copied = None
-        if copied is None or copied.digest != step.entry.digest:
             os.unlink(target)
-            return False
+            return f"can not be read ({error.strerror})"
+        if copied.digest != step.entry.digest:
+            os.unlink(target)
+            return "changed while it was copied"
         finisher.new_file(descriptor, step.entry, copied.mtime_ns)
-        return True
+        return None
     finally:
         os.close(descriptor)
+
+
+class _Unmade(NamedTuple):
+    """A copy that could not be made, and what is wrong with its source."""
+
+    step: FileStep
+    why: str
 
 
 @dataclass(frozen=True)
@@ -225,27 +244,26 @@ class _Filling:
                     unmade = copying.result()
             finally:
                 self.stop.set()
-        for step in unmade:
-            self.emit(
-                Warned(f"{step.origin} changed while it was copied; it is downloaded instead")
-            )
-        self._download(unmade, attend)
+        for step, why in unmade:
+            self.emit(Warned(f"{step.origin} {why}; it is downloaded instead"))
+        self._download([step for step, _ in unmade], attend)
         return len(unmade)
 
-    def _copy(self, plan: Plan) -> List[FileStep]:
-        """Copies what the running slot has, on all cores; the steps whose content changed."""
+    def _copy(self, plan: Plan) -> List[_Unmade]:
+        """Copies what the running slot has, on all cores; returns what it has no more."""
         steps = plan.steps.of(Source.COPIED)
         return [step for unmade in in_turn(self._copy_batch, steps, _BATCH) for step in unmade]
 
-    def _copy_batch(self, batch: Sequence[FileStep]) -> List[FileStep]:
+    def _copy_batch(self, batch: Sequence[FileStep]) -> List[_Unmade]:
         unmade = []
         try:
             for step in batch:
                 if self.stop.is_set():
                     break
                 source = f"{self.running}{step.origin}"
-                if not _write_copy(self.standby, step, source, self.finisher, self.meter):
-                    unmade.append(step)
+                why = _write_copy(self.standby, step, source, self.finisher, self.meter)
+                if why is not None:
+                    unmade.append(_Unmade(step, why))
         except OSError:
             self.stop.set()  # no other thread goes on writing to a disk that is full or broken
             raise
@@ -286,8 +304,8 @@ def _duplicate(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> N
     for step in plan.steps.of(Source.DUPLICATED):
         source = f"{standby}{step.origin}"
         with content.made_readable(source):
-            made = _write_copy(standby, step, source, finisher, meter)
-        if not made:
+            wrong = _write_copy(standby, step, source, finisher, meter)
+        if wrong is not None:
             raise SlotUnusable(
                 f"{source} does not read back as it was verified",
                 hint="the slot's storage is failing; see the kernel log",

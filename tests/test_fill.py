@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -10,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator, List, Sequence
 
 import pytest
 
@@ -18,10 +19,11 @@ from ota_cli.core.delta import make_plan
 from ota_cli.core.local import Content, LocalTree
 from ota_cli.core.plan import FileStep, ManySteps, Source
 from ota_cli.errors import SlotUnusable
-from ota_cli.events import Event, silent
+from ota_cli.events import Event, Warned, silent
 from ota_cli.fill import fill
 from ota_cli.host.tree import scan
 from ota_cli.packed import PackedFiles
+from ota_cli.survey import planned
 from tests.support.plain_images import bring, fetch_from, tables_of
 from tests.support.trees import random_tree, snapshot
 
@@ -74,6 +76,53 @@ def test_content_the_device_has_is_never_fetched(tmp_path: Path) -> None:
     assert brought.plan.files(Source.COPIED) == 1
     assert len(brought.fetched) == 1, "equal content is fetched once"
     assert snapshot(standby) == snapshot(image)
+
+
+@pytest.mark.parametrize("error", [errno.EUCLEAN, errno.EBADMSG, errno.EIO])
+def test_what_the_disk_does_not_give_back_while_it_is_copied_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    image, standby, running = (tmp_path / n for n in ("image", "standby", "running"))
+    for tree in (image, standby, running):
+        tree.mkdir()
+    for tree in (image, running):
+        (tree / "file").write_text("content")
+    tables, fetched, events = tables_of(image), [], []
+    plan, before = planned(tables, standby, running, silent, unlock=True)
+    fail_reading(running / "file", error, monkeypatch)
+    fill(standby, running, plan, before, None, fetch_from(image, fetched), events.append)
+    assert fetched == ["/file"]
+    assert snapshot(standby) == snapshot(image)
+    said = f"/file can not be read ({os.strerror(error)}); it is downloaded instead"
+    assert Warned(said) in events
+
+
+def fail_reading(file: Path, error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    readv = os.readv
+
+    def failing(descriptor: int, buffers: Sequence[memoryview]) -> int:
+        if os.path.samestat(os.fstat(descriptor), file.stat()):
+            raise OSError(error, os.strerror(error))
+        return readv(descriptor, buffers)
+
+    monkeypatch.setattr(os, "readv", failing)
+
+
+def test_what_the_new_slot_does_not_take_is_never_called_the_running_slots_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, standby, running = (tmp_path / n for n in ("image", "standby", "running"))
+    for tree in (image, standby, running):
+        tree.mkdir()
+    for tree in (image, running):
+        (tree / "file").write_text("content")
+
+    def failing(descriptor: int, data: memoryview) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "write", failing)
+    with pytest.raises(SlotUnusable, match="the standby slot can not be written"):
+        bring(image, standby, running)
 
 
 def names_that_differ_in_case(image: Path) -> Path:

@@ -168,7 +168,7 @@ def _digest(
 ) -> Tuple[Digest, int]:
     try:
         with _opened(path) as descriptor:
-            return _read(descriptor, None, expected, arrived)
+            return _read(path, descriptor, None, expected, arrived)
     except PermissionError:
         if not unlock:
             raise
@@ -177,13 +177,14 @@ def _digest(
 
 
 def copy_hashed(source: str, descriptor: int, arrived: Arrived = _nobody) -> Copied:
-    """Appends the content of `source` (not followed) to `descriptor`. Raises OSError.
+    """Appends the content of `source` (not followed) to `descriptor`. Raises OSError, which names
+    `source` where that can not be read, and nothing where `descriptor` can not be written.
 
     `arrived` is called with numbers of bytes copied.
     """
     with _opened(source) as opened:
         status = os.fstat(opened)
-        digest, size = _read(opened, descriptor, status.st_size, arrived)
+        digest, size = _read(source, opened, descriptor, status.st_size, arrived)
         return Copied(digest, size, status.st_mtime_ns)
 
 
@@ -211,15 +212,15 @@ class _opened:  # noqa: N801 (used as a function; a generator takes several time
 
 
 def _read(
-    descriptor: int, copy_to: Optional[int], expected: Optional[int], arrived: Arrived
+    path: str, descriptor: int, copy_to: Optional[int], expected: Optional[int], arrived: Arrived
 ) -> Tuple[Digest, int]:
-    """Reads a file once: its sha256 and size; the bytes also go to `copy_to`, if any.
+    """Reads the open file `path` once: its sha256 and size; the bytes also go to `copy_to`, if any.
 
     `expected`: its size, if known; it saves the read that finds the end.
     """
     hasher = hashlib.sha256()
     size, place = 0, _chunks.place
-    while count := os.readv(descriptor, (place,)):
+    while count := _read_into(place, descriptor, path):
         chunk = place[:count]
         hasher.update(chunk)
         if copy_to is not None:
@@ -231,6 +232,15 @@ def _read(
     if size >= LARGE_BYTES:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     return Digest(hasher.digest()), size
+
+
+def _read_into(place: memoryview, descriptor: int, path: str) -> int:
+    """readv(2) whose error names the file, as that of opening it does: writing it elsewhere can
+    fail, too."""
+    try:
+        return os.readv(descriptor, (place,))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 class _Chunks(threading.local):

@@ -8,6 +8,7 @@ comes last.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -35,6 +36,9 @@ from .walk import Found, Tree, walk
 BLOB_MIN_BYTES = 16 * 1024
 BLOB_MIN_RATIO = 1.25
 ZSTD_LEVEL = 10
+
+#: How opening a file fails that is not there any more; a disk that fails is called so.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 #: A table that devices would refuse is refused here: too long a line, an owner beyond the limit.
 _READERS: Dict[str, Callable[[bytes, str], object]] = {
@@ -228,7 +232,7 @@ def _copy(rootfs: Path, found: Found, digest: Digest, target: Path) -> None:
         try:
             copied = copy_hashed(source, copy.fileno())
         except OSError as error:
-            if error.filename != source:
+            if error.errno not in _GONE:
                 raise
             copied = None
     if copied is None or (copied.digest, copied.size) != (digest, found.size):
