@@ -19,6 +19,7 @@ from typing import (
     NamedTuple,
     Optional,
     Protocol,
+    Set,
     TypeVar,
     Union,
 )
@@ -113,12 +114,28 @@ def work_through(
 
 
 def crew_size(size: int, most: int, busy: float) -> int:
-    """How many threads are wanted after `size` kept this process `busy` (processor over wall).
+    """How many threads are wanted after `size` were `busy` (their processor time over wall time).
 
     Threads that wait for a far server can be many. Where the processor is what limits, more of
     them only take the interpreter's lock from each other: 32 then need twice the time of two.
     """
     return size if busy >= _BUSY else min(size * 2, most)
+
+
+class CrewClock:
+    """The processor time of the threads that joined it. Others of this process do not count: those
+    that copy and hash large files meanwhile run without the interpreter's lock."""
+
+    def __init__(self) -> None:
+        self._clocks: Set[int] = set()
+
+    def join(self) -> None:
+        """Counts the thread that calls this, which must live as long as anybody looks."""
+        self._clocks.add(time.pthread_getcpuclockid(threading.get_ident()))
+
+    def seconds(self) -> float:
+        """What they took so far, also of work that is not done yet."""
+        return sum(time.clock_gettime(clock) for clock in tuple(self._clocks))
 
 
 class _Crew(Generic[Item, Made]):
@@ -135,7 +152,9 @@ class _Crew(Generic[Item, Made]):
         self._results: queue.SimpleQueue[Union[_Made[Made], Future[None]]] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(max(most, 1))
         self._members: List[Future[None]] = []
-        self._looked = _Clocks.now()
+        self._clock = CrewClock()
+        self._clock.join()  # putting in place what is made takes the interpreter's lock as well
+        self._looked = self._now()
 
     def made(self) -> Iterator[Optional[_Made[Made]]]:
         """What is made, until nothing is left; None every second at least while nothing is.
@@ -163,7 +182,7 @@ class _Crew(Generic[Item, Made]):
         """The next result; None when there was none for a while."""
         if len(self._members) == self._most:
             return self._wait(_ATTEND_S)
-        now = _Clocks.now()
+        now = self._now()
         passed = now.wall_s - self._looked.wall_s
         if passed >= _LOOK_S:
             busy = (now.processor_s - self._looked.processor_s) / passed
@@ -183,7 +202,11 @@ class _Crew(Generic[Item, Made]):
             self._members.append(member)
             member.add_done_callback(self._results.put)
 
+    def _now(self) -> _Clocks:
+        return _Clocks(time.monotonic(), self._clock.seconds())
+
     def _loop(self) -> None:
+        self._clock.join()
         while not self._halt.event.is_set():
             taken = self._take()
             if not taken:
@@ -198,7 +221,3 @@ class _Crew(Generic[Item, Made]):
 class _Clocks(NamedTuple):
     wall_s: float
     processor_s: float
-
-    @staticmethod
-    def now() -> _Clocks:
-        return _Clocks(time.monotonic(), time.process_time())

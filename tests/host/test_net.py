@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from ota_cli.errors import (
 )
 from ota_cli.host import net_link
 from ota_cli.host.net import Blob, Fetcher, NetSettings
+from ota_cli.host.net_crew import CrewClock, Halt, crew_size, work_through
 from ota_cli.host.net_rate import Bucket
 from ota_cli.image.keys import make_image_keys
 from tests.support.webserver import Answer, WebServer
@@ -335,6 +338,50 @@ def test_the_rate_is_exact_over_time() -> None:
         total += 16_384
         now += 0.001 + bucket.take(16_384, now)
     assert total / now == pytest.approx(100_000, rel=0.05)
+
+
+def test_a_crew_doubles_until_its_own_work_takes_most_of_a_processor() -> None:
+    assert [crew_size(2, 32, busy=0.1), crew_size(16, 24, busy=0.1)] == [4, 24]
+    assert crew_size(8, 32, busy=0.7) == 8
+
+
+def test_threads_that_copy_meanwhile_leave_a_crew_its_many_connections() -> None:
+    met, done = threading.Barrier(32), threading.Event()
+    data = bytes(1024 * 1024)
+
+    def copy() -> None:
+        while not done.is_set():
+            hashlib.sha256(data).digest()
+
+    def wait_for_a_far_server(number: int) -> None:
+        met.wait(timeout=30)  # nobody goes on until all are there
+
+    copiers = [threading.Thread(target=copy) for _ in range(4)]
+    for copier in copiers:
+        copier.start()
+    try:
+        assert len(list(work_through(range(32), wait_for_a_far_server, 32, Halt()))) == 32
+    finally:
+        done.set()
+        for copier in copiers:
+            copier.join()
+
+
+def test_a_crew_s_clock_counts_what_its_own_threads_take_and_nothing_else() -> None:
+    clock = CrewClock()
+
+    def work(*, joined: bool) -> None:
+        if joined:
+            clock.join()
+        until = time.thread_time() + 0.2
+        while time.thread_time() < until:
+            pass
+
+    work(joined=False)
+    assert clock.seconds() == 0
+    with ThreadPoolExecutor() as pool:  # its thread lives on while the clock is read
+        pool.submit(work, joined=True).result()
+        assert 0.2 <= clock.seconds() < 0.4
 
 
 def test_names_of_metadata_are_quoted_in_the_request(web: WebServer) -> None:
