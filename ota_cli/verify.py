@@ -1,4 +1,5 @@
-"""Comparing a slot with the signed image it was filled from, by reading every byte.
+"""Comparing a slot with the signed image it was filled from, by reading every byte of it that may
+be right.
 
 What the update itself put there is left out: persistent files, the device's lines of
 `/etc/fstab`, and `/.ota`.
@@ -16,6 +17,7 @@ from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Option
 from .compressed import CompressedFiles
 from .core import claims as jwt
 from .core.certs import CertStore, SignerPolicy
+from .core.delta import same_place
 from .core.lines import MAX_TABLE_BYTES
 from .core.local import LocalFile, LocalTree
 from .core.plan import Plan, Source
@@ -36,6 +38,7 @@ CARRIED = "carried.json"
 NO_IMAGE = "no-image"
 UPDATE_AGAIN = "update the slot again; only what differs is downloaded"
 REPAIR_IT = "`ota verify --repair` fills it again from its image; only what differs is written"
+_CONTENT = "content"
 _MISSING = "missing"
 _UNREADABLE = "can not be read"
 _NOT_IN_THE_IMAGE = "not in the image"
@@ -177,7 +180,8 @@ def _files(
 ) -> Iterator[Difference]:
     regulars, files = image.tables.regulars, local.files
     rows = regulars.paths.matched(files.paths)
-    there = array("I", (row for row in rows if row >= 0 and files.size(row)))
+    may_match = same_place(regulars, range(len(regulars)), files)  # the others differ already
+    there = array("I", (row for _, row in may_match if files.size(row)))
     total = sum(map(files.size, there))
     emit(Ahead(((Phase.COMPARE, total),)))
     meter = Meter(emit, Phase.COMPARE, total)
@@ -188,15 +192,16 @@ def _files(
             yield Difference(entry.path, _MISSING)
             continue
         file = files[row]
-        digest = next(digests) if file.size else EMPTY_DIGEST
-        what = _wrong_with(file, digest, entry)
+        is_other_size = entry.size not in (None, file.size)
+        digest = next(digests) if file.size and not is_other_size else EMPTY_DIGEST
+        what = _CONTENT if is_other_size else _wrong_with(file, digest, entry)
         if what:
             yield Difference(entry.path, what)
 
 
 def _wrong_with(file: LocalFile, digest: Optional[Digest], entry: FileEntry) -> str:
     if digest != entry.digest:
-        return "content" if digest is not None else _UNREADABLE
+        return _CONTENT if digest is not None else _UNREADABLE
     if file.mode != entry.mode:
         return "mode"
     is_other = os.geteuid() == 0 and (file.uid, file.gid) != (entry.uid, entry.gid)

@@ -161,6 +161,13 @@ def test_what_differs_is_told_with_its_path(
     assert hint.startswith("hint: ")
 
 
+def test_a_file_of_another_size_differs_without_being_read(staged: Path) -> None:
+    """A system that ran leaves a sparse /var/log/lastlog: reading this one would take hours."""
+    path = a_file(staged / "slots/b")
+    os.truncate(path, 4 * 1024**4)
+    assert told(staged) == [(f"/{path.relative_to(staged / 'slots/b')}", "content")]
+
+
 def test_a_very_long_list_is_told_whole(staged: Path) -> None:
     more = staged / "slots/b/usr/more"
     more.mkdir()
