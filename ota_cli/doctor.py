@@ -109,7 +109,7 @@ def _boot_order(device: Device) -> str:
     if found.verdict.code == "disagree":
         raise BootRefused(found.verdict.text, hint=found.verdict.hint)
     if found.verdict.code != "trial" and backend_for(device).integrate(device):
-        raise BootRefused("the boot loader does not obey all settings of ota", hint="`ota setup`")
+        raise BootRefused("the boot integration of ota is not complete", hint="`ota setup`")
     return found.verdict.text
 
 

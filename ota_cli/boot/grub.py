@@ -20,6 +20,7 @@ from ..errors import BootRefused
 from ..host.ops import (
     CheckEnvironment,
     Flush,
+    HardLink,
     Op,
     ReadBackStart,
     Remove,
@@ -94,22 +95,27 @@ def salvage(device: Device) -> Optional[BootState]:
 def integrate(device: Device) -> List[Op]:
     """Our part of `custom.cfg`, unless it is there.
 
-    GRUB may see a renamed file empty until its content was flushed: so content first. Raises
-    BootRefused when `grub.cfg` does not read `custom.cfg`.
+    GRUB may see a renamed file empty until its content was flushed: so content first. It may still
+    find the old file under the name, and that is empty once it is freed: so it is kept, by a second
+    name, until the rename was flushed. Raises BootRefused when `grub.cfg` does not read
+    `custom.cfg`.
     """
     _require_sourced(device)
     target = custom_cfg(device)
     old = _custom_text(device)
     new = grubcfg.with_part(old)
     if new == old:
-        return []
+        return complete(device)
     fresh = target.with_name("custom.cfg.ota-new")
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+    is_there = target.exists()
+    mode = target.stat().st_mode & 0o777 if is_there else 0o644
     return [
+        *complete(device),
+        *([HardLink(_replaced_cfg(device), target)] if is_there else []),
         WriteFile(fresh, new.encode("utf-8", "surrogateescape"), mode),
         Flush((fresh, fresh.parent)),
         Rename(fresh, target),
-        Flush((target, target.parent)),
+        *_forget_replaced(device),
     ]
 
 
@@ -181,8 +187,8 @@ def revert(device: Device, state: BootState) -> List[Op]:
 
 
 def complete(device: Device) -> List[Op]:
-    """Nothing: a commit is one write."""
-    return []
+    """A commit is one write; but a rule that it replaced may have been left."""
+    return _forget_replaced(device) if _replaced_cfg(device).exists() else []
 
 
 def lead_back(device: Device, state: BootState) -> List[Op]:
@@ -224,6 +230,17 @@ def adapted(
 def lacking(tree: Path) -> List[str]:
     """Nothing: GRUB itself ends a trial."""
     return []
+
+
+def _replaced_cfg(device: Device) -> Path:
+    """What `custom.cfg` was, while GRUB may still find that under its name."""
+    return custom_cfg(device).with_name("custom.cfg.ota-old")
+
+
+def _forget_replaced(device: Device) -> List[Op]:
+    """Takes it away, once GRUB finds what replaced it."""
+    replaced = _replaced_cfg(device)
+    return [Flush((replaced.parent,)), Remove(replaced)]
 
 
 def _mark(device: Device, slot: SlotName) -> List[Op]:

@@ -34,6 +34,8 @@ from .loaderops import LoaderOp
 from .run import CommandFailed, is_installed, run
 
 _CHUNK_BYTES = 1024 * 1024
+#: What link(2) says where there are none.
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,15 @@ class Link:
 
 
 @dataclass(frozen=True)
+class HardLink:
+    """Gives the file `target` the second name `path`: what it holds stays when a Rename replaces
+    it. Nothing on a file system that knows no hard links (FAT)."""
+
+    path: Path
+    target: Path
+
+
+@dataclass(frozen=True)
 class Remove:
     """Removes the file `path` if it exists."""
 
@@ -137,6 +148,7 @@ Op = Union[
     CopyVerified,
     Rename,
     Link,
+    HardLink,
     Remove,
     Flush,
     ReadBack,
@@ -204,6 +216,16 @@ def _(op: Link, emit: Emit) -> None:
     if op.path.is_symlink():
         op.path.unlink()
     op.path.symlink_to(op.target)
+    fsync_directory(op.path.parent)
+
+
+@_apply.register
+def _(op: HardLink, emit: Emit) -> None:
+    try:
+        os.link(op.target, op.path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
     fsync_directory(op.path.parent)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, Iterator, List
 
 import pytest
 
 from ota_cli.boot import grub, layout
 from ota_cli.boot.simulate import next_boot
+from ota_cli.core.grubcfg import RULE, part
 from ota_cli.core.grubenv import BootVariables, compose, head
 from ota_cli.errors import BootRefused
-from ota_cli.host.ops import ReplaceInPlace, apply
+from ota_cli.host.ops import Flush, Op, ReplaceInPlace, apply
 from ota_cli.model import SLOT_NAMES, BootFiles, Checked, Device, SlotName
+from tests.support.blocks import boot_image, mounted, needs_root, written_in_any_order
 from tests.support.boot import (
     boot_files,
     boot_with_grub,
@@ -22,6 +24,7 @@ from tests.support.boot import (
     needs_grub_emu,
     ready_device,
 )
+from tests.support.vm.grubview import GrubView, needs_grub_fstest
 
 
 @pytest.fixture
@@ -142,6 +145,57 @@ def test_quoted_kernel_arguments_arrive(device: Device) -> None:
     apply(grub.install(device, "b", boot_files(device, "b", 'dyndbg="file a.c +p" ota.slot=b')))
     apply(grub.arm(device, grub.read(device), Checked("b", "t")))
     assert '"dyndbg=file a.c +p" ota.slot=b' in next_boot(device).cmdline
+
+
+# --- a newer rule -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def older(device: Device) -> Device:
+    """A device with the rule of an older `ota`."""
+    grub.custom_cfg(device).write_text(part().replace(f"rule {RULE}", f"rule {RULE - 1}"))
+    return device
+
+
+@needs_root
+@needs_grub_fstest
+@pytest.mark.xdist_group("blocks")
+def test_a_power_cut_leaves_grub_the_older_rule_or_the_newer(
+    older: Device, tmp_path: Path
+) -> None:
+    wanted = [grub.custom_cfg(older).read_bytes(), part().encode()]
+    image = boot_image(tmp_path / "boot.img", older.boot)
+    with mounted(image, older.boot, "loop"):
+        ops = grub.integrate(older)
+        states = list(states_after(ops, older.boot, image))
+    flushed, seen = 0, []
+    for number, op in enumerate(ops, 1):
+        if isinstance(op, Flush) or number == len(ops):
+            for _ in written_in_any_order(image, states[flushed : number + 1]):
+                seen.append(GrubView(image).read("grub/custom.cfg"))
+                assert seen[-1] in wanted, ops[:number]
+            flushed = number
+    assert all(each in seen for each in wanted)
+
+
+def test_an_older_rule_is_replaced_wherever_that_was_cut_off_before(older: Device) -> None:
+    custom = grub.custom_cfg(older)
+    older_rule, ops = custom.read_text(), grub.integrate(older)
+    for number in range(len(ops)):
+        custom.write_text(older_rule)
+        apply(ops[:number])
+        apply(grub.integrate(older))
+        assert custom.read_text() == part()
+        assert sorted(path.name for path in custom.parent.iterdir()) == ["custom.cfg", "grub.cfg"]
+
+
+def states_after(ops: List[Op], mount: Path, image: Path) -> Iterator[bytes]:
+    """The whole of what is mounted: before the first op, and after each."""
+    apply([Flush((mount,))])
+    yield image.read_bytes()
+    for op in ops:
+        apply([op, Flush((mount,))])
+        yield image.read_bytes()
 
 
 # --- GRUB itself ------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from errno import EIO, ENOSPC, EROFS
+from errno import EIO, ENOSPC, EPERM, EROFS
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Optional, Sequence
 
 import pytest
 
 from ota_cli.boot.simulate import next_boot
+from ota_cli.core.grubcfg import RULE, rule_of
 from ota_cli.errors import BootRefused
 from ota_cli.probe import probe
 from tests.conftest import Images, copy_tree
@@ -70,18 +71,21 @@ def boots_next(device: Path) -> Optional[str]:
         return None
 
 
-@pytest.fixture(scope="module", params=["fresh", "settings-lost"])
+@pytest.fixture(scope="module", params=["fresh", "older-rule", "settings-lost"])
 def setup(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory,
     first_grub_device: Path, images: Images, library: Path,
 ) -> Setup:  # fmt: skip
-    """A device that was never set up, or one that lost both its environment blocks."""
+    """A device that was never set up, one that has the rule of an older ota, or one that lost both
+    its environment blocks."""
     base = tmp_path_factory.mktemp("setup")
-    words = ["setup"] if request.param == "fresh" else ["setup", "--repair"]
+    words = ["setup", "--repair"] if request.param == "settings-lost" else ["setup"]
     if request.param == "fresh":
         device = make_device(base / "device", [images.anchor], loader="grub")
         (device / "slots/a").rmdir()
         copy_tree(first_grub_device / "slots/a", device / "slots/a")
+    elif request.param == "older-rule":
+        device = with_older_rule(copy_tree(first_grub_device, base / "device"))
     else:
         device = copy_tree(first_grub_device, base / "device")
         for name in _BLOCKS:
@@ -90,6 +94,13 @@ def setup(
     whole = Effects(library, copy_tree(device, base / "whole"))
     changes = whole.names(words)
     return Setup(device, words, holds(device / "slots/a"), own_files(whole.device), changes, reads)
+
+
+def with_older_rule(device: Path) -> Path:
+    """`device`, as an ota has left it that had another rule."""
+    custom = device / "boot/grub/custom.cfg"
+    custom.write_text(custom.read_text().replace(f"rule {RULE}", f"rule {RULE - 1}"))
+    return device
 
 
 FAULTS: Dict[str, Fault] = {
@@ -117,3 +128,14 @@ def test_a_setup_that_meets_a_fault_anywhere_boots_as_before_and_completes(
         setup.require_boots_as_before(effects.device)
         setup.require_completion(effects.device)
         tried.append(number)
+
+
+def test_a_boot_partition_without_hard_links_gets_a_newer_rule_too(
+    first_grub_device: Path, library: Path, tmp_path: Path
+) -> None:
+    device = with_older_rule(copy_tree(first_grub_device, tmp_path / "device"))
+    names = Effects(library, copy_tree(device, tmp_path / "whole")).names(["setup"])
+    done = Effects(library, device).run(["setup"], Fault(names.index("linkat") + 1, EPERM))
+    assert done.code == 0, done.err
+    assert rule_of((device / "boot/grub/custom.cfg").read_text()) == RULE
+    assert next_boot(probe(device)).slot == "a"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Iterator, List, Sequence, Tuple
 
 import pytest
 
@@ -17,6 +18,9 @@ from tests.support.trees import Snapshot, snapshot, without
 
 if TYPE_CHECKING:
     from tests.conftest import Images
+
+#: Of an ext4 made here for a boot partition.
+BLOCK_BYTES = 4096
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -34,6 +38,34 @@ def disk_image(path: Path, size: str, *, formatted: bool = True) -> Path:
     if formatted:
         run("mkfs.ext4", "-q", "-F", path)
     return path
+
+
+def boot_image(path: Path, tree: Path) -> Path:
+    """A file with an ext4 that holds `tree`; nothing but what is done there writes to it later."""
+    lazy = "lazy_itable_init=0,lazy_journal_init=0"
+    run("mke2fs", "-q", "-t", "ext4", "-b", BLOCK_BYTES, "-E", lazy, "-d", tree, path, "8M")
+    return path
+
+
+def written_in_any_order(image: Path, states: Sequence[bytes]) -> Iterator[None]:
+    """Has `image`, an ext4, hold all that a power cut may leave of a change that went through
+    `states`: of each block any version, whatever those of the others are.
+
+    The journal stays as it is: GRUB does not read it.
+    """
+    journal = set(map(int, run("debugfs", "-R", "blocks <8>", image).split()))
+    versions = {}
+    for number in range(len(states[0]) // BLOCK_BYTES):
+        start = number * BLOCK_BYTES
+        found = dict.fromkeys(state[start : start + BLOCK_BYTES] for state in states)
+        if len(found) > 1 and number not in journal:
+            versions[start] = list(found)
+    for blocks in itertools.product(*versions.values()):
+        with open(image, "r+b") as file:
+            for start, block in zip(versions, blocks):
+                file.seek(start)
+                file.write(block)
+        yield
 
 
 @contextmanager
