@@ -26,6 +26,7 @@ from ota_cli.model import Checked, Device
 from ota_cli.ownkernel import KernelPaths, kernel_of_release
 from ota_cli.probe import probe
 from ota_cli.setup import check_boot_partition, setup
+from tests.support.blocks import mounted, needs_root
 from tests.support.boot import (
     GRUB_CFG,
     KERNEL,
@@ -385,6 +386,17 @@ def mounted_boot(tmp_path: Path) -> Iterator[Device]:
         yield device
     finally:
         subprocess.run(["umount", "-l", device.boot], check=False)
+
+
+@needs_root
+def test_a_boot_partition_that_grub_can_not_write_to_is_refused(tmp_path: Path) -> None:
+    device = bare_device(tmp_path / "device")
+    kept = shutil.copytree(device.boot, tmp_path / "kept")
+    with mounted("none", device.boot, "size=8M", "tmpfs"):
+        shutil.copytree(kept, device.boot, dirs_exist_ok=True)
+        with pytest.raises(BootRefused, match="is on tmpfs: GRUB can not write to it"):
+            run_setup(device)
+        assert not grub.custom_cfg(device).exists()
 
 
 def test_the_boot_partition_is_known_by_its_uuid(mounted_boot: Device, tmp_path: Path) -> None:

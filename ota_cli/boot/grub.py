@@ -8,6 +8,7 @@ twin follows only when the main block was read back, so one of them is always wh
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..core import grubcfg, grubenv
 from ..core.cmdline import grub_words
 from ..core.grubenv import BootVariables
 from ..errors import BootRefused
+from ..host.mounts import mount_points
 from ..host.ops import (
     CheckEnvironment,
     Flush,
@@ -41,6 +43,9 @@ from ..model import (
 )
 from . import grub_files, layout
 from .choice import armed, committed, disarmed, regained, withdrawn
+
+#: Kinds of file systems in which GRUB overwrites the blocks of a file.
+_WRITABLE_KINDS = ("ext2", "ext3", "ext4", "vfat")
 
 needs_boot_files = True
 boots_machines = True
@@ -98,9 +103,10 @@ def integrate(device: Device) -> List[Op]:
     GRUB may see a renamed file empty until its content was flushed: so content first. It may still
     find the old file under the name, and that is empty once it is freed: so it is kept, by a second
     name, until the rename was flushed. Raises BootRefused when `grub.cfg` does not read
-    `custom.cfg`.
+    `custom.cfg`, and when GRUB can not write to the boot partition.
     """
     _require_sourced(device)
+    _require_writable(device)
     target = custom_cfg(device)
     old = _custom_text(device)
     new = grubcfg.with_part(old)
@@ -128,6 +134,20 @@ def _require_sourced(device: Device) -> None:
             hint="install /etc/grub.d/41_custom of GRUB and run `update-grub`",
             slug="custom-cfg-not-read",
         )
+
+
+def _require_writable(device: Device) -> None:
+    """GRUB marks a trial as tried by writing to the blocks of its environment, and to nothing else
+    (manual of GRUB, "Environment block"); and what a journal holds it must not need."""
+    here = os.path.realpath(device.boot)
+    mounted = [point for point in mount_points() if point.path == here]
+    if not mounted or (mounted[-1].kind in _WRITABLE_KINDS and not mounted[-1].stacked):
+        return
+    raise BootRefused(
+        f"{device.boot} is on {mounted[-1].stacked or mounted[-1].kind}: GRUB can not write to it",
+        hint="a boot partition is an ext4 or FAT partition of its own; see ota-boot(7)",
+        slug="boot-not-writable",
+    )
 
 
 def initialize(device: Device, state: BootState) -> List[Op]:

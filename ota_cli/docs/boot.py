@@ -62,8 +62,9 @@ _FIRST: Sequence[Part] = (
     "`ota setup` copies the running kernel and initrd as the boot files of slot a, writes the "
     "settings, and last of all the rule: until then the device boots as before. Slots that are not "
     "two partitions of the same disk and size are named in `ecu_info.yml`(5). Setup refuses, with "
-    "the reason, what it can not serve: no boot partition of its own, or a `grub.cfg` that does "
-    "not read `custom.cfg`. Running it again changes nothing.",
+    "the reason, what it can not serve: no boot partition of its own, one that GRUB can not write "
+    "to (LVM, RAID, encrypted, or neither ext nor FAT), or a `grub.cfg` that does not read "
+    "`custom.cfg`. Running it again changes nothing.",
     "Many devices of a kind: make the disk of one so, and write it to the others. `ota image "
     "unpack URL /dev/sdX3` fills a slot of a disk from the bench, without starting it; `--anchors "
     "DIR` says who may have signed.",

@@ -168,6 +168,9 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "boot-file-changed": "A kernel or initrd changed after it was verified. Run the same "
         "command again.",
         "boot-not-set-up": "The boot loader is not set up for `ota`. Run `ota setup`.",
+        "boot-not-writable": "GRUB can not write to the boot partition, as it must to try a system "
+        "once: LVM, RAID, encryption, or another file system than ext and FAT. Use a partition of "
+        "its own.",
         "boot-partition": "A file on the boot partition, or another one that decides a trial, can "
         "not be read or written: the message names it. Is its file system mounted, and mounted "
         "writable?",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Sequence
 
@@ -22,6 +22,9 @@ _CLONE_NEWNS = 0x00020000
 _libc = ctypes.CDLL(None, use_errno=True)
 _FSCK_TIMEOUT_S = 1800.0
 _OPENED_AT = Path("/run/ota/opened")
+
+#: How the names begin that these give to devices of the device mapper.
+_STACKED = {"LVM-": "LVM", "CRYPT-": "encryption"}
 
 STANDBY_OPTIONS = ("nosuid", "nodev", "noexec", "noatime")
 
@@ -119,18 +122,31 @@ def read_only_view(directory: Path, target: Path) -> Iterator[Path]:
 
 
 class MountPoint(NamedTuple):
-    """A line of mountinfo: `device` is (major, minor); `root` the mounted part of it."""
+    """A line of mountinfo: `device` is `major:minor`; `root` the mounted part of it; `kind` the
+    file system's name."""
 
     device: str
     root: str
     path: str
+    kind: str
+
+    @property
+    def stacked(self) -> str:
+        """Which of LVM, encryption and RAID it lies on, if any (sysfs)."""
+        block = Path("/sys/dev/block") / self.device
+        with suppress(OSError):
+            uuid = (block / "dm/uuid").read_text("ascii")
+            return next((name for mark, name in _STACKED.items() if uuid.startswith(mark)), "")
+        return "RAID" if (block / "md").exists() else ""
 
 
 def mount_points() -> List[MountPoint]:
     """All mounts this process sees (proc(5), mountinfo)."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         fields = [line.split(" ") for line in lines]
-    return [MountPoint(f[2], _unescape(f[3]), _unescape(f[4])) for f in fields]
+    return [
+        MountPoint(f[2], _unescape(f[3]), _unescape(f[4]), f[f.index("-", 6) + 1]) for f in fields
+    ]
 
 
 def _unescape(text: str) -> str:
