@@ -106,9 +106,11 @@ def _boot_order(device: Device) -> str:
     found = read_status(device)
     if found.boot_problem:
         raise BootRefused(found.boot_problem, hint="`ota setup` sets it up")
+    on_trial = found.verdict.code == "trial"
+    missing = [] if on_trial else backend_for(device).integrate(device)  # or why it is impossible
     if found.verdict.code == "disagree":
         raise BootRefused(found.verdict.text, hint=found.verdict.hint)
-    if found.verdict.code != "trial" and backend_for(device).integrate(device):
+    if missing:
         raise BootRefused("the boot integration of ota is not complete", hint="`ota setup`")
     return found.verdict.text
 
