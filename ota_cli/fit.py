@@ -16,6 +16,7 @@ from .errors import DoesNotFit, NoSpace, TrialFailed
 from .events import Ahead, Phase
 from .fill import METERED
 from .host.net_staging import unfinished_bytes
+from .host.room import in_blocks, require_kernel_room
 from .model import Claims, Device, Image, SlotName
 from .newsystem import require_kernel
 from .readback import read_back_bytes
@@ -26,7 +27,6 @@ from .survey import STAGING
 SPARE_BYTES = 4 * 1024 * 1024
 #: The same in inodes: metadata, bodies of downloads under way, files carried over.
 SPARE_INODES = 128
-_BLOCK_BYTES = 4096
 #: Sources whose content takes new room in the standby slot.
 WRITTEN = (Source.COPIED, Source.DUPLICATED, Source.DOWNLOADED)
 
@@ -73,12 +73,12 @@ def _when(text: str) -> datetime:
 
 def space_bytes(plan: Plan) -> int:
     """Bytes of new content, in whole blocks, that `plan` writes to the standby slot."""
-    return sum(map(_in_blocks, plan.steps.sizes(*WRITTEN)))
+    return sum(map(in_blocks, plan.steps.sizes(*WRITTEN)))
 
 
 def freed_bytes(plan: Plan, local: LocalTree) -> int:
     """Bytes that the plan's removals give back; stashed content is moved, not freed."""
-    return sum(_in_blocks(file.size) for file in _freed(plan, local))
+    return sum(in_blocks(file.size) for file in _freed(plan, local))
 
 
 def new_inodes(plan: Plan, local: LocalTree) -> int:
@@ -140,15 +140,8 @@ def require_boot_room(device: Device, slot: SlotName, image: Image) -> None:
     if not backend_for(device).needs_boot_files:
         return
     kernel, initrd, _ = require_kernel(image)
-    needed = sum(_in_blocks(entry.size or 0) for entry in (kernel, initrd) if entry)
-    free = os.statvfs(device.boot)
-    available = free.f_bavail * free.f_frsize + backend_for(device).occupied_bytes(device, slot)
-    if needed > available:
-        raise NoSpace(
-            f"the boot partition needs {needed} bytes for the new kernel and has {available}",
-            hint=f"remove old kernels from {device.boot}",
-            slug="boot-too-small",
-        )
+    needed = sum(in_blocks(entry.size or 0) for entry in (kernel, initrd) if entry)
+    require_kernel_room(device.boot, needed, backend_for(device).occupied_bytes(device, slot))
 
 
 def wire_bytes(image: Image, plan: Plan) -> Tuple[int, bool]:
@@ -174,7 +167,3 @@ def work_ahead(image: Image, plan: Plan) -> Ahead:
             (Phase.BOOT, 0),
         )
     )
-
-
-def _in_blocks(size: int) -> int:
-    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES

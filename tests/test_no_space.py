@@ -122,6 +122,29 @@ def test_a_boot_partition_too_small_for_a_kernel_is_said_before_the_slot_is_touc
     assert "Nothing on this device was changed." in done.err
 
 
+def test_a_kernel_of_packages_that_has_no_room_takes_none(two_kernels: Path) -> None:
+    boot, refreshed = two_kernels / "boot", two_kernels / "boot/ota/slot-a/refreshed"
+    (two_kernels / "slots/a/lib/modules/9.9").mkdir(parents=True)
+    (boot / "vmlinuz-9.9").write_bytes(b"k" * 60_000)
+    (boot / "initrd.img-9.9").write_bytes(b"i" * 120_000)
+    refreshed.mkdir()
+    free_bytes = room_on(boot)
+    (refreshed / "initrd").write_bytes(b"what an earlier try left" * 1000)
+    done = ota("setup", "--refresh", "--root", two_kernels)
+    assert done.code == 13, done.err
+    assert "boot partition needs" in done.err
+    assert room_on(boot) == free_bytes
+    assert next_boot(probe(two_kernels)).slot == "a"
+    (boot / "initrd.img-9.9").write_bytes(b"smaller")
+    assert ota("setup", "--refresh", "--root", two_kernels).code == 0
+    assert (refreshed / "initrd").read_bytes() == b"smaller"
+
+
+def room_on(boot: Path) -> int:
+    disk = os.statvfs(boot)
+    return disk.f_bavail * disk.f_frsize
+
+
 @pytest.mark.parametrize("kind", ["device", "grub_device"])
 def test_what_is_armed_is_taken_back_on_a_full_boot_partition(
     request: pytest.FixtureRequest, kind: str, server: Server

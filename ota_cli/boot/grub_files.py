@@ -23,10 +23,15 @@ from ..host.ops import (
     ReadBack,
     ReadBackStart,
     Remove,
+    RequireRoom,
     WriteFile,
 )
+from ..host.room import in_blocks
 from ..model import BootFile, Device, SlotName
 from . import layout
+
+#: For what a second set has besides kernel and initrd, and for what is noted meanwhile.
+_SPARE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,8 @@ def refresh(
 ) -> List[Op]:
     """The slot boots this kernel with the arguments it has; nothing where it does already.
 
-    Whole at every instant: the old set stays until the new one is ready. Raises BootRefused
-    when the slot is not ready.
+    Whole at every instant: the old set stays until the new one is ready. What an earlier try has
+    left of one gives its room back first. Raises BootRefused when the slot is not ready.
     """
     old = booted_set(device, slot)
     if old is None:
@@ -179,7 +184,10 @@ def refresh(
     first, refreshed = first_set(device, slot), refreshed_set(device, slot)
     new = first if old == refreshed else refreshed
     words, _ = grubcfg.read_arguments_file(read(old.arguments))
+    sizes = [each.path.stat().st_size for each in (kernel, initrd) if each]
     return [
+        *_cleared(new),
+        RequireRoom(device.boot, sum(map(in_blocks, sizes)) + _SPARE_BYTES),
         *fill(new, kernel, initrd, words),
         Remove(old.ready),
         Flush((old.directory,)),
@@ -197,6 +205,13 @@ def read(path: Path) -> bytes:
 
 def _unreadable(path: Path, error: OSError) -> BootRefused:
     return BootRefused(f"{path} can not be read: {error.strerror}", slug="boot-partition")
+
+
+def _cleared(unused: FileSet) -> List[Op]:
+    """A set that does not boot is not ready, and takes no room."""
+    if not unused.directory.is_dir():
+        return []
+    return [Remove(unused.ready), Flush((unused.directory,)), *_emptied(unused)]
 
 
 def _emptied(unused: FileSet) -> List[Op]:

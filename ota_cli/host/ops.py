@@ -31,6 +31,7 @@ from .files import (
     writing_hint,
 )
 from .loaderops import LoaderOp
+from .room import require_kernel_room
 from .run import CommandFailed, is_installed, run
 
 _CHUNK_BYTES = 1024 * 1024
@@ -60,6 +61,14 @@ class ReplaceInPlace:
 
     path: Path
     data: bytes
+
+
+@dataclass(frozen=True)
+class RequireRoom:
+    """Checks that the boot partition, which is at `path`, has room for `size_bytes` of a kernel."""
+
+    path: Path
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,7 @@ Op = Union[
     MakeDirectory,
     WriteFile,
     ReplaceInPlace,
+    RequireRoom,
     CopyVerified,
     Rename,
     Link,
@@ -186,6 +196,11 @@ def _(op: WriteFile, emit: Emit) -> None:
 @_apply.register
 def _(op: ReplaceInPlace, emit: Emit) -> None:
     replace_in_place(op.path, op.data)
+
+
+@_apply.register
+def _(op: RequireRoom, emit: Emit) -> None:
+    require_kernel_room(op.path, op.size_bytes)
 
 
 @_apply.register
