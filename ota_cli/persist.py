@@ -15,12 +15,13 @@ import stat
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Mapping, NamedTuple, Tuple
 
 from .core.accounts import OwnerMap, owner_map
 from .errors import DoesNotFit
 from .events import Emit, Note
-from .host.content import copy_hashed
+from .host.content import write_at
+from .host.held import Held, held, held_directory
 from .host.inside import reading, resolve, resolve_parent, unreadable, whole_text
 from .host.tree import remove, xattrs_of
 
@@ -66,7 +67,7 @@ def persist(
     )  # fmt: skip
     for path in present(listed, globs, running):
         with _named(path):
-            _carry(carrier, resolve_parent(running, path), path)
+            _carry_listed(carrier, path)
     return carrier.places
 
 
@@ -179,28 +180,30 @@ def _present(root: Path, path: str) -> bool:
     return True
 
 
-def _carry(carrier: _Carrier, source: str, path: str) -> None:
-    """Copies `source` of the running slot to where `path` leads in the new one."""
-    _make_parents(carrier, path)
-    target = resolve_parent(carrier.standby, path)
-    status = os.lstat(f"{carrier.running}{source}")
-    if stat.S_ISDIR(status.st_mode):
-        _carry_directory(carrier, source, path, status)
-    elif stat.S_ISLNK(status.st_mode):
-        carrier.note(target)
-        _clear_place(carrier, target, path)
-        os.symlink(os.readlink(f"{carrier.running}{source}"), f"{carrier.standby}{target}")
-        _dress(carrier, source, target, status)
-    elif stat.S_ISREG(status.st_mode):
-        carrier.note(target)
-        _clear_place(carrier, target, path)
-        _copy_file(carrier, source, target)
-        _dress(carrier, source, target, status)
-    else:
-        carrier.emit(Note(f"{path} is a socket, fifo or device; not carried over"))
+def _carry_listed(carrier: _Carrier, path: str) -> None:
+    """Copies what the running slot has at `path` to where that leads in the new one."""
+    parent, _, name = resolve_parent(carrier.running, path).rpartition("/")
+    with held_directory(carrier.running, parent) as directory:
+        _make_parents(carrier, path)
+        _carry(carrier, directory, name, path)
 
 
-def _carry_directory(carrier: _Carrier, source: str, path: str, status: os.stat_result) -> None:
+def _carry(carrier: _Carrier, directory: Held, name: str, path: str) -> None:
+    """Copies `name` in `directory` of the running slot to where `path` leads in the new one."""
+    with held(directory.descriptor, name, f"{carrier.running}{path}") as source:
+        mode = source.status.st_mode
+        if stat.S_ISDIR(mode):
+            _carry_directory(carrier, source, path)
+        elif stat.S_ISLNK(mode):
+            _carry_symlink(carrier, source, path)
+        elif stat.S_ISREG(mode):
+            _carry_file(carrier, source, path)
+        else:
+            carrier.emit(Note(f"{path} is a socket, fifo or device; not carried over"))
+
+
+def _carry_directory(carrier: _Carrier, source: Held, path: str) -> None:
+    names, looks = sorted(source.names()), _looks(carrier, source)
     target = resolve(carrier.standby, path)
     place = f"{carrier.standby}{target}"
     existed = os.path.lexists(place)
@@ -210,9 +213,23 @@ def _carry_directory(carrier: _Carrier, source: str, path: str, status: os.stat_
     if not existed:
         _make_directories(os.path.dirname(place))
         os.mkdir(place, 0o700)
-    for name in sorted(os.listdir(f"{carrier.running}{source}")):
-        _carry(carrier, f"{source}/{name}", f"{path}/{name}")
-    _dress(carrier, source, target, status)
+    for name in names:
+        _carry(carrier, source, name, f"{path}/{name}")
+    _dress(carrier, target, looks)
+
+
+def _carry_symlink(carrier: _Carrier, source: Held, path: str) -> None:
+    leads_to, looks = source.leads_to(), _looks(carrier, source)
+    target = _cleared(carrier, path)
+    os.symlink(leads_to, f"{carrier.standby}{target}")
+    _dress(carrier, target, looks)
+
+
+def _carry_file(carrier: _Carrier, source: Held, path: str) -> None:
+    looks = _looks(carrier, source)
+    target = _cleared(carrier, path)
+    _copy(source, f"{carrier.standby}{target}")
+    _dress(carrier, target, looks)
 
 
 def _make_parents(carrier: _Carrier, path: str) -> None:
@@ -221,9 +238,10 @@ def _make_parents(carrier: _Carrier, path: str) -> None:
         target = resolve(carrier.standby, parent)
         if os.path.isdir(f"{carrier.standby}{target}"):
             continue
-        source = resolve(carrier.running, parent)
+        with held_directory(carrier.running, resolve(carrier.running, parent)) as source:
+            looks = _looks(carrier, source)
         _make_directories(f"{carrier.standby}{target}")
-        _dress(carrier, source, target, os.lstat(f"{carrier.running}{source}"))
+        _dress(carrier, target, looks)
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -242,15 +260,17 @@ def _make_directories(place: str) -> None:
     os.chmod(place, 0o755)  # noqa: S103 (a directory above others' files is for everybody)
 
 
-def _clear_place(carrier: _Carrier, target: str, path: str) -> None:
-    """Removes what the image has at `target`: a new inode, never a write through a hard link."""
-    try:
-        status = os.lstat(f"{carrier.standby}{target}")
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(status.st_mode):
-        raise _conflict(path)
-    remove(carrier.standby, target)
+def _cleared(carrier: _Carrier, path: str) -> str:
+    """Where `path` leads in the new slot. What the image has there is removed: a new inode, never
+    a write through a hard link."""
+    target = resolve_parent(carrier.standby, path)
+    place = f"{carrier.standby}{target}"
+    carrier.note(target)
+    if os.path.lexists(place):
+        if stat.S_ISDIR(os.lstat(place).st_mode):
+            raise _conflict(path)
+        remove(carrier.standby, target)
+    return target
 
 
 def _conflict(path: str) -> DoesNotFit:
@@ -261,23 +281,35 @@ def _conflict(path: str) -> DoesNotFit:
     )
 
 
-def _copy_file(carrier: _Carrier, source: str, target: str) -> None:
+def _copy(source: Held, place: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    descriptor = os.open(f"{carrier.standby}{target}", flags, 0o600)
+    descriptor = os.open(place, flags, 0o600)
     try:
-        copy_hashed(f"{carrier.running}{source}", descriptor)
+        for offset, piece in source.data():
+            write_at(descriptor, offset, piece)
     finally:
         os.close(descriptor)
 
 
-def _dress(carrier: _Carrier, source: str, target: str, status: os.stat_result) -> None:
+class _Looks(NamedTuple):
+    """What a copy gets besides content."""
+
+    status: os.stat_result
+    attributes: Mapping[str, bytes]
+
+
+def _looks(carrier: _Carrier, source: Held) -> _Looks:
+    return _Looks(source.status, source.attributes() if carrier.owners else {})
+
+
+def _dress(carrier: _Carrier, target: str, looks: _Looks) -> None:
     """Owner (by name), attributes, mode and times of the running slot's file."""
-    place = f"{carrier.standby}{target}"
+    place, status = f"{carrier.standby}{target}", looks.status
     if carrier.owners:
         uid, gid = carrier.owner_map(status.st_uid, status.st_gid)
         os.chown(place, uid, gid, follow_symlinks=False)
-        for name, value in (xattrs_of(f"{carrier.running}{source}") or {}).items():
-            os.setxattr(place, name, value, follow_symlinks=False)
+    for name, value in looks.attributes.items():
+        os.setxattr(place, name, value, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(place, stat.S_IMODE(status.st_mode))
     times = (status.st_atime_ns, status.st_mtime_ns)

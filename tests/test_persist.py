@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import List, Tuple
+from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
@@ -14,6 +15,8 @@ from ota_cli.events import Event, silent
 from ota_cli.host.inside import resolve, resolve_parent
 from ota_cli.persist import persist
 from tests.support.trees import snapshot
+
+Step = Callable[[], object]
 
 
 @pytest.fixture
@@ -157,6 +160,37 @@ def test_the_running_slot_is_only_read(slots: Tuple[Path, Path]) -> None:
     before = snapshot(running, mtimes=True)
     persist(["/etc/app"], [], running, new, silent)
     assert snapshot(running, mtimes=True) == before
+
+
+@pytest.mark.parametrize("moment", range(14))
+def test_a_directory_that_its_owner_swaps_for_a_symlink_leads_to_nothing_of_others(
+    slots: Tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    running, new = slots
+    (running / "etc/shadow").write_text("secret")
+    (running / "home/u/d").mkdir(parents=True)
+    (running / "home/u/d/shadow").write_text("own")
+    swap = iter([*[lambda: None] * moment, partial(swap_for_link, running)])
+    for name in ("open", "listdir"):
+        monkeypatch.setattr(os, name, after(swap, getattr(os, name)))
+    persist(["/home"], [], running, new, silent)
+    monkeypatch.undo()
+    assert "secret" not in [file.read_text() for file in (new / "home").rglob("shadow")]
+
+
+def swap_for_link(running: Path) -> None:
+    (running / "home/u/d").rename(running / "home/u/before")
+    (running / "home/u/d").symlink_to(running / "etc")
+
+
+def after(steps: Iterator[Step], call: Callable[..., object]) -> Callable[..., object]:
+    """`call`, before which one of `steps` is done each time, as long as there are any."""
+
+    def called(*arguments: object, **named: object) -> object:
+        next(steps, lambda: None)()
+        return call(*arguments, **named)
+
+    return called
 
 
 def test_owners_are_mapped_by_name() -> None:

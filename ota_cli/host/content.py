@@ -188,6 +188,25 @@ def copy_hashed(source: str, descriptor: int, arrived: Arrived = _nobody) -> Cop
         return Copied(digest, size, status.st_mtime_ns)
 
 
+def data_of(descriptor: int) -> Iterator[Tuple[int, memoryview]]:
+    """What an open file has from where on, in pieces: each is good until the next is asked for.
+
+    Raises OSError.
+    """
+    done, place = 0, _chunks.place
+    while count := os.readv(descriptor, (place,)):
+        yield done, place[:count]
+        done += count
+    if done >= LARGE_BYTES:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def write_at(descriptor: int, offset: int, piece: memoryview) -> None:
+    """Writes all of `piece`. Raises OSError."""
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    _write_all(descriptor, piece)
+
+
 def drop_from_cache(path: str) -> None:
     """Makes the next read of what is on the disk already come from there. Raises OSError."""
     with _opened(path) as descriptor:

@@ -273,11 +273,11 @@ def has_xattrs(descriptor: int) -> bool:
         raise
 
 
-def xattrs_of(target: str) -> Optional[Dict[str, bytes]]:
-    """Extended attributes of `target` (not followed); None where the file system has none."""
+def xattrs_of(target: str, *, follow: bool = False) -> Optional[Dict[str, bytes]]:
+    """Extended attributes of `target`; None where the file system has none."""
     try:
-        names = os.listxattr(target, follow_symlinks=False)
-        return {name: os.getxattr(target, name, follow_symlinks=False) for name in names}
+        names = os.listxattr(target, follow_symlinks=follow)
+        return {name: os.getxattr(target, name, follow_symlinks=follow) for name in names}
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENODATA):
             return None
