@@ -12,7 +12,7 @@ import fnmatch
 import hashlib
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Iterator, List, Mapping, NamedTuple, Tuple
@@ -21,7 +21,7 @@ from .core.accounts import OwnerMap, owner_map
 from .errors import DoesNotFit
 from .events import Emit, Note
 from .host.content import write_at
-from .host.held import Held, held, held_directory
+from .host.held import Gone, Held, held, held_directory
 from .host.inside import reading, resolve, resolve_parent, unreadable, whole_text
 from .host.tree import remove, xattrs_of
 
@@ -183,14 +183,16 @@ def _present(root: Path, path: str) -> bool:
 def _carry_listed(carrier: _Carrier, path: str) -> None:
     """Copies what the running slot has at `path` to where that leads in the new one."""
     parent, _, name = resolve_parent(carrier.running, path).rpartition("/")
-    with held_directory(carrier.running, parent) as directory:
+    with suppress(Gone), held_directory(carrier.running, parent) as directory:
         _make_parents(carrier, path)
         _carry(carrier, directory, name, path)
 
 
 def _carry(carrier: _Carrier, directory: Held, name: str, path: str) -> None:
-    """Copies `name` in `directory` of the running slot to where `path` leads in the new one."""
-    with held(directory.descriptor, name, f"{carrier.running}{path}") as source:
+    """Copies `name` in `directory` of the running slot to where `path` leads in the new one;
+    nothing where it is gone since it was listed: the running system works on."""
+    place = f"{carrier.running}{path}"
+    with suppress(Gone), held(directory.descriptor, name, place) as source:
         mode = source.status.st_mode
         if stat.S_ISDIR(mode):
             _carry_directory(carrier, source, path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Callable, Iterator, List, Tuple
@@ -170,17 +172,40 @@ def test_a_directory_that_its_owner_swaps_for_a_symlink_leads_to_nothing_of_othe
     (running / "etc/shadow").write_text("secret")
     (running / "home/u/d").mkdir(parents=True)
     (running / "home/u/d/shadow").write_text("own")
-    swap = iter([*[lambda: None] * moment, partial(swap_for_link, running)])
-    for name in ("open", "listdir"):
-        monkeypatch.setattr(os, name, after(swap, getattr(os, name)))
-    persist(["/home"], [], running, new, silent)
-    monkeypatch.undo()
+    with meanwhile(partial(swap_for_link, running), moment, monkeypatch):
+        persist(["/home"], [], running, new, silent)
     assert "secret" not in [file.read_text() for file in (new / "home").rglob("shadow")]
 
 
 def swap_for_link(running: Path) -> None:
     (running / "home/u/d").rename(running / "home/u/before")
     (running / "home/u/d").symlink_to(running / "etc")
+
+
+@pytest.mark.parametrize("moment", range(24))
+@pytest.mark.parametrize("lost", ["home/u/d", "home/u"])
+def test_what_vanishes_while_it_is_carried_over_is_skipped_and_the_rest_is_carried(
+    slots: Tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, moment: int, lost: str
+) -> None:
+    running, new = slots
+    (running / "home/u/d").mkdir(parents=True)
+    (running / "home/u/d/file").write_text("whole")
+    (running / "home/v").symlink_to("u")
+    (running / "etc/kept").write_text("kept")
+    with meanwhile(partial(shutil.rmtree, running / lost), moment, monkeypatch):
+        persist(["/home/u/d", "/home", "/etc/kept"], [], running, new, silent)
+    assert (new / "etc/kept").read_text() == "kept"
+    assert {file.read_text() for file in new.rglob("file")} <= {"whole"}
+
+
+@contextmanager
+def meanwhile(step: Step, moment: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Does `step` before one of the calls that open or list something in the block."""
+    steps = iter([*[lambda: None] * moment, step])
+    with monkeypatch.context() as patched:
+        for name in ("open", "listdir"):
+            patched.setattr(os, name, after(steps, getattr(os, name)))
+        yield
 
 
 def after(steps: Iterator[Step], call: Callable[..., object]) -> Callable[..., object]:
