@@ -15,6 +15,7 @@ from .errors import BootRefused, ConfigError, NoSpace, OtaError, SlotUnusable, U
 from .fleet.report import Ecu
 from .fleet.tree import BUDGET_S, read_tree
 from .host.mounts import mount_points
+from .host.watchdog import watchdog_advice
 from .model import Device, DirectorySlot, SlotLocation, SlotName
 from .ownkernel import is_outdated
 from .policy import signer_policy, trust
@@ -140,6 +141,13 @@ def _boot_space(device: Device) -> str:
     return text
 
 
+def _watchdog(device: Device) -> str:
+    """What is missing is told, but not wrong: many machines have none."""
+    if not (device.is_this_machine and backend_for(device).boots_machines):
+        return "is asked for on the machine itself"
+    return watchdog_advice() or "resets a kernel that hangs"
+
+
 def _bytes_below(directory: os.PathLike[str]) -> int:
     return sum(
         os.lstat(os.path.join(place, name)).st_size
@@ -197,6 +205,7 @@ _CHECKS: Tuple[Tuple[str, Callable[[Device], str]], ...] = (
     ("boot order", _boot_order),
     ("boot files", _boot_files),
     ("boot space", _boot_space),
+    ("watchdog", _watchdog),
     ("anchors", _anchors),
     ("clock", _clock),
     ("proxy", _proxy),

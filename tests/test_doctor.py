@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import pytest
 
-from ota_cli import __version__
+from ota_cli import __version__, doctor
 from ota_cli.core.outcome import Verdict
 from ota_cli.doctor import clock_skew_s, findings_of
 from ota_cli.fleet.report import Ecu
+from ota_cli.probe import probe
 from ota_cli.status import Status
 from tests.support.bench import Ran, ota
 
@@ -30,7 +32,7 @@ def test_a_device_that_is_well_has_no_findings(which: str, request: Any) -> None
     assert done.code == 0, done.out
     assert list(findings) == [
         "running slot", "slots", "mounts", "boot partition", "boot order", "boot files",
-        "boot space", "anchors", "clock", "proxy",
+        "boot space", "watchdog", "anchors", "clock", "proxy",
     ]  # fmt: skip
     assert all(each["ok"] for each in findings.values())
 
@@ -73,6 +75,13 @@ def test_what_is_not_well_is_told_with_what_mends_it(
     shown = ota("doctor", "--root", grub_device)
     assert "NOT WELL: " in shown.out
     assert hint in shown.out
+
+
+def test_a_machine_is_told_of_its_watchdog_and_is_well_without_one(grub_device: Path) -> None:
+    this_machine = replace(probe(grub_device), root=Path("/"))
+    found = {each.name: each for each in doctor.examine(this_machine, with_ecus=False)}
+    assert found["watchdog"].trouble is None
+    assert "hangs" in found["watchdog"].text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What `ota setup` says of the watchdog."""
+"""What `ota setup` and `ota doctor` say of the watchdog."""
 
 from __future__ import annotations
 
