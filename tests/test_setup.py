@@ -368,6 +368,14 @@ def test_another_partition_is_refused_until_a_repair_accepts_it(device: Device) 
     check_boot_partition(device)
 
 
+def test_a_machine_whose_slots_share_no_boot_partition_is_refused(device: Device) -> None:
+    with pytest.raises(SlotUnusable) as caught:
+        check_boot_partition(replace(device, root=Path("/")))
+    assert caught.value.slug == "no-boot-partition"
+    assert f"{device.boot} is not a mount point" in caught.value.message
+    assert "/etc/fstab" in caught.value.hint
+
+
 @pytest.fixture
 def mounted_boot(tmp_path: Path) -> Iterator[Device]:
     """A device whose boot partition is a mounted file system."""
