@@ -26,10 +26,10 @@ def require_truth(machine: Machine) -> Dict[str, Any]:
 
 
 def require_whole_boot_files(machine: Machine) -> None:
-    """No slot is marked ready whose boot files are torn."""
+    """No set of boot files, of either slot, is marked ready that is torn."""
     machine.must(
-        "for slot in a b; do cd /boot/ota/slot-$slot && "
-        "if [ -s ready ]; then sha256sum --quiet --check ready || exit 1; fi; done"
+        "for ready in /boot/ota/slot-[ab]/ready /boot/ota/slot-[ab]/refreshed/ready; do "
+        '[ ! -s "$ready" ] || (cd "${ready%/*}" && sha256sum --quiet --check ready) || exit 1; done'
     )
 
 
