@@ -15,7 +15,7 @@ import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Iterator, List, Mapping, NamedTuple, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from .core.accounts import OwnerMap, owner_map
 from .errors import DoesNotFit
@@ -32,6 +32,40 @@ _MAX_ACCOUNTS_BYTES = 16 * 1024 * 1024
 IGNORED = ("/swapfile", "/swap.img")
 
 
+class _Twins:
+    """Where in the new slot files with several names are, for the other names of each.
+
+    A file counts as another one once it was changed: its inode may be a new file's by then.
+    """
+
+    def __init__(self) -> None:
+        self._targets: Dict[_Version, str] = {}
+        self._versions: Dict[str, _Version] = {}
+
+    def add(self, status: os.stat_result, target: str) -> None:
+        """Notes that `target` is a copy of the file of `status`."""
+        if status.st_nlink > 1:
+            self._targets[_version(status)] = target
+            self._versions[target] = _version(status)
+
+    def of(self, status: os.stat_result) -> Optional[str]:
+        """Where a copy of the file of `status` is, if there is one."""
+        target = self._targets.get(_version(status), "")
+        return target if self._versions.get(target) == _version(status) else None
+
+    def forget(self, target: str) -> None:
+        """Notes that something else comes to `target`."""
+        self._versions.pop(target, None)
+
+
+#: Device, inode and time of the last change.
+_Version = Tuple[int, int, int]
+
+
+def _version(status: os.stat_result) -> _Version:
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
 @dataclass(frozen=True)
 class _Carrier:
     """What every copy needs. `owners`: apply owners and attributes (root only).
@@ -45,6 +79,7 @@ class _Carrier:
     owner_map: OwnerMap
     emit: Emit
     places: List[str] = field(default_factory=list)
+    twins: _Twins = field(default_factory=_Twins)
 
     def note(self, target: str) -> None:
         """Remembers that `target` of the new slot is not the image's any more."""
@@ -228,10 +263,21 @@ def _carry_symlink(carrier: _Carrier, source: Held, path: str) -> None:
 
 
 def _carry_file(carrier: _Carrier, source: Held, path: str) -> None:
+    twin = carrier.twins.of(source.status)
+    if twin is not None:
+        _link(carrier, twin, path)
+        return
     looks = _looks(carrier, source)
     target = _cleared(carrier, path)
     _copy(source, f"{carrier.standby}{target}")
     _dress(carrier, target, looks)
+    carrier.twins.add(source.status, target)
+
+
+def _link(carrier: _Carrier, twin: str, path: str) -> None:
+    if resolve_parent(carrier.standby, path) != twin:
+        target = _cleared(carrier, path)
+        os.link(f"{carrier.standby}{twin}", f"{carrier.standby}{target}", follow_symlinks=False)
 
 
 def _make_parents(carrier: _Carrier, path: str) -> None:
@@ -272,6 +318,7 @@ def _cleared(carrier: _Carrier, path: str) -> str:
         if stat.S_ISDIR(os.lstat(place).st_mode):
             raise _conflict(path)
         remove(carrier.standby, target)
+        carrier.twins.forget(target)
     return target
 
 
@@ -289,6 +336,8 @@ def _copy(source: Held, place: str) -> None:
     try:
         for offset, piece in source.data():
             write_at(descriptor, offset, piece)
+        now_bytes = os.fstat(source.descriptor).st_size  # it may have been cut off meanwhile
+        os.ftruncate(descriptor, min(source.status.st_size, now_bytes))
     finally:
         os.close(descriptor)
 

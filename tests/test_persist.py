@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 from ota_cli.core.accounts import owner_map
 from ota_cli.errors import DoesNotFit
 from ota_cli.events import Event, silent
+from ota_cli.host.content import data_of
 from ota_cli.host.inside import resolve, resolve_parent
 from ota_cli.persist import persist
 from tests.support.trees import snapshot
@@ -216,6 +218,80 @@ def after(steps: Iterator[Step], call: Callable[..., object]) -> Callable[..., o
         return call(*arguments, **named)
 
     return called
+
+
+def test_holes_of_a_file_stay_holes(slots: Tuple[Path, Path]) -> None:
+    """/var/log/lastlog of a system with the users of a domain seems to be hundreds of gigabytes."""
+    running, new = slots
+    lastlog = running / "etc/lastlog"
+    lastlog.write_bytes(b"first")
+    for offset in (1 << 20, 1 << 28):
+        with lastlog.open("r+b") as file:
+            file.seek(offset)
+            file.write(b"later")
+    os.truncate(lastlog, 1 << 29)
+    persist(["/etc/lastlog"], [], running, new, silent)
+    carried = new / "etc/lastlog"
+    assert carried.stat().st_size == 1 << 29
+    assert carried.stat().st_blocks * 512 < 1 << 20
+    assert list(data_of_file(carried)) == list(data_of_file(lastlog))
+
+
+def data_of_file(path: Path) -> Iterator[Tuple[int, bytes]]:
+    with path.open("rb") as file:
+        for offset, piece in data_of(file.fileno()):
+            yield offset, bytes(piece)
+
+
+def test_a_file_system_that_does_not_tell_of_holes_has_its_files_carried_whole(
+    slots: Tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, new = slots
+    content = bytes(range(256)) * 5000
+    (running / "etc/file").write_bytes(content)
+    lseek = os.lseek
+
+    def seek(descriptor: int, offset: int, how: int) -> int:
+        if how in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return lseek(descriptor, offset, how)
+
+    monkeypatch.setattr(os, "lseek", seek)
+    persist(["/etc/file"], [], running, new, silent)
+    assert (new / "etc/file").read_bytes() == content
+
+
+def test_names_of_one_file_are_names_of_one_file_in_the_new_slot(slots: Tuple[Path, Path]) -> None:
+    running, new = slots
+    for name in ("app", "other"):
+        (running / "etc" / name).mkdir()
+    (running / "etc/app/one").write_text("device")
+    for name in ("app/two", "other/three"):
+        os.link(running / "etc/app/one", running / "etc" / name)
+    (new / "etc/app").mkdir()
+    (new / "etc/app/two").write_text("image")
+    persist(["/etc/app", "/etc/app/two", "/etc/other"], [], running, new, silent)
+    status = (new / "etc/app/one").stat()
+    assert status.st_nlink == 3
+    for name in ("app/two", "other/three"):
+        assert os.path.samestat((new / "etc" / name).stat(), status)
+        assert (new / "etc" / name).read_text() == "device"
+
+
+def test_a_name_that_is_another_files_by_now_is_not_linked_to(slots: Tuple[Path, Path]) -> None:
+    """Two places of the running slot are one of the image's: the later one wins."""
+    running, new = slots
+    (running / "etc/app").mkdir()
+    (running / "etc/app/file").write_text("one")
+    (running / "etc/same").mkdir()
+    (running / "etc/same/file").write_text("other")
+    os.link(running / "etc/app/file", running / "etc/link")
+    (new / "etc/app").mkdir()
+    (new / "etc/same").symlink_to("app")
+    listed = ["/etc/app/file", "/etc/same/file", "/etc/link"]
+    persist(listed, [], running, new, silent)
+    assert (new / "etc/app/file").read_text() == "other"
+    assert (new / "etc/link").read_text() == "one"
 
 
 def test_owners_are_mapped_by_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -191,14 +192,33 @@ def copy_hashed(source: str, descriptor: int, arrived: Arrived = _nobody) -> Cop
 def data_of(descriptor: int) -> Iterator[Tuple[int, memoryview]]:
     """What an open file has from where on, in pieces: each is good until the next is asked for.
 
-    Raises OSError.
+    Between them are holes, and after the last. Raises OSError.
     """
     done, place = 0, _chunks.place
-    while count := os.readv(descriptor, (place,)):
-        yield done, place[:count]
-        done += count
+    for start, end in _extents(descriptor):
+        os.lseek(descriptor, start, os.SEEK_SET)
+        while start < end and (count := os.readv(descriptor, (place[: end - start],))):
+            yield start, place[:count]
+            start += count
+            done += count
     if done >= LARGE_BYTES:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _extents(descriptor: int) -> Iterator[Tuple[int, int]]:
+    """From where to where an open file has data: everywhere, if its file system does not tell."""
+    size, end = os.fstat(descriptor).st_size, 0
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+            end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole is left
+                return
+            if error.errno != errno.EINVAL:
+                raise
+            start, end = end, size
+        yield start, min(end, size)
 
 
 def write_at(descriptor: int, offset: int, piece: memoryview) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ota_cli.host.content import LARGE_BYTES, copy_hashed, digest_of, drop_from_cache
+from ota_cli.host.content import LARGE_BYTES, copy_hashed, data_of, digest_of, drop_from_cache
 
 
 def written(path: Path, size: int) -> Path:
@@ -47,6 +47,12 @@ def test_a_large_file_that_was_copied_does_not_stay_in_the_page_cache(
 ) -> None:
     with (tmp_path / "copy").open("wb") as copy:
         assert copy_hashed(str(large), copy.fileno()).size == LARGE_BYTES
+    assert cached_bytes(large) == 0
+
+
+def test_a_large_file_that_was_carried_over_does_not_stay_in_the_page_cache(large: Path) -> None:
+    with large.open("rb") as file:
+        assert sum(len(piece) for _, piece in data_of(file.fileno())) == LARGE_BYTES
     assert cached_bytes(large) == 0
 
 
