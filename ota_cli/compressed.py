@@ -41,6 +41,13 @@ class CompressedFiles(Mapping[str, bytes]):
         else:
             yield from _unpacked(self._packed[name])
 
+    def sizes(self) -> Iterator[int]:
+        """The bytes of each."""
+        import zstandard
+
+        yield from map(len, self._small.values())
+        yield from map(zstandard.frame_content_size, self._packed.values())
+
     def __contains__(self, name: object) -> bool:
         return name in self._small or name in self._packed
 

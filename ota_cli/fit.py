@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Dict, Iterator, NamedTuple, Optional, Tuple
 
 from .boot.base import backend_for
 from .core.claims import image_id
@@ -15,17 +17,26 @@ from .core.record import Record
 from .errors import DoesNotFit, NoSpace, TrialFailed
 from .events import Ahead, Phase
 from .fill import METERED
+from .host.index import INDEX, most_bytes
 from .host.net_staging import unfinished_bytes
-from .host.room import in_blocks, require_kernel_room
+from .host.room import (
+    BLOCK_BYTES,
+    allocated_bytes,
+    allocated_of,
+    directory_bytes,
+    in_blocks,
+    require_kernel_room,
+)
 from .model import Claims, Device, Image, SlotName
 from .newsystem import require_kernel
+from .persist import carried
 from .readback import read_back_bytes
 from .source import exact_on_the_wire, on_the_wire
-from .survey import STAGING
+from .survey import METADATA, STAGING
 
-#: Kept free on the standby slot besides what the plan writes: directories, journal, metadata.
+#: Kept free on the standby slot besides what is known to be written: journal, large directories.
 SPARE_BYTES = 4 * 1024 * 1024
-#: The same in inodes: metadata, bodies of downloads under way, files carried over.
+#: The same in inodes: metadata, bodies of downloads under way.
 SPARE_INODES = 128
 #: Sources whose content takes new room in the standby slot.
 WRITTEN = (Source.COPIED, Source.DUPLICATED, Source.DOWNLOADED)
@@ -71,14 +82,73 @@ def _when(text: str) -> datetime:
     return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
-def space_bytes(plan: Plan) -> int:
-    """Bytes of new content, in whole blocks, that `plan` writes to the standby slot."""
-    return sum(map(in_blocks, plan.steps.sizes(*WRITTEN)))
+class Room(NamedTuple):
+    """Room in a slot."""
+
+    size_bytes: int = 0
+    inodes: int = 0
 
 
-def freed_bytes(plan: Plan, local: LocalTree) -> int:
+NO_ROOM = Room()
+
+
+def carried_room(device: Device, image: Image, plan: Plan, running: Optional[Path]) -> Room:
+    """What the persistent files of `running` take in the standby slot besides what `plan` does.
+
+    As far as they can be looked at now: what can not fails the update when it is carried. Raises
+    what `persist.present` raises but OSError.
+    """
+    size, inodes = 0, 0
+    if running:
+        with suppress(OSError):
+            listed, globs = image.tables.persistents, device.settings.persist
+            for place, status in carried(listed, globs, running):
+                room = _more_room(image, plan, place, status)
+                size, inodes = size + room.size_bytes, inodes + room.inodes
+    return Room(size, inodes)
+
+
+def _more_room(image: Image, plan: Plan, place: str, status: os.stat_result) -> Room:
+    """For what is carried to `place`; what the image has there is replaced by it, or merged."""
+    regulars = image.tables.regulars
+    row = regulars.paths.find(place)
+    others = (plan.directories.paths, plan.symlinks.paths)
+    is_new = row is None and all(paths.find(place) is None for paths in others)
+    if stat.S_ISREG(status.st_mode):
+        there = 0 if row is None else regulars.size(row) or 0
+        return Room(max(allocated_of(status) - in_blocks(there), 0), int(is_new))
+    is_new_directory = is_new and stat.S_ISDIR(status.st_mode)
+    return Room(BLOCK_BYTES if is_new_directory else 0, int(is_new))
+
+
+def space_bytes(
+    image: Image, plan: Plan, local: LocalTree, slot: Optional[Path], more: Room
+) -> int:
+    """Bytes, in whole blocks, that are written to the standby slot: content, directories and
+    `/.ota` that are new there, and `more`. `local`: what lies at `slot`; None: it will be made
+    empty."""
+    content = sum(map(in_blocks, plan.steps.sizes(*WRITTEN)))
+    # those that go are removed before others are made
+    directories = len(plan.directories) - local.others.directories()
+    each = directory_bytes(str(slot)) if slot else BLOCK_BYTES
+    return max(content + directories * each + _metadata_bytes(image, slot) + more.size_bytes, 0)
+
+
+def _metadata_bytes(image: Image, slot: Optional[Path]) -> int:
+    """What `/.ota` takes more than now. Tables are replaced one by one; an index stays until the
+    new one is complete."""
+    fresh = sum(map(in_blocks, (*image.metadata.sizes(), most_bytes(len(image.tables.regulars)))))
+    old = 0
+    if slot:
+        with suppress(OSError), os.scandir(slot / METADATA) as entries:
+            files = (each for each in entries if each.is_file(follow_symlinks=False))
+            old = sum(allocated_bytes(each.path) for each in files if each.name != INDEX)
+    return max(fresh - old, 0)
+
+
+def freed_bytes(slot: Path, plan: Plan, local: LocalTree) -> int:
     """Bytes that the plan's removals give back; stashed content is moved, not freed."""
-    return sum(in_blocks(file.size) for file in _freed(plan, local))
+    return sum(allocated_bytes(f"{slot}{file.path}") for file in _freed(plan, local))
 
 
 def new_inodes(plan: Plan, local: LocalTree) -> int:
@@ -106,27 +176,22 @@ def _inode(local: LocalTree, path: str) -> int:
     return file.inode
 
 
-def require_space(
-    device: Device, slot: SlotName, standby: Path, plan: Plan, local: LocalTree, image: Image
+def require_room(
+    slot: Path, image: Image, plan: Plan, local: LocalTree, more: Room = NO_ROOM
 ) -> None:
-    """Raises NoSpace when `slot`, open at `standby`, or the boot partition is too small."""
-    require_room(standby, plan, local)
-    require_boot_room(device, slot, image)
-
-
-def require_room(slot: Path, plan: Plan, local: LocalTree) -> None:
-    """Raises NoSpace when the file system of `slot` lacks bytes or inodes for `plan`."""
+    """Raises NoSpace when the file system of `slot` lacks bytes or inodes for `plan`, made for
+    `image`, and for `more`."""
     free = os.statvfs(slot)
-    available = free.f_bavail * free.f_frsize + freed_bytes(plan, local)
+    available = free.f_bavail * free.f_frsize + freed_bytes(slot, plan, local)
     available += unfinished_bytes(slot / STAGING)  # gone on with, or removed
-    needed = space_bytes(plan) + SPARE_BYTES
+    needed = space_bytes(image, plan, local, slot, more) + SPARE_BYTES
     if needed > available:
         raise NoSpace(
             f"the slot needs {needed} bytes and has {available}",
             hint="use a smaller image or larger slots",
             slug="slot-too-small",
         )
-    needed = new_inodes(plan, local) + SPARE_INODES
+    needed = new_inodes(plan, local) + more.inodes + SPARE_INODES
     if free.f_files and needed > free.f_favail:
         raise NoSpace(
             f"the slot needs {needed} more inodes and has {free.f_favail}",

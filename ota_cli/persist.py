@@ -119,6 +119,18 @@ def present(listed: Iterable[str], globs: Iterable[str], running: Path) -> Itera
             yield path
 
 
+def carried(
+    listed: Iterable[str], globs: Iterable[str], running: Path
+) -> Iterator[Tuple[str, os.stat_result]]:
+    """All that `persist` would take, each once: where it is in `running`, and what lstat(2) says
+    of it. Raises what `present` raises."""
+    tops = {resolve_parent(running, path) for path in present(listed, globs, running)}
+    for top in tops:
+        if tops.isdisjoint(_parents(top)):
+            for place in _all_of(running, top):
+                yield place, os.lstat(f"{running}{place}")
+
+
 def sources(listed: Iterable[str], globs: Iterable[str], running: Path) -> str:
     """A hash that changes with anything that `persist` would take from `running`: the names and
     inodes of it all, whose change times nobody can set, who its owners are, and the owners and

@@ -72,7 +72,7 @@ def unpack(
     fetch = fetching(fetcher, image, lambda count: None, emit)
     with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
         plan, before = planned(image.tables, root, None, emit, unlock=True)
-        require_room(root, plan, before)
+        require_room(root, image, plan, before)
         emit(work_ahead(image, plan))
         filled = fill(root, None, plan, before, image.tables.attributes, fetch, emit)
         with slot_errors(root):

@@ -18,7 +18,7 @@ from .core.record import SlotRecord, Transaction
 from .errors import Footprint, OtaError, leaving
 from .events import Emit, Phase, PhaseStarted
 from .fill import Fetch, Filled, fill, slot_errors
-from .fit import require_boot_room, require_space, work_ahead
+from .fit import carried_room, require_boot_room, require_room, work_ahead
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
@@ -113,7 +113,9 @@ class Staging:
                 sources = sources_of(self.device, self.slot, self.image, running)
                 tables, level = self.image.tables, self.level
                 plan, before = planned(tables, standby, running, emit, unlock=True, level=level)
-                require_space(self.device, self.slot, standby, plan, before, self.image)
+                more = carried_room(self.device, self.image, plan, running)
+                require_room(standby, self.image, plan, before, more)
+                require_boot_room(self.device, self.slot, self.image)
                 self.admit(plan)
             emit(work_ahead(self.image, plan))
             self._withdraw(withdrawal, emit)

@@ -28,7 +28,7 @@ from .core.record import Record, SlotRecord, Transaction
 from .core.trust import SignedClaims
 from .errors import Footprint, leaving
 from .events import Emit, Phase, PhaseStarted
-from .fit import require_fit, space_bytes, wire_bytes
+from .fit import carried_room, require_fit, space_bytes, wire_bytes
 from .host import store
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher, NetSettings
@@ -73,7 +73,7 @@ class Preview:
     """What an update would do. `armed`: what the next boot tries until then. `plan` and `changes`
     None: the image runs, nothing is to be filled.
 
-    `wire_bytes`: bytes the server would send. `space_bytes`: new content for the standby slot.
+    `wire_bytes`: bytes the server would send. `space_bytes`: what is new in the standby slot.
     """
 
     version: str
@@ -138,11 +138,11 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
         require_fit(device, record, signed.claims, request.allow_downgrade, request.retry_failed)
         image = complete(fetcher, signed)
     level = usable_level(device, record, slot, emit)
-    plan, changes = _plan_without_touching(device, slot, image, level, emit)
+    plan, changes, space = _plan_without_touching(device, slot, image, level, emit)
     wire, exact = wire_bytes(image, plan)
     return replace(
         found, plan=plan, changes=changes, wire_bytes=wire, wire_is_exact=exact,
-        space_bytes=space_bytes(plan), will_format=will_format(device.slots[slot]),
+        space_bytes=space, will_format=will_format(device.slots[slot]),
     )  # fmt: skip
 
 
@@ -195,8 +195,8 @@ def _arm(session: Session, checked: Checked, agreement: Agreement, emit: Emit) -
 
 def _plan_without_touching(
     device: Device, slot: SlotName, image: Image, level: VerifyLocal, emit: Emit
-) -> Tuple[Plan, Changes]:
-    """The plan, and what it would change."""
+) -> Tuple[Plan, Changes, int]:
+    """The plan, what it would change, and the bytes that it takes in the slot."""
     with ExitStack() as stack:
         if needs_mounts(device):  # an update that finds its slot mounted would fail for good
             stack.enter_context(store.exclusive(device))
@@ -207,7 +207,9 @@ def _plan_without_touching(
         if standby is not None and not standby.is_dir():
             standby = None
         plan, before = planned(image.tables, standby, running, emit, unlock=False, level=level)
-        return plan, dryrun.changes(device, image, plan, before, running)
+        more = carried_room(device, image, plan, running)
+        space = space_bytes(image, plan, before, standby, more)
+        return plan, dryrun.changes(device, image, plan, before, running), space
 
 
 def _staging(

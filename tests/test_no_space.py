@@ -13,8 +13,9 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.host.store import load_record
 from ota_cli.probe import probe
 from tests.conftest import Images, Server
-from tests.support.bench import Ran, make_device, ota, provision, touched
-from tests.support.blocks import full, mounted, needs_root, run
+from tests.support.bench import Ran, make_device, ota, provision, touched, unpack_first
+from tests.support.blocks import disk_image, full, mounted, needs_root, run
+from tests.support.publisher import Attempt
 from tests.support.webserver import Answer, WebServer
 
 pytestmark = needs_root
@@ -36,6 +37,13 @@ class CrowdedServer(WebServer):
                 while filler.write(b"\0" * 4096):
                     pass
         return super().answer(target)
+
+
+def is_refused(done: Ran) -> None:
+    """There is too little space, and that was told before anything was done."""
+    assert done.code == 13, done.err
+    assert "the slot needs" in done.err
+    assert "Nothing on this device was changed" in done.err
 
 
 @pytest.fixture
@@ -74,16 +82,67 @@ def test_a_slot_that_runs_full_during_the_download(
     assert ota("status", "--root", device, "--json").result["next"] == "b"
 
 
-def test_persistent_files_that_do_not_fit(device: Path, small_slot: Path, server: Server) -> None:
+def test_persistent_files_that_do_not_fit_are_told_before_the_slot_is_touched(
+    device: Path, small_slot: Path, server: Server
+) -> None:
     kept = device / "slots/a/etc/ota/kept"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(os.urandom(14 * 1024 * 1024))
     before = touched(device)
-    runs_out_of_space(ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert)))
+    is_refused(ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert)))
     assert touched(device) == before
     kept.unlink()
     done = ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert))
     assert done.code == 0, done.err
+
+
+def test_directories_that_do_not_fit_are_told_before_the_slot_is_touched(
+    attempt: Attempt, tmp_path: Path
+) -> None:
+    with (attempt.publisher.directory / "dirs.txt").open("a") as table:
+        table.writelines(f"0755,0,0,'/srv/{number}'\n" for number in range(4000))
+    attempt.publisher.sign()
+    slot = disk_image(tmp_path / "slot", "16M", formatted=False)
+    run("mkfs.ext4", "-q", "-F", "-b", 4096, "-N", 6000, slot)
+    with mounted(slot, attempt.device / "slots/b", "loop"):
+        is_refused(attempt.fails(13))
+
+
+def test_a_sparse_file_in_the_slot_makes_no_room(device: Path, server: Server) -> None:
+    """Of the system that had the slot before: /var/log/lastlog has the size of the highest uid."""
+    with mounted("slot-b", device / "slots/b", "size=4M", kind="tmpfs") as slot:
+        (slot / "lastlog").touch()
+        os.truncate(slot / "lastlog", 1024**4)
+        is_refused(ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert)))
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_what_an_update_takes_of_a_slot_is_what_check_told(
+    device: Path, server: Server, tmp_path: Path, version: str
+) -> None:
+    """Into an empty slot, and into one that holds the image before."""
+    kept = device / "slots/a/etc/ota/many"
+    kept.mkdir(parents=True)
+    for number in range(100):
+        (kept / f"{number}").write_bytes(b"x" * 5000)
+    to = at(f"{server.url}v2/", server.cacert)
+    slot = disk_image(tmp_path / "slot", "64M", formatted=False)
+    run("mkfs.ext4", "-q", "-F", "-b", 4096, slot)
+    with mounted(slot, device / "slots/b", "loop") as place:
+        if version == "v1":
+            unpack_first(device, place, server)
+        told = ota("check", "--root", device, *to, "--json").result["bytes"]["space"]
+        before = used_bytes(place)
+        assert ota("update", "--root", device, *to, "--stage-only").code == 0
+        taken = used_bytes(place) - before
+    assert taken <= told + 16 * 1024  # a directory or two of its own, and the list of what it kept
+    if version == "v2":
+        assert told < taken * 1.1
+
+
+def used_bytes(place: Path) -> int:
+    disk = os.statvfs(place)
+    return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
 
 @pytest.fixture

@@ -87,6 +87,10 @@ class LocalOthers(Mapping[str, LocalOther]):
         """Makes finding possible; nothing is added afterwards."""
         self._paths.sort()
 
+    def directories(self) -> int:
+        """How many of them are directories."""
+        return sum(kind == b"d" for *_, kind in _OTHER.iter_unpack(self._rows))
+
     def __getitem__(self, path: str) -> LocalOther:
         row = self._paths.find(path)
         if row is None:

@@ -56,6 +56,12 @@ def write_index(directory: Path, indexed: Iterable[Indexed]) -> None:
         os.rename(fresh, path)
 
 
+def most_bytes(files: int) -> int:
+    """How large an index of so many files becomes at most: names and times are compressed to less
+    than a row is without its name."""
+    return _HEAD.size + files * _ROW.size
+
+
 def index_bytes(directory: Path) -> int:
     """How large the index below `directory` is; 0 where there is none."""
     try:

@@ -1,18 +1,40 @@
-"""Room on file systems: asked for before a write, and what there is none of where one failed."""
+"""Room in a file system: what takes how much of it, asking for it before a write, and the failure
+of a write that found none."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import NoSpace
 
-_BLOCK_BYTES = 4096
+BLOCK_BYTES = 4096
+_STAT_BLOCK_BYTES = 512
 
 
 def in_blocks(size: int) -> int:
     """What a file of `size` bytes takes."""
-    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def allocated_bytes(path: str) -> int:
+    """What the content of `path`, which is not followed, takes: of a sparse file not its size. 0
+    where that can not be told."""
+    with suppress(OSError):
+        return allocated_of(os.lstat(path))
+    return 0
+
+
+def allocated_of(status: os.stat_result) -> int:
+    """The same of what stat(2) has told."""
+    return status.st_blocks * _STAT_BLOCK_BYTES
+
+
+def directory_bytes(root: str) -> int:
+    """What a small directory takes in the file system of `root`, by what that one itself does: some
+    keep directories among their inodes."""
+    return os.statvfs(root).f_frsize if allocated_bytes(root) else 0
 
 
 def require_kernel_room(boot: Path, needed_bytes: int, given_back_bytes: int = 0) -> None:
