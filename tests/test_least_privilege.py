@@ -20,7 +20,15 @@ from ota_cli.host.mounts import read_only_view
 from ota_cli.host.run import run
 from ota_cli.probe import probe
 from tests.conftest import Images, Server, copy_tree
-from tests.support.bench import BASE, environment, make_device, ota, ota_argv, unpack_first
+from tests.support.bench import (
+    BASE,
+    environment,
+    make_device,
+    ota,
+    ota_argv,
+    started_ota,
+    unpack_first,
+)
 from tests.support.blocks import needs_root
 from tests.support.processes import shown_by_processes
 from tests.support.proxy import RunningProxy
@@ -157,11 +165,10 @@ def test_a_cookie_is_told_to_the_server_and_to_nobody_else(
     settings = device / "etc/ota/ota.yml"
     settings.write_text(f"{settings.read_text()}limit_rate: 150K\n")
     cookies = tmp_path / "cookies"
-    cookies = tmp_path / "cookies"
     cookies.write_text(json.dumps({"session": SECRET}))
     at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
     with shown_by_processes() as shown:
-        done = ota("update", "-v", "--root", device, *at, "--cookie-file", cookies)
+        done = started_ota("update", "-v", "--root", device, *at, "--cookie-file", cookies)
     assert done.code == 0, done.err
     assert SECRET not in done.out + done.err
     assert any(str(device) in each for each in shown), "it was seen"

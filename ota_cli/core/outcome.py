@@ -141,25 +141,8 @@ def verdict(
         )  # fmt: skip
     if boot.next is not None and not boot.slots[boot.next].ready:
         return _incomplete(boot.next, running)
-    if boot.trial not in (None, running) and boot.next != boot.trial:
-        return Verdict(
-            "disagree",
-            f"{_named(last)} is armed in slot {boot.trial}, but its boot files are not complete: "
-            f"slot {boot.next or '?'} boots next.",
-            "run the same `ota update` again, or `ota rollback`",
-        )
-    armed_in = last.armed_in if last else ""
-    if boot.trial not in (None, running) and armed_in and boot_id and armed_in != boot_id:
-        return Verdict(
-            "disagree", f"{_named(last)} is armed in slot {boot.trial}, but this boot did not try "
-            "it: the boot loader was not asked, or could not write down that it tries it.",
-            "`ota doctor` looks for the reason; `ota rollback` takes it back",
-        )  # fmt: skip
     if boot.trial not in (None, running):
-        return Verdict(
-            "armed", f"{_named(last)} in slot {boot.trial} is tried at the next boot.",
-            "reboot to try it; `ota rollback` takes it back",
-        )  # fmt: skip
+        return _armed(last, boot, boot_id)
     if boot.default != running:
         return Verdict(
             "disagree",
@@ -173,6 +156,28 @@ def verdict(
             "`ota setup --repair` installs them anew",
         )  # fmt: skip
     return _at_rest(record, last, running, "ota activate --all" if has_others else "ota activate")
+
+
+def _armed(last: Optional[Transaction], boot: BootState, boot_id: str) -> Verdict:
+    """Another slot than the running one is to be tried."""
+    if boot.next != boot.trial:
+        return Verdict(
+            "disagree",
+            f"{_named(last)} is armed in slot {boot.trial}, but its boot files are not complete: "
+            f"slot {boot.next or '?'} boots next.",
+            "run the same `ota update` again, or `ota rollback`",
+        )
+    armed_in = last.armed_in if last else ""
+    if armed_in and boot_id and armed_in != boot_id:
+        return Verdict(
+            "disagree", f"{_named(last)} is armed in slot {boot.trial}, but this boot did not try "
+            "it: the boot loader was not asked, or could not write down that it tries it.",
+            "`ota doctor` looks for the reason; `ota rollback` takes it back",
+        )  # fmt: skip
+    return Verdict(
+        "armed", f"{_named(last)} in slot {boot.trial} is tried at the next boot.",
+        "reboot to try it; `ota rollback` takes it back",
+    )  # fmt: skip
 
 
 def _incomplete(slot: SlotName, running: SlotName) -> Verdict:

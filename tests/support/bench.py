@@ -73,12 +73,17 @@ def installed_environment() -> Dict[str, str]:
 def ota(*words: object, stdin: bytes = b"", env: Optional[Mapping[str, str]] = None) -> Ran:
     """Runs `ota` to its end."""
     environ = {**environment(), **(env or {})}
-    said = [str(word) for word in words]
-    if forker().can_run(environ, stdin):
-        code, out, err = forker().run(said, environ, stdin, TIMEOUT_S)
-        return Ran(code, out.decode(), err.decode())
+    if not forker().can_run(environ, stdin):
+        return started_ota(*words, stdin=stdin, env=env)
+    code, out, err = forker().run([str(word) for word in words], environ, stdin, TIMEOUT_S)
+    return Ran(code, out.decode(), err.decode())
+
+
+def started_ota(*words: object, stdin: bytes = b"", env: Optional[Mapping[str, str]] = None) -> Ran:
+    """The same with an interpreter of its own, so that others see it as that of a user."""
     done = subprocess.run(
-        [*ota_argv(), *said], input=stdin, capture_output=True, env=environ, check=False,
+        [*ota_argv(), *(str(word) for word in words)],
+        input=stdin, capture_output=True, env={**environment(), **(env or {})}, check=False,
         timeout=TIMEOUT_S,
     )  # fmt: skip
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
