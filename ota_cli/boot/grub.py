@@ -151,10 +151,14 @@ def _require_writable(device: Device) -> None:
 
 
 def initialize(device: Device, state: BootState) -> List[Op]:
-    """New blocks saying `state`, with the variables of others that can still be read."""
+    """New blocks saying `state`, with the variables of others that can still be read.
+
+    GRUB may find one empty while it is replaced: so a damaged one comes first, and the other when
+    that is whole.
+    """
     block = grubenv.compose(disarmed(state), _surviving_variables(device))
     written: List[Op] = []
-    for path in (twin(device), environment(device)):
+    for path in sorted((twin(device), environment(device)), key=_is_whole):
         written += [WriteFile(path, block), Flush((path, path.parent)), ReadBackStart(path, block)]
     return written
 
@@ -198,8 +202,11 @@ def commit(device: Device, state: BootState, slot: SlotName) -> List[Op]:
 
 
 def mark_good(device: Device, slot: SlotName) -> List[Op]:
-    is_marked = layout.holds_something(layout.good_mark(device, slot))
-    return [] if is_marked else _mark(device, slot)
+    """A mark that is there is left alone: GRUB might find it empty while it is replaced."""
+    mark = layout.good_mark(device, slot)
+    if layout.holds_something(mark):
+        return []
+    return [WriteFile(mark, layout.GOOD_TEXT), Flush((mark, mark.parent))]
 
 
 def revert(device: Device, state: BootState) -> List[Op]:
@@ -217,7 +224,7 @@ def lead_back(device: Device, state: BootState) -> List[Op]:
 
 
 def regain(device: Device, state: BootState, slot: SlotName) -> List[Op]:
-    return [*_switch(device, regained(state, slot)), *_mark(device, slot)]
+    return [*_switch(device, regained(state, slot)), *mark_good(device, slot)]
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:
@@ -263,11 +270,6 @@ def _forget_replaced(device: Device) -> List[Op]:
     return [Flush((replaced.parent,)), Remove(replaced)]
 
 
-def _mark(device: Device, slot: SlotName) -> List[Op]:
-    mark = layout.good_mark(device, slot)
-    return [WriteFile(mark, layout.GOOD_TEXT), Flush((mark, mark.parent))]
-
-
 def _switch(device: Device, wanted: BootVariables) -> List[Op]:
     """The one write that changes what boots, checked, then the same for the twin."""
     head = grubenv.head(wanted)
@@ -300,6 +302,14 @@ def _state(device: Device, found: BootVariables) -> BootState:
 def _custom_text(device: Device) -> str:
     path = custom_cfg(device)
     return grub_files.read(path).decode("utf-8", "surrogateescape") if path.exists() else ""
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether GRUB can read the block at `path`."""
+    with suppress(BootRefused):
+        grubenv.boot_variables(_block(path))
+        return True
+    return False
 
 
 def _block(path: Path) -> bytes:
