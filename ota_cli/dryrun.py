@@ -20,7 +20,7 @@ from .entries import FileEntry
 from .model import Device, Image
 from .newsystem import kernel_of
 from .ownkernel import in_use
-from .persist import present
+from .persistent import present
 from .source import on_the_wire
 
 

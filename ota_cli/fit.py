@@ -29,7 +29,7 @@ from .host.room import (
 )
 from .model import Claims, Device, Image, SlotName
 from .newsystem import require_kernel
-from .persist import carried
+from .persistent import carried
 from .readback import read_back_bytes
 from .source import exact_on_the_wire, on_the_wire
 from .survey import METADATA, STAGING

@@ -7,29 +7,22 @@ the update; only what is absent is skipped.
 
 from __future__ import annotations
 
-import errno
-import fnmatch
-import hashlib
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from .core.accounts import OwnerMap, owner_map
-from .errors import DoesNotFit
 from .events import Emit, Note
 from .host.content import write_at
 from .host.held import Gone, Held, held, held_directory
-from .host.inside import reading, resolve, resolve_parent, unreadable, whole_text
-from .host.tree import remove, xattrs_of
+from .host.inside import reading, resolve, resolve_parent, whole_text
+from .host.tree import remove
+from .persistent import ACCOUNTS, conflict, named, parents, present, require_shallow
 
-#: They tell the names of owners.
-_ACCOUNTS = ("/etc/passwd", "/etc/group")
 _MAX_ACCOUNTS_BYTES = 16 * 1024 * 1024
-#: Minutes of copying for nothing (FIELD-LESSONS 35).
-IGNORED = ("/swapfile", "/swap.img")
 
 
 class _Twins:
@@ -101,130 +94,9 @@ def persist(
         owner_map(_accounts(running), _accounts(standby)), emit,
     )  # fmt: skip
     for path in present(listed, globs, running):
-        with _named(path):
+        with named(path):
             _carry_listed(carrier, path)
     return carrier.places
-
-
-def present(listed: Iterable[str], globs: Iterable[str], running: Path) -> Iterator[str]:
-    """What of it the running slot has: these are carried over.
-
-    Raises OSError, SlotUnusable where one can not be read, and DoesNotFit for loops of symlinks.
-    """
-    wanted = [*listed, *(path for pattern in globs for path in expand(running, pattern))]
-    for path in dict.fromkeys(wanted):
-        with _named(path):
-            is_there = path not in IGNORED and _present(running, path)
-        if is_there:
-            yield path
-
-
-def carried(
-    listed: Iterable[str], globs: Iterable[str], running: Path
-) -> Iterator[Tuple[str, os.stat_result]]:
-    """All that `persist` would take, each once: where it is in `running`, and what lstat(2) says
-    of it. Raises what `present` raises."""
-    tops = {resolve_parent(running, path) for path in present(listed, globs, running)}
-    for top in tops:
-        if tops.isdisjoint(_parents(top)):
-            for place in _all_of(running, top):
-                yield place, os.lstat(f"{running}{place}")
-
-
-def sources(listed: Iterable[str], globs: Iterable[str], running: Path) -> str:
-    """A hash that changes with anything that `persist` would take from `running`: the names and
-    inodes of it all, whose change times nobody can set, who its owners are, and the owners and
-    modes of the directories that lead there.
-
-    Empty where that can not be told now. Raises what `present` raises, OSError apart.
-    """
-    hasher = hashlib.sha256()
-    try:
-        for name in _ACCOUNTS:
-            hasher.update(_told(running, resolve(running, name)))
-        for path in present(listed, globs, running):
-            for parent in _parents(path):
-                hasher.update(_dressed(running, resolve(running, parent)))
-            for place in _all_of(running, resolve_parent(running, path)):
-                hasher.update(_told(running, place))
-    except OSError:
-        return ""
-    return hasher.hexdigest()
-
-
-def _all_of(root: Path, path: str) -> Iterator[str]:
-    """`path`, and all that is in it."""
-    yield path
-    if stat.S_ISDIR(os.lstat(f"{root}{path}").st_mode):
-        for name in sorted(os.listdir(f"{root}{path}")):
-            yield from _all_of(root, f"{path}/{name}")
-
-
-def _dressed(root: Path, path: str) -> bytes:
-    """What a directory made like that at `path` gets of it."""
-    status = os.lstat(f"{root}{path}")
-    attributes = sorted((xattrs_of(f"{root}{path}") or {}).items())
-    return repr((path, status.st_mode, status.st_uid, status.st_gid, attributes)).encode()
-
-
-def _told(root: Path, path: str) -> bytes:
-    """What lstat(2) says of `path`; that it is missing is told, too."""
-    try:
-        found = os.lstat(f"{root}{path}")
-    except FileNotFoundError:
-        return b"%s\0-\n" % os.fsencode(path)
-    numbers = (found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_ino,
-               found.st_mtime_ns, found.st_ctime_ns)  # fmt: skip
-    return b"%s\0%s\n" % (os.fsencode(path), repr(numbers).encode())
-
-
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Tells trees that disagree about `path`, and disks that fail at it, from a slot that can not
-    be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise _conflict(path) from error
-        if error.errno == errno.ELOOP:
-            raise DoesNotFit(
-                f"persistent {path} leads through a loop of symlinks",
-                hint="mend the symlink or take the path from the list of persistent files",
-                slug="persist-loop",
-            ) from error
-        if error.errno == errno.EIO:
-            raise unreadable(f"persistent {path} can not be carried over", error) from error
-        raise
-
-
-def expand(root: Path, pattern: str) -> Iterator[str]:
-    """Paths inside `root` that a shell-like `pattern` matches, in sorted order."""
-    yield from _expand(root, "", [part for part in pattern.split("/") if part])
-
-
-def _expand(root: Path, base: str, parts: List[str]) -> Iterator[str]:
-    if not parts:
-        yield base
-        return
-    head, rest = parts[0], parts[1:]
-    if not any(sign in head for sign in "*?["):
-        yield from _expand(root, f"{base}/{head}", rest)
-        return
-    try:
-        names = os.listdir(f"{root}{resolve(root, base)}")
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in sorted(fnmatch.filter(names, head)):
-        yield from _expand(root, f"{base}/{name}", rest)
-
-
-def _present(root: Path, path: str) -> bool:
-    try:
-        os.lstat(f"{root}{resolve_parent(root, path)}")
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _carry_listed(carrier: _Carrier, path: str) -> None:
@@ -257,13 +129,13 @@ def _carry_directory(carrier: _Carrier, source: Held, path: str) -> None:
     place = f"{carrier.standby}{target}"
     existed = os.path.lexists(place)
     if existed and not stat.S_ISDIR(os.lstat(place).st_mode):
-        raise _conflict(path)
+        raise conflict(path)
     carrier.note(target)
     if not existed:
         _make_directories(os.path.dirname(place))
         os.mkdir(place, 0o700)
     for name in names:
-        _carry(carrier, source, name, f"{path}/{name}")
+        _carry(carrier, source, name, require_shallow(f"{path}/{name}"))
     _dress(carrier, target, looks)
 
 
@@ -294,7 +166,7 @@ def _link(carrier: _Carrier, twin: str, path: str) -> None:
 
 def _make_parents(carrier: _Carrier, path: str) -> None:
     """Missing directories above `path`, each like the running slot's."""
-    for parent in _parents(path):
+    for parent in parents(path):
         target = resolve(carrier.standby, parent)
         if os.path.isdir(f"{carrier.standby}{target}"):
             continue
@@ -302,13 +174,6 @@ def _make_parents(carrier: _Carrier, path: str) -> None:
             looks = _looks(carrier, source)
         _make_directories(f"{carrier.standby}{target}")
         _dress(carrier, target, looks)
-
-
-def _parents(path: str) -> Iterator[str]:
-    """The directories that `path` lies in, from the top."""
-    parts = path.split("/")[1:-1]
-    for depth in range(1, len(parts) + 1):
-        yield "/" + "/".join(parts[:depth])
 
 
 def _make_directories(place: str) -> None:
@@ -328,18 +193,10 @@ def _cleared(carrier: _Carrier, path: str) -> str:
     carrier.note(target)
     if os.path.lexists(place):
         if stat.S_ISDIR(os.lstat(place).st_mode):
-            raise _conflict(path)
+            raise conflict(path)
         remove(carrier.standby, target)
         carrier.twins.forget(target)
     return target
-
-
-def _conflict(path: str) -> DoesNotFit:
-    return DoesNotFit(
-        f"persistent {path} is a directory in one system and not in the other",
-        hint="remove it on the device or from the list of persistent files",
-        slug="persist-conflict",
-    )
 
 
 def _copy(source: Held, place: str) -> None:
@@ -381,7 +238,7 @@ def _dress(carrier: _Carrier, target: str, looks: _Looks) -> None:
 
 def _accounts(root: Path) -> Tuple[str, str]:
     """The texts of passwd and group of a slot; empty where it has none."""
-    passwd, group = _ACCOUNTS
+    passwd, group = ACCOUNTS
     with reading(f"{root}{passwd}"):
         users = whole_text(root, passwd, _MAX_ACCOUNTS_BYTES)
     with reading(f"{root}{group}"):

@@ -19,7 +19,7 @@ from .host.content import digest_of
 from .host.mounts import enter_private_namespace
 from .model import Device, DirectorySlot, Image, SlotName, VerifyLocal, other_slot
 from .newsystem import is_adapted
-from .persist import sources
+from .persistent import sources
 from .policy import signer_policy
 from .slots import needs_mounts, running_root, sole_view
 from .trial import Session

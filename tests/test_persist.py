@@ -18,6 +18,8 @@ from ota_cli.events import Event, silent
 from ota_cli.host.content import data_of
 from ota_cli.host.inside import resolve, resolve_parent
 from ota_cli.persist import persist
+from tests.conftest import Server
+from tests.support.bench import ota
 from tests.support.trees import snapshot
 
 Step = Callable[[], object]
@@ -125,6 +127,24 @@ def test_a_loop_of_symlinks_in_a_persistent_path_is_named(slots: Tuple[Path, Pat
     (running / "loop").symlink_to("loop")
     with pytest.raises(DoesNotFit, match="/loop/file leads through a loop"):
         persist(["/loop/file"], [], running, new, silent)
+
+
+def test_directories_nested_without_end_are_refused_before_the_slot_is_touched(
+    device: Path, server: Server
+) -> None:
+    site = device / "slots/a/etc/site"  # the image lists it
+    site.mkdir()
+    deep = os.open(site, os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d", dir_fd=deep)
+        inner = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = inner
+    os.close(deep)
+    at = ("--version", f"{server.url}v2/", "--cacert", server.cacert)
+    done = ota("update", "--root", device, *at, "--no-self-confirm", "--json")
+    assert (done.code, done.document["error"]["slug"]) == (11, "persist-too-deep"), done.out
+    assert done.document["error"]["footprint"] == "nothing"
 
 
 def test_a_file_of_the_image_above_a_persistent_one_is_a_conflict(

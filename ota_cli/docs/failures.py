@@ -74,6 +74,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "Remove it on the device or from the list.",
         "persist-loop": "A persistent path leads through a loop of symlinks. Mend the symlink, or "
         "take the path from the list.",
+        "persist-too-deep": "Directories in a persistent one are nested deeper than any program "
+        "needs. Remove them.",
         "text-too-large": "A text file of the image that `ota` has to read is too large. Ask the "
         "publisher.",
     },
