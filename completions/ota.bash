@@ -21,7 +21,7 @@ _ota() {
         "ota") word="status check update activate commit rollback switch-slot wait setup doctor history verify proxy ssh-gate image demo --version --root --output --json -v --verbose -q --quiet --color --log-file -h --help" ;;
         "ota status") word="--root --output --json -v --verbose -q --quiet --color --log-file --no-ecus --exit-code -h --help" ;;
         "ota check") word="--root --output --json -v --verbose -q --quiet --color --log-file --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --allow-downgrade --retry-failed --no-ecus -h --help" ;;
-        "ota update") word="--root --output --json -v --verbose -q --quiet --color --log-file --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --ecu --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm -h --help" ;;
+        "ota update") word="--root --output --json -v --verbose -q --quiet --color --log-file --version --as --cacert --cert --key --cookie-file --cookie --insecure-http --limit-rate --proxy --ecu --stage-only --reboot -n --dry-run --allow-downgrade --retry-failed --no-format --no-self-confirm --verify-writes -h --help" ;;
         "ota activate") word="--root --output --json -v --verbose -q --quiet --color --log-file --all --ecu -h --help" ;;
         "ota commit") word="--root --output --json -v --verbose -q --quiet --color --log-file -h --help" ;;
         "ota rollback") word="--root --output --json -v --verbose -q --quiet --color --log-file --all --ecu -h --help" ;;

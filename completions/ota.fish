@@ -92,6 +92,7 @@ complete -c ota -n '__ota_at ota update' -l allow-downgrade -d 'Accept an image 
 complete -c ota -n '__ota_at ota update' -l retry-failed -d 'Accept an image that fell back here before.'
 complete -c ota -n '__ota_at ota update' -l no-format -d 'Fail where the slot has no usable file system.'
 complete -c ota -n '__ota_at ota update' -l no-self-confirm -d 'Accept a system that can not confirm itself.'
+complete -c ota -n '__ota_at ota update' -l verify-writes -d 'Read back from the disk what is copied, too.'
 complete -c ota -n '__ota_at ota update' -s h -l help -d 'Show this message and exit.'
 complete -c ota -f -n '__ota_at ota activate'
 complete -c ota -n '__ota_at ota activate' -l root -r -d 'Operate on the device whose root is DIR.'

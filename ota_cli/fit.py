@@ -221,14 +221,15 @@ def wire_bytes(image: Image, plan: Plan) -> Tuple[int, bool]:
     return total, exact
 
 
-def work_ahead(image: Image, plan: Plan) -> Ahead:
-    """What carrying out `plan` takes, from here to the end, in the bytes of each phase."""
+def work_ahead(image: Image, plan: Plan, *, copies: bool = False) -> Ahead:
+    """What carrying out `plan` takes, from here to the end, in the bytes of each phase. `copies`:
+    they are read back as well."""
     return Ahead(
         (
             (Phase.FILL, plan.size_bytes(*METERED)),
             (Phase.DOWNLOAD, wire_bytes(image, plan)[0]),
             (Phase.FINISH, 0),
-            (Phase.VERIFY, read_back_bytes(image.tables.regulars, plan)),
+            (Phase.VERIFY, read_back_bytes(image.tables.regulars, plan, copies=copies)),
             (Phase.BOOT, 0),
         )
     )

@@ -207,6 +207,7 @@ class Settings:
     health_timeout_s: float = 60.0
     commit_deadline_s: int = DEFAULT_DEADLINE_S
     verify_local: VerifyLocal = "full"
+    verify_writes: Optional[bool] = None
     fleet_deadline_s: int = DEFAULT_FLEET_DEADLINE_S
     require_all: bool = True
 

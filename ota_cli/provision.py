@@ -24,7 +24,7 @@ from .host.filesystem import EXT_KINDS, probe_file_system
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher
 from .model import DeviceSlot, DirectorySlot, FileSlot, Image, SlotLocation
-from .readback import flush_and_read_back
+from .readback import flush_and_read_back, reads_copies
 from .slots import (
     mounted_for_filling,
     node_of,
@@ -73,11 +73,14 @@ def unpack(
     with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
         plan, before = planned(image.tables, root, None, emit, unlock=True)
         require_room(root, image, plan, before)
-        emit(work_ahead(image, plan))
+        copies = reads_copies(None, os.uname().release, emit)
+        emit(work_ahead(image, plan, copies=copies))
         filled = fill(root, None, plan, before, image.tables.attributes, fetch, emit)
         with slot_errors(root):
             write_metadata(root, image, ())
-            flush_and_read_back(root, image.tables.regulars, plan, (), filled.proven, emit)
+            flush_and_read_back(
+                root, image.tables.regulars, plan, (), filled.proven, emit, copies=copies
+            )
             write_slot_index(root, image, plan, before, ())
     return Unpacked(image, target, plan, wire_bytes(image, plan)[0])
 

@@ -2,24 +2,26 @@
 dropped from the page cache, read again and hashed.
 
 Large files are read back one by one while the network brings more; the others, kernel and initrd
-at the end, when the whole file system has been written out.
+at the end, when the whole file system has been written out. Copies as well where that is asked for
+(`--verify-writes`), or the kernel does not tell whether they were written.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from array import array
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Container, Deque, FrozenSet, Iterable, Iterator, List
+from typing import Container, Deque, FrozenSet, Iterable, Iterator, List, Optional
 
 from .core.plan import Plan, Source
 from .entries import FileEntry
 from .errors import NoSpace, SlotUnusable
-from .events import Emit, Meter, Phase, PhaseStarted
+from .events import Emit, Meter, Note, Phase, PhaseStarted
 from .host.content import digest_files, digest_of, drop_from_cache, made_readable
 from .host.files import fsync, syncfs
 from .packed import PackedFiles
@@ -27,6 +29,10 @@ from .packed import PackedFiles
 #: From this size on a file is worth a flush of its own, which commits the journal as well: half of
 #: what a point release brings is in the 1 % of its files that are that large.
 LARGE_BYTES = 1024 * 1024
+#: What a fill brings from elsewhere in the device, or brought in an earlier run.
+_LOCAL = (Source.COPIED, Source.DUPLICATED, Source.MOVED, Source.STAGED)
+#: From this Linux on syncfs(2) fails where a file could not be written, says its man page.
+_SYNCFS_TELLS = (5, 8)
 
 
 class EarlyReader:
@@ -84,9 +90,26 @@ def reading_early(slot: Path) -> Iterator[EarlyReader]:
             reader.give_up()
 
 
-def read_back_bytes(files: PackedFiles, plan: Plan) -> int:
-    """How much is read back, carried files included."""
-    return _bytes_of(files, _worth_reading(files, plan, ()))
+def syncfs_tells(release: str) -> bool:
+    """Whether syncfs(2) of the kernel `release`, as uname(2) has it, reports lost writes."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return found is not None and (int(found[1]), int(found[2])) >= _SYNCFS_TELLS
+
+
+def reads_copies(wanted: Optional[bool], release: str, emit: Emit) -> bool:
+    """Whether copies are to be read back: as is `wanted`; None: where the kernel `release` would
+    not tell that they did not reach the disk."""
+    if wanted is not None:
+        return wanted
+    if syncfs_tells(release):
+        return False
+    emit(Note(f"copies are read back, too: Linux {release} does not tell of writes that failed"))
+    return True
+
+
+def read_back_bytes(files: PackedFiles, plan: Plan, *, copies: bool) -> int:
+    """How much is read back, carried files included. `copies`: see `flush_and_read_back`."""
+    return _bytes_of(files, _worth_reading(files, plan, (), copies=copies))
 
 
 def flush_and_read_back(
@@ -96,17 +119,19 @@ def flush_and_read_back(
     carried: Iterable[str],
     proven: Container[str],
     emit: Emit,
+    *,
+    copies: bool = False,
 ) -> None:
     """Everything on the disk, and what matters most read again from there.
 
     Downloaded files, kernel and initrd are re-hashed with the page cache dropped, but for those
-    `proven` already. Raises OSError, NoSpace, and SlotUnusable where the disk gives something else
-    than was written.
+    `proven` already; with `copies` all files that were not in their place before. Raises OSError,
+    NoSpace, and SlotUnusable where the disk gives something else than was written.
     """
     emit(PhaseStarted(Phase.VERIFY, "writing out and reading back"))
     with _storage():
         syncfs(standby)
-    rows = array("I", _worth_reading(files, plan, carried))
+    rows = array("I", _worth_reading(files, plan, carried, copies=copies))
     unread = array("I", (row for row in rows if files.paths[row] not in proven))
     meter = Meter(emit, Phase.VERIFY, _bytes_of(files, rows))
     meter.add(_bytes_of(files, rows) - _bytes_of(files, unread))
@@ -120,15 +145,19 @@ def flush_and_read_back(
             raise _not_as_written(files.paths[row])
 
 
-def _worth_reading(files: PackedFiles, plan: Plan, carried: Iterable[str]) -> Iterator[int]:
-    """The rows of what was downloaded and of what boots, where that is what the image has."""
+def _worth_reading(
+    files: PackedFiles, plan: Plan, carried: Iterable[str], *, copies: bool
+) -> Iterator[int]:
+    """The rows of what was downloaded and of what boots, where that is what the image has; with
+    `copies` also of what came from elsewhere in the device."""
+    sources = (Source.DOWNLOADED, *(_LOCAL if copies else ()))
     left_out = set(carried)
     below = tuple(f"{each}/" for each in left_out)
-    downloaded = bytearray(len(files))
-    for row in plan.steps.rows(Source.DOWNLOADED):
-        downloaded[row] = 1
-    in_boot = (row for row in files.paths.below("/boot") if not downloaded[row])
-    for row in chain(plan.steps.rows(Source.DOWNLOADED), in_boot):
+    brought = bytearray(len(files))
+    for row in plan.steps.rows(*sources):
+        brought[row] = 1
+    in_boot = (row for row in files.paths.below("/boot") if not brought[row])
+    for row in chain(plan.steps.rows(*sources), in_boot):
         path = files.paths[row]
         if path not in left_out and not path.startswith(below):
             yield row

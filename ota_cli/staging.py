@@ -4,6 +4,7 @@ have in common, the steps plan to install of DESIGN section 4.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from .host.mounts import enter_private_namespace
 from .model import Checked, Device, Image, SlotName, VerifyLocal, other_slot
 from .newsystem import adapt, boot_files
 from .policy import signer_policy
-from .readback import flush_and_read_back
+from .readback import flush_and_read_back, reads_copies
 from .remember import remember
 from .slots import needs_mounts, running_root, sole_view, standby_root
 from .survey import planned
@@ -49,12 +50,14 @@ class Wire:
 @dataclass(frozen=True)
 class Staged:
     """What came of a staging: `checked` may be armed. `carried`: what differs from the image;
-    `sources`: what that was taken from, see `persist.sources`."""
+    `sources`: what that was taken from, see `persist.sources`. `verify_writes`: whether copies were
+    read back."""
 
     checked: Checked
     plan: Plan
     carried: List[str]
     sources: str
+    verify_writes: bool = False
 
 
 def anything(plan: Plan) -> None:
@@ -68,6 +71,7 @@ class Staging:
     `transaction`, `intended`: what is on record of it, and of the slot, before that is touched.
     `level`: how much of the slot is read. `admit`: raises where a plan can not be carried out;
     nothing is touched then. `there`: the slot holds it, untouched: nothing is to be filled.
+    `verify_writes`: copies are read back, whatever `ota.yml` says.
     """
 
     session: Session
@@ -79,6 +83,7 @@ class Staging:
     self_confirm: bool
     admit: Callable[[Plan], None] = anything
     there: Optional[Untouched] = None
+    verify_writes: bool = False
 
     @property
     def device(self) -> Device:
@@ -117,14 +122,15 @@ class Staging:
                 require_room(standby, self.image, plan, before, more)
                 require_boot_room(self.device, self.slot, self.image)
                 self.admit(plan)
-            emit(work_ahead(self.image, plan))
+            copies = self._reads_copies(emit)
+            emit(work_ahead(self.image, plan, copies=copies))
             self._withdraw(withdrawal, emit)
             filled = fill(standby, running, plan, before, tables.attributes, fetch, emit)
             carried = self._adapt(standby, running, emit)
-            self._check(standby, filled, before, carried, emit)
+            self._check(standby, filled, before, carried, emit, copies=copies)
             self._install(standby, emit)
         # only now is it checked: the unmount wrote out the last of it
-        return Staged(Checked(self.slot, self.intended.txn), plan, carried, sources)
+        return Staged(Checked(self.slot, self.intended.txn), plan, carried, sources, copies)
 
     def _take(self, there: Untouched, withdrawal: List[ops.Op], emit: Emit) -> Staged:
         """As `_bring`, of a slot in which nothing has to be changed."""
@@ -184,13 +190,19 @@ class Staging:
             write_metadata(standby, self.image, carried)
         return carried
 
+    def _reads_copies(self, emit: Emit) -> bool:
+        configured = self.device.settings.verify_writes
+        return reads_copies(self.verify_writes or configured, os.uname().release, emit)
+
     def _check(
-        self, standby: Path, filled: Filled, before: LocalTree, carried: List[str], emit: Emit
-    ) -> None:
+        self, standby: Path, filled: Filled, before: LocalTree, carried: List[str], emit: Emit,
+        *, copies: bool,
+    ) -> None:  # fmt: skip
         with slot_errors(standby):
             flush_and_read_back(
-                standby, self.image.tables.regulars, filled.plan, carried, filled.proven, emit
-            )
+                standby, self.image.tables.regulars, filled.plan, carried, filled.proven, emit,
+                copies=copies,
+            )  # fmt: skip
             write_slot_index(standby, self.image, filled.plan, before, carried)
         if self.self_confirm and self.session.backend.boots_machines:
             policy = signer_policy(self.device, self.session.record)

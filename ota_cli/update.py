@@ -55,6 +55,7 @@ from .untouched import Untouched, untouched
 @dataclass(frozen=True)
 class Request:
     """What the user asked for. `url`: the image's base URL. `name`: for images without one.
+    `verify_writes`: read back copies, whatever `ota.yml` says.
     `txn`: the transaction this is part of; empty for one of its own."""
 
     url: str
@@ -65,6 +66,7 @@ class Request:
     retry_failed: bool = False
     may_format: bool = True
     self_confirm: bool = True
+    verify_writes: bool = False
     txn: str = ""
 
 
@@ -101,7 +103,8 @@ class Preview:
 @dataclass(frozen=True)
 class Updated:
     """What an update did. `plan` None: the image runs; `taken_back`: what was armed beside it.
-    `armed`: the next boot tries `slot`. `verify_local`: how much of the standby slot was read."""
+    `armed`: the next boot tries `slot`. `verify_local`: how much of the standby slot was read.
+    `verify_writes`: whether copies were read back."""
 
     version: str
     slot: SlotName
@@ -113,6 +116,7 @@ class Updated:
     carried: List[str]
     verify_local: VerifyLocal
     taken_back: Optional[SlotName] = None
+    verify_writes: bool = False
 
     @property
     def up_to_date(self) -> bool:
@@ -183,6 +187,7 @@ def update(device: Device, request: Request, emit: Emit, agreement: Agreement = 
     return Updated(
         version, staged.checked.slot, image.image_id, staged.plan, wire.bytes,
         _since(started), not request.stage_only, staged.carried, level,
+        verify_writes=staged.verify_writes,
     )  # fmt: skip
 
 
@@ -225,6 +230,7 @@ def _staging(
     return Staging(
         session, image, transaction, SlotRecord("staging", version, txn=txn), level,
         may_format=request.may_format, self_confirm=request.self_confirm, there=there,
+        verify_writes=request.verify_writes,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ def update_document(done: Updated) -> Document:
         "carried": done.carried,
         "owners_applied": os.geteuid() == 0,
         "verify_local": done.verify_local,
+        "verify_writes": done.verify_writes,
     }
 
 
@@ -47,6 +48,8 @@ def update_lines(done: Updated, reboot: bool, activate: str = "ota activate") ->
     ]
     if done.verify_local == "stat":
         lines.append("  files that nobody changed were not read again (verify_local: stat)")
+    if done.verify_writes:
+        lines.append("  copies were read back from the disk as well (verify_writes)")
     if os.geteuid() != 0:
         lines.append("  owners were not applied: not run as root")
     if not done.armed:

@@ -106,7 +106,9 @@ def _update(call: Call, device: Device, request: AskUpdate, lifeline: Lifeline) 
 
     def work(order: AskUpdate, net: NetSettings) -> FleetSwitched[Updated]:
         asked = _own_request(device, order, net)
-        own_request = replace(asked, stage_only=order.stage_only, txn=order.txn)
+        own_request = replace(
+            asked, stage_only=order.stage_only, txn=order.txn, verify_writes=order.verify_writes
+        )
 
         def own(agreement: Agreement) -> Updated:
             return story.update(device, own_request, call.emit, agreement)

@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 @click.option(
     "--no-self-confirm", is_flag=True, help="Accept a system that can not confirm itself."
 )
+@click.option("--verify-writes", is_flag=True, help="Read back from the disk what is copied, too.")
 def update(
     call: Call, source: Source, ecus: Tuple[str, ...], stage_only: bool, reboot: bool,
     dry_run: bool, allow_downgrade: bool, retry_failed: bool, no_format: bool,
-    no_self_confirm: bool,
+    no_self_confirm: bool, verify_writes: bool,
 ) -> Result:  # fmt: skip
     """Update the inactive slot to the image at URL, verify it, and boot it next.
 
@@ -68,6 +69,7 @@ def update(
         net=device_net(source, device), name=source.name or "", stage_only=stage_only,
         allow_downgrade=allow_downgrade, retry_failed=retry_failed,
         may_format=not no_format, self_confirm=not no_self_confirm,
+        verify_writes=verify_writes,
     )  # fmt: skip
     if dry_run and with_others:
         return dry_run_all(call, device, source, request, ecus)
@@ -97,6 +99,7 @@ def _update_all(
         url=url_template(source.version or "", device.settings), name=request.name,
         ecus=ecus or None, stage_only=request.stage_only,
         allow_downgrade=request.allow_downgrade, retry_failed=request.retry_failed,
+        verify_writes=request.verify_writes,
     )  # fmt: skip
 
     def work(order: AskUpdate, net: NetSettings) -> FleetSwitched[Updated]:

@@ -140,7 +140,7 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Sett
     known = (
         "server", "cacert", "cert", "key", "limit_rate", "connections", "no_progress_timeout",
         "persist", "allowed_signers", "health_timeout", "commit_deadline",
-        "verify_local", "fleet_deadline", "require_all",
+        "verify_local", "verify_writes", "fleet_deadline", "require_all",
     )  # fmt: skip
     refuse_unknown(keys, known)
     for key in known:
@@ -160,6 +160,7 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str]) -> Sett
         health_timeout_s=float(optional(keys, "health_timeout", _seconds, 60)),
         commit_deadline_s=optional(keys, "commit_deadline", _seconds, DEFAULT_DEADLINE_S),
         verify_local=optional(keys, "verify_local", _verify_local, "full"),
+        verify_writes=optional(keys, "verify_writes", _optional_boolean, None),
         fleet_deadline_s=optional(keys, "fleet_deadline", _seconds, DEFAULT_FLEET_DEADLINE_S),
         require_all=optional(keys, "require_all", Item.boolean, True),
     )
@@ -223,6 +224,10 @@ def _optional_texts(item: Item) -> Optional[Tuple[str, ...]]:
 
 def _optional_text(item: Item) -> Optional[str]:
     return item.text()
+
+
+def _optional_boolean(item: Item) -> Optional[bool]:
+    return item.boolean()
 
 
 def _port(item: Item) -> int:

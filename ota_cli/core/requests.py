@@ -74,6 +74,7 @@ class AskUpdate:
 
     `url` may hold `{ecu_id}`. `txn`: the transaction, the same on all ECUs. `ecus`: only these;
     None: all. `proxy`: `http://host:port` to fetch through; None: straight from the server.
+    `verify_writes`: read back copies as well.
     """
 
     above: Tuple[str, ...]
@@ -85,15 +86,18 @@ class AskUpdate:
     allow_downgrade: bool = False
     retry_failed: bool = False
     proxy: Optional[str] = None
+    verify_writes: bool = False
 
     verb = "update"
 
     def fields(self) -> Object:
+        # an older `ota` does not know the key
+        more = {"verify_writes": True} if self.verify_writes else {}
         return {
             "txn": self.txn, "url": self.url, "name": self.name, "proxy": self.proxy,
             "ecus": None if self.ecus is None else list(self.ecus),
             "stage_only": self.stage_only, "allow_downgrade": self.allow_downgrade,
-            "retry_failed": self.retry_failed,
+            "retry_failed": self.retry_failed, **more,
         }  # fmt: skip
 
 
@@ -236,6 +240,7 @@ def _update(found: Object) -> Request:
         ecus=_ecus(found),
         stage_only=flag(found, "stage_only"), allow_downgrade=flag(found, "allow_downgrade"),
         retry_failed=flag(found, "retry_failed"), proxy=_proxy(found),
+        verify_writes=flag(found, "verify_writes"),
     )  # fmt: skip
 
 
@@ -294,7 +299,7 @@ def _proxy(found: Object) -> Optional[str]:
 _VERBS: Dict[str, Tuple[Callable[[Object], Request], Set[str]]] = {
     AskStatus.verb: (_status, {"budget_s"}),
     AskCheck.verb: (_check, set(AskCheck((), "", ecus=()).fields())),
-    AskUpdate.verb: (_update, set(AskUpdate((), "", "").fields())),
+    AskUpdate.verb: (_update, set(AskUpdate((), "", "", verify_writes=True).fields())),
     AskSwitch.verb: (_switch, set(AskSwitch((), "", "").fields())),
     AskDisarm.verb: (_disarm, {"txn"}),
     AskCommit.verb: (_of_named(AskCommit), {"txn", "ecus"}),

@@ -282,6 +282,7 @@ _UPDATED: Dict[str, Schema] = {
     **_FILLED,
     "owners_applied": flag("False where it was not run as root."),
     "verify_local": text("How local content was verified.", "full", "stat"),
+    "verify_writes": flag("True where copies were read back from the disk as well."),
 }  # fmt: skip
 
 _COMPARED: Dict[str, Schema] = {

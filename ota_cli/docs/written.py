@@ -254,6 +254,11 @@ _OTA_YML = (
      "device or file that holds the wanted image already is then not looked through at all: only "
      "what boots is read, and `ota update` is a matter of seconds. What a failing disk did to its "
      "other files shows in the trial alone, or in `ota verify`."),
+    ("verify_writes", "`true` reads back from the disk what an update copied from elsewhere in the "
+     "device, and what it had fetched before it was interrupted, not only what it downloads and "
+     "what boots. `false` does not; `--verify-writes` does all the same. Default: only before "
+     "Linux 5.8, which does not tell of writes of copies that failed. Persistent files are not "
+     "read back."),
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Optional, Union
 
 from ..core.protocol import Answer, BadLine
@@ -81,9 +82,9 @@ class Follower:
                 future.set_exception(error)
 
     def _follow(self, link: Link) -> None:
-        give_up = time.monotonic() + _BUSY_S
+        request, give_up = self._request, time.monotonic() + _BUSY_S
         while True:
-            with link.session(compose_request(self._request), math.inf) as session:
+            with link.session(compose_request(request), math.inf) as session:
                 said = self._until_ready(session)
                 if isinstance(said, Ready):
                     self.ready.set_result(said)
@@ -92,7 +93,12 @@ class Follower:
                     if go is not None:
                         self._arm(session, go)
                     return
-            if not _is_locked(said) or time.monotonic() > give_up:
+            older = _for_older(request) if _failed(said, "request") else None
+            if older is not None:
+                self._heard(Warned("copies are not read back there: its ota is older"))
+                request = older
+                continue
+            if not _failed(said, "locked") or time.monotonic() > give_up:
                 self._take_answer(said)
                 return
             if self._was_let_go.wait(_BUSY_PAUSE_S):
@@ -126,5 +132,13 @@ class Follower:
         self.switched.set_result(found)
 
 
-def _is_locked(said: Union[Ready, Answer]) -> bool:
-    return isinstance(said, Answer) and said.error is not None and said.error.slug == "locked"
+def _for_older(request: Order) -> Optional[Order]:
+    """What an `ota` that knows less is asked instead; None where `request` has nothing new."""
+    if isinstance(request, AskUpdate) and request.verify_writes:
+        return replace(request, verify_writes=False)
+    return None
+
+
+def _failed(said: Union[Ready, Answer], slug: str) -> bool:
+    """Whether it is that failure."""
+    return isinstance(said, Answer) and said.error is not None and said.error.slug == slug

@@ -286,6 +286,7 @@ def test_a_wrong_variable_is_named() -> None:
         "no_progress_timeout: 0",
         "allowed_signers: abc",
         "verify_local: fast",
+        "verify_writes: most",
         "commit_deadline: 0",
         "fleet_deadline: 0",
         "require_all: most",

@@ -142,6 +142,7 @@ def test_a_request_is_read_as_it_was_written() -> None:
         AskReboot(("main",), "0123456789ab", ("p1", "p2")),
         AskUpdate((), "0123456789ab", url),
         AskUpdate((), "0123456789ab", url, "v2", ("p1",), True, True, True, "http://10.0.0.1:80"),
+        AskUpdate((), "0123456789ab", url, verify_writes=True),
     ]
     for request in requests:
         assert parse_request(json.dumps(compose_request(request)).encode()) == request
@@ -149,6 +150,10 @@ def test_a_request_is_read_as_it_was_written() -> None:
     assert parse_go(json.dumps(compose_go(go)).encode()) == go
     with pytest.raises(UsageProblem, match="not JSON"):
         parse_request(b"status")
+
+
+def test_an_older_ota_hears_of_no_key_that_it_need_not_know() -> None:
+    assert "verify_writes" not in compose_request(AskUpdate((), "0123456789ab", "https://x/"))
 
 
 def test_a_key_for_the_gate_runs_nothing_else(device: Path) -> None:

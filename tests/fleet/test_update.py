@@ -10,10 +10,16 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from typing import Any, Dict
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from ota_cli.core.protocol import Answer, Complaint, Object
+from ota_cli.core.requests import AskUpdate
+from ota_cli.events import OfEcu, Warned
+from ota_cli.fleet.follower import Follower
+from ota_cli.model import Secondary
 from tests.conftest import Images
 from tests.fleet.conftest import ALL, BELOW_FIRST, Vehicle, everywhere
 from tests.support.bench import environment
@@ -328,6 +334,45 @@ def test_the_main_ecu_killed_while_some_are_armed_is_mended_by_the_next_run(
     again = main.ota("update", "--version", "v2", "--json")
     assert again.code == 0, again.out
     assert vehicle.versions() == everywhere("v2")
+
+
+class OlderOta:
+    """An ECU, simulated, whose `ota` does not know all that may be asked for today."""
+
+    def __init__(self) -> None:
+        self.asked: List[Object] = []
+
+    def to(self, secondary: Secondary) -> OlderOta:
+        return self
+
+    @contextmanager
+    def session(self, request: Object, until: float) -> Iterator[OlderOta]:
+        self.asked.append(request)
+        yield self
+
+    def next(self) -> Answer:
+        if "verify_writes" in self.asked[-1]:
+            return Answer(2, Complaint("request", "'verify_writes' is not known", ""), {})
+        return Answer(0, None, {"version": "v2", "slot": "b", "ecu_ids": ["p1"]})
+
+
+def test_an_older_ota_below_updates_without_reading_copies_back() -> None:
+    older, said = OlderOta(), []
+    order = AskUpdate(("main",), "0123456789ab", "https://x/", stage_only=True, verify_writes=True)
+    follower = Follower(older, Secondary("p1", "10.0.0.2"), order, said.append)  # type: ignore
+    follower.follow()
+    assert follower.ready.result().ecus == ("p1",)
+    assert ["verify_writes" in each for each in older.asked] == [True, False]
+    assert said == [OfEcu("p1", Warned("copies are not read back there: its ota is older"))]
+
+
+def test_ecus_below_know_what_is_meant_by_reading_copies_back(vehicle: Vehicle) -> None:
+    words = ("update", "--version", "v2", "--stage-only", "--verify-writes", "--json")
+    done = vehicle.fleet["main"].ota(*words)
+    assert done.code == 0, done.out
+    assert done.result["verify_writes"] is True
+    assert "copies are not read back" not in done.err
+    assert all(each["version"] == "v2" for each in done.result["ecus"])
 
 
 def test_one_without_space_keeps_all_from_being_switched(vehicle: Vehicle) -> None:
