@@ -102,6 +102,23 @@ def test_a_trial_whose_boot_files_rot_is_not_confirmed(on_trial: Path, name: str
     assert reboot(on_trial) == "a"
 
 
+def test_a_good_system_boots_in_place_of_a_default_that_lost_its_initrd(two_good: Path) -> None:
+    (two_good / "boot/ota/slot-b/initrd").unlink()
+    assert (status(two_good)["running"], status(two_good)["next"]) == ("b", "a")
+    assert "slot a boots next" in verdict(two_good)["text"]
+
+    assert reboot(two_good) == "a"
+    assert (status(two_good)["running"], status(two_good)["next"]) == ("a", "a")
+    assert verdict(two_good)["code"] == "disagree"
+    assert "slot a runs instead" in verdict(two_good)["text"]
+
+    done(ota("commit", "--root", two_good))
+    assert verdict(two_good)["code"] == "confirmed"
+    done(ota("verify", "--repair", "--root", two_good))
+    done(ota("rollback", "--root", two_good))
+    assert reboot(two_good) == "b"
+
+
 def test_a_running_trial_is_not_rejected_for_a_slot_that_would_not_boot(on_trial: Path) -> None:
     (on_trial / "boot/ota/slot-a/kernel").unlink()
     assert ota("rollback", "--root", on_trial).code == 14

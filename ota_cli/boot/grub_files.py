@@ -8,6 +8,7 @@ and one `ready` mark made or removed decides between them.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
@@ -62,11 +63,26 @@ class FileSet:
         return (self.kernel, self.initrd, self.arguments)
 
     @property
-    def is_ready(self) -> bool:
+    def is_taken(self) -> bool:
         """What the rule asks before it takes a set."""
         return all(
             layout.holds_something(path) for path in (self.ready, self.arguments, self.kernel)
         )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is complete, too: the rule can not ask for an initrd that is needed."""
+        if not self.is_taken:
+            return False
+        return layout.holds_something(self.initrd) or not self._needs_initrd
+
+    @property
+    def _needs_initrd(self) -> bool:
+        """Where that can not be told, `is_intact` tells it."""
+        with suppress(BootRefused):
+            _, has_initrd = grubcfg.read_arguments_file(read(self.arguments))
+            return has_initrd
+        return False
 
     def digests(self) -> Dict[str, str]:
         """What `ready` lists, by name: sha256sum's format, relative names."""
@@ -85,7 +101,8 @@ def refreshed_set(device: Device, slot: SlotName) -> FileSet:
 def booted_set(device: Device, slot: SlotName) -> Optional[FileSet]:
     """The set GRUB takes; None where the slot is not ready."""
     sets = (refreshed_set(device, slot), first_set(device, slot))
-    return next((each for each in sets if each.is_ready), None)
+    taken = next((each for each in sets if each.is_taken), None)
+    return taken if taken is not None and taken.is_ready else None
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:

@@ -55,12 +55,10 @@ def _grub_boot(device: Device) -> SimulatedBoot:
         raise BootRefused("GRUB would boot its own first entry: there is no rule of ota")
     for _ in range(_ATTEMPTS):
         slot, mode = grub_choice(home)
-        files = chosen_files(home, slot)
-        words = _loaded(files) if files else None
-        if files is not None and words is not None:
-            kernel = f"BOOT_IMAGE=(hd0,gpt1)/grub/../ota/{files.relative_to(home)}/kernel"
-            line = " ".join([kernel, *(_as_grub_writes(word) for word in words), *mode])
-            return SimulatedBoot(slot, bool(mode), line)
+        for each in (slot, *([] if mode else _spare(home, slot))):
+            line = _command_line(home, each, mode)
+            if line is not None:
+                return SimulatedBoot(each, bool(mode), line)
     raise BootRefused(f"GRUB would reboot for ever: slot {slot} does not load")
 
 
@@ -70,22 +68,35 @@ def grub_choice(home: Path) -> Tuple[SlotName, List[str]]:
 
     Raises BootRefused when it picks none.
     """
-    environment = _variables(home / "bootenv")
-    default = environment.get("ota_default", "")
-    if default not in ("a", "b"):
-        twin = _variables(home / "bootenv.bak")
-        environment, default = {**twin, "ota_trial": "0"}, twin.get("ota_default", "")
+    environment = _environment(home)
     trial = _slot(environment.get("ota_trial", ""))
     if trial and _is_ready(home, trial) and _use_up(home / "bootenv"):
         return trial, ["ota.trial=1", f"ota.txn={environment.get('ota_txn', '')}"]
-    good = [slot for slot in ("a", "b") if environment.get(f"ota_good_{slot}") == "1"]
-    picked = _ordinary(home, _slot(default), good)
+    picked = _ordinary(home, _slot(environment.get("ota_default", "")), _good(environment))
     if picked is None:
         raise BootRefused("GRUB would boot its own first entry: no slot is ready")
     return picked, []
 
 
-def _ordinary(home: Path, default: Optional[SlotName], good: List[str]) -> Optional[SlotName]:
+def _environment(home: Path) -> Dict[str, str]:
+    """What the rule goes by: the twin, for an ordinary boot, where the block has no default."""
+    main = _variables(home / "bootenv")
+    if _slot(main.get("ota_default", "")):
+        return main
+    return {**main, **_variables(home / "bootenv.bak"), "ota_trial": "0"}
+
+
+def _good(environment: Dict[str, str]) -> List[SlotName]:
+    return [slot for slot in SLOT_NAMES if environment.get(f"ota_good_{slot}") == "1"]
+
+
+def _spare(home: Path, slot: SlotName) -> List[SlotName]:
+    """What the entry of `slot` goes on with where that does not load."""
+    other = other_slot(slot)
+    return [other] if other in _good(_environment(home)) and _is_ready(home, other) else []
+
+
+def _ordinary(home: Path, default: Optional[SlotName], good: List[SlotName]) -> Optional[SlotName]:
     ready = [slot for slot in SLOT_NAMES if _is_ready(home, slot)]
     if default is None:
         marked = [slot for slot in ready if _size(home / f"slot-{slot}" / "good")]
@@ -94,6 +105,16 @@ def _ordinary(home: Path, default: Optional[SlotName], good: List[str]) -> Optio
         return default
     other = other_slot(default)
     return other if other in ready and other in good else None
+
+
+def _command_line(home: Path, slot: SlotName, mode: List[str]) -> Optional[str]:
+    """What the system in `slot` is started with; None where it does not load."""
+    files = chosen_files(home, slot)
+    words = _loaded(files) if files else None
+    if files is None or words is None:
+        return None
+    kernel = f"BOOT_IMAGE=(hd0,gpt1)/grub/../ota/{files.relative_to(home)}/kernel"
+    return " ".join([kernel, *(_as_grub_writes(word) for word in words), *mode])
 
 
 def _loaded(directory: Path) -> Optional[List[str]]:

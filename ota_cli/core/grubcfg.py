@@ -12,6 +12,7 @@ first sector must hold all that the switch depends on.
 from __future__ import annotations
 
 import re
+from textwrap import indent
 from typing import List, Optional, Tuple
 
 from ..errors import BootRefused
@@ -20,7 +21,7 @@ from .cmdline import TRIAL_ARGUMENT
 from .grubenv import REPAIR_HINT
 
 #: Raised when the script changes; a newer one written by a newer `ota` is left alone.
-RULE = 2
+RULE = 3
 #: The first rule that takes a slot's `refreshed` boot files.
 RULE_WITH_TWO_SETS = 2
 
@@ -104,17 +105,26 @@ if [ "$ota_pick" = "{slot}" ]; then
 fi
 """
 
-_ENTRY = """\
-menuentry "ota: slot {slot}" --id ota-{slot} --unrestricted {{
-  insmod gzio
+# GRUB runs a torn script without an error: only its last line tells that it is whole.
+_LOAD = """\
   set ota_initrd=""
-  if source "$ota_files_{slot}/arguments.cfg"; then
+  source "$ota_files_{slot}/arguments.cfg"
+  if [ -n "$ota_initrd" ]; then
     if linux "$ota_files_{slot}/kernel" "$@" $ota_mode; then
       if [ "$ota_initrd" = "no" ]; then boot
       elif initrd "$ota_files_{slot}/initrd"; then boot
       fi
     fi
   fi
+"""
+
+# What is reached after a slot was loaded did not load. A trial ends there, and the default is
+# next; a default would end there at each boot, so a good system beside it is started instead.
+_ENTRY = """\
+menuentry "ota: slot {slot}" --id ota-{slot} --unrestricted {{
+  insmod gzio
+{load}  if [ -z "$ota_mode" -a "$ota_ready_{other}" = "1" -a "$ota_good_{other}" = "1" ]; then
+{load_other}  fi
   reboot
 }}
 """
@@ -130,7 +140,7 @@ def part() -> str:
     pieces += [_ordinary("if", "a"), _ordinary("elif", "b"), _WITHOUT_ENVIRONMENT]
     pieces += [_TRIAL.format(slot=slot, trial=TRIAL_ARGUMENT) for slot in SLOT_NAMES]
     pieces += [_DEFAULT.format(slot=slot) for slot in SLOT_NAMES]
-    pieces += [_ENTRY.format(slot=slot) for slot in SLOT_NAMES]
+    pieces += [_entry(slot) for slot in SLOT_NAMES]
     return "".join([*pieces, _CLOSING])
 
 
@@ -181,3 +191,9 @@ def read_arguments_file(data: bytes) -> Tuple[List[str], bool]:
 
 def _ordinary(keyword: str, slot: SlotName) -> str:
     return _ORDINARY.format(keyword=keyword, slot=slot, other=other_slot(slot))
+
+
+def _entry(slot: SlotName) -> str:
+    other = other_slot(slot)
+    load, load_other = _LOAD.format(slot=slot), indent(_LOAD.format(slot=other), "  ")
+    return _ENTRY.format(slot=slot, other=other, load=load, load_other=load_other)

@@ -144,11 +144,7 @@ def verdict(
     if boot.trial not in (None, running):
         return _armed(last, boot, boot_id)
     if boot.default != running:
-        return Verdict(
-            "disagree",
-            f"Slot {running} runs, but slot {boot.default or '?'} is the boot loader's default.",
-            "`ota commit` makes the running system the default",
-        )
+        return _not_default(running, boot)
     if boot.next != running:
         what = f"slot {boot.next} boots next" if boot.next else "no slot would boot"
         return Verdict(
@@ -191,6 +187,22 @@ def _incomplete(slot: SlotName, running: SlotName) -> Verdict:
         "disagree", f"The boot loader boots slot {slot} next, but its boot files are not complete.",
         f"`ota switch-slot {running}` makes the running system what boots next",
     )  # fmt: skip
+
+
+def _not_default(running: SlotName, boot: BootState) -> Verdict:
+    """`running` came up in place of the default: that could not be loaded, or somebody chose."""
+    default, mend = boot.default, "`ota commit` makes the running system the default"
+    if default is not None and not boot.slots[default].ready:
+        return Verdict(
+            "disagree", f"Slot {default} is the boot loader's default, but its boot files are not "
+            f"complete: slot {running} runs instead.",
+            f"{mend}; then `ota verify --repair` or `ota update` mends slot {default}",
+        )  # fmt: skip
+    return Verdict(
+        "disagree",
+        f"Slot {running} runs, but slot {default or '?'} is the boot loader's default.",
+        f"`ota doctor` tells whether that could be loaded; {mend}",
+    )
 
 
 def _at_rest(

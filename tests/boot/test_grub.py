@@ -87,7 +87,7 @@ def test_ready_lists_the_digests_of_what_is_there(armed: Device) -> None:
     assert not grub.is_intact(armed, "b")
 
 
-@pytest.mark.parametrize("name", ["ready", "kernel", "arguments.cfg"])
+@pytest.mark.parametrize("name", ["ready", "kernel", "initrd", "arguments.cfg"])
 @pytest.mark.parametrize("spoil", [lambda p: p.unlink(), lambda p: p.write_bytes(b"")])
 def test_a_slot_with_a_missing_or_empty_file_is_not_ready(
     armed: Device, name: str, spoil: Callable[[Path], None]
@@ -288,11 +288,33 @@ LOSSES = [
          lambda d: layout.good_mark(d, "b").write_bytes(b"1")],
         id="both lost, only b good",
     ),
+]
+LOADED_BY_THE_OTHER = [
+    pytest.param([say("b", "-", "ab"), lambda d: layout.initrd(d, "b").unlink()], id="no initrd"),
+    pytest.param(
+        [say("b", "-", "ab"), lambda d: layout.arguments(d, "b").write_text("setparams 'quiet")],
+        id="torn arguments",
+    ),
+    pytest.param(
+        [say("b", "-", "ab"), make_ready("a"), lambda d: layout.initrd(d, "b").unlink()],
+        id="not ready either",
+    ),
+]
+LOADED_BY_NONE = [
+    pytest.param([say("b", "-", "b"), lambda d: layout.initrd(d, "b").unlink()], id="a not good"),
+    pytest.param(
+        [say("b", "-", "ab"), make_ready("b"), lambda d: layout.initrd(d, "b").unlink()],
+        id="a not ready",
+    ),
+    pytest.param(
+        [say("b", "-", "ab"), *(lambda d, s=s: layout.initrd(d, s).unlink() for s in SLOT_NAMES)],
+        id="no initrd in either",
+    ),
 ]  # fmt: skip
 
 
 @needs_grub_emu
-@pytest.mark.parametrize("spoil", [*CHOICES, *LOSSES])
+@pytest.mark.parametrize("spoil", [*CHOICES, *LOSSES, *LOADED_BY_THE_OTHER, *LOADED_BY_NONE])
 def test_grub_and_the_simulation_choose_the_same(
     armed: Device, tmp_path: Path, spoil: List[Callable[[Device], None]]
 ) -> None:
@@ -301,11 +323,32 @@ def test_grub_and_the_simulation_choose_the_same(
     line, trial_left = boot_with_grub(armed.boot, tmp_path)
     try:
         simulated = next_boot(armed).cmdline.replace("BOOT_IMAGE=(hd0,gpt1)", "(hd0)")
-    except BootRefused:
-        simulated = "stock"
+    except BootRefused as refused:
+        simulated = "reboot" if "reboot for ever" in refused.message else "stock"
     assert simulated == line
     if trial_left:
         assert f"ota_trial={trial_left}".encode() in grub.environment(armed).read_bytes()
+
+
+@pytest.mark.parametrize("spoil", LOADED_BY_THE_OTHER)
+def test_the_good_slot_boots_where_the_default_does_not_load(
+    armed: Device, spoil: List[Callable[[Device], None]]
+) -> None:
+    for each in spoil:
+        each(armed)
+    boot = next_boot(armed)
+    assert (boot.slot, boot.trial) == ("a", False)
+    assert "slot-a/kernel quiet ota.slot=a" in boot.cmdline
+
+
+@pytest.mark.parametrize("spoil", LOADED_BY_NONE)
+def test_a_slot_that_is_not_known_to_work_is_not_booted_instead(
+    armed: Device, spoil: List[Callable[[Device], None]]
+) -> None:
+    for each in spoil:
+        each(armed)
+    with pytest.raises(BootRefused):
+        next_boot(armed)
 
 
 @needs_grub_emu

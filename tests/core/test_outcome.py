@@ -110,6 +110,13 @@ def test_a_default_that_is_not_ready_is_told_with_what_boots_instead() -> None:
     assert (found.code, "slot a boots next" in found.text) == ("disagree", True)
 
 
+def test_a_default_that_could_not_be_loaded_is_told_with_what_runs_instead() -> None:
+    half = replace(boot("b"), slots={"a": READY, "b": SlotBoot(ready=False, good=True)})
+    found = verdict(armed(phases.COMMITTED), half, "a", False)
+    assert found.code == "disagree"
+    assert "slot a runs instead" in found.text
+
+
 def test_a_trial_that_reached_user_space_and_is_gone_has_failed() -> None:
     settled = settle(armed(phases.TRIAL), boot("a"), "a", False, NOW, BOOTED)
     assert settled.slots["b"].state == "bad"

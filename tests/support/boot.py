@@ -152,9 +152,10 @@ def files_below(directory: Path) -> Dict[str, bytes]:
 def boot_with_grub(boot: Path, work: Path) -> Tuple[str, str]:
     """Boots the content of a boot partition with GRUB's emulator.
 
-    Returns what GRUB started: `stock`, or the kernel's command line; and the environment
-    block's trial afterwards. The emulator has no `linux`, so our script says `echo` instead;
-    the rule, the environment and its writing are GRUB's own.
+    Returns what GRUB started: `stock`, `reboot`, or the kernel's command line; and the
+    environment block's trial afterwards. The emulator has no `linux` and `initrd`, so our script
+    says `echo`, and asks for a file, instead; the rule, the environment and its writing are GRUB's
+    own.
     """
     tree = work / "tree"
     shutil.rmtree(tree, ignore_errors=True)
@@ -180,7 +181,7 @@ def _speak(custom: Path) -> None:
     text = custom.read_text()
     assert part() in text
     text = re.sub(r"if linux (\S+) (.*?); then", r"if set ota_said=" r'"\1 $*"; then', text)
-    text = text.replace("elif initrd", "elif echo initrd").replace("insmod gzio", "true")
+    text = text.replace("elif initrd", "elif test -s").replace("insmod gzio", "true")
     text = text.replace("then boot\n", 'then echo "RESULT $ota_said $ota_mode END"; halt\n')
     custom.write_text(text.replace("\n  reboot\n", "\n  echo RESULT reboot END; halt\n"))
 
