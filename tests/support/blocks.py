@@ -60,6 +60,7 @@ def written_in_any_order(image: Path, states: Sequence[bytes]) -> Iterator[None]
         found = dict.fromkeys(state[start : start + BLOCK_BYTES] for state in states)
         if len(found) > 1 and number not in journal:
             versions[start] = list(found)
+    image.write_bytes(states[0])
     for blocks in itertools.product(*versions.values()):
         with open(image, "r+b") as file:
             for start, block in zip(versions, blocks):
