@@ -105,12 +105,16 @@ if [ "$ota_pick" = "{slot}" ]; then
 fi
 """
 
-# GRUB runs a torn script without an error: only its last line tells that it is whole.
+# GRUB runs a torn script without an error: only its last line tells that it is whole. A kernel that
+# was loaded is not to be followed by another one, which GRUB starts without its arguments: so the
+# initrd is asked for before.
 _LOAD = """\
   set ota_initrd=""
   source "$ota_files_{slot}/arguments.cfg"
+  if [ "$ota_initrd" = "yes" -a ! -s "$ota_files_{slot}/initrd" ]; then set ota_initrd=""; fi
   if [ -n "$ota_initrd" ]; then
     if linux "$ota_files_{slot}/kernel" "$@" $ota_mode; then
+      set ota_loaded="1"
       if [ "$ota_initrd" = "no" ]; then boot
       elif initrd "$ota_files_{slot}/initrd"; then boot
       fi
@@ -119,12 +123,15 @@ _LOAD = """\
 """
 
 # What is reached after a slot was loaded did not load. A trial ends there, and the default is
-# next; a default would end there at each boot, so a good system beside it is started instead.
+# next; a default would end there at each boot, so a good system beside it is started instead. Only
+# where its kernel was loaded and its initrd can not be read, the next start has to do better.
 _ENTRY = """\
 menuentry "ota: slot {slot}" --id ota-{slot} --unrestricted {{
   insmod gzio
-{load}  if [ -z "$ota_mode" -a "$ota_ready_{other}" = "1" -a "$ota_good_{other}" = "1" ]; then
-{load_other}  fi
+{load}  if [ -z "$ota_mode" -a -z "$ota_loaded" ]; then
+    if [ "$ota_ready_{other}" = "1" -a "$ota_good_{other}" = "1" ]; then
+{load_other}    fi
+  fi
   reboot
 }}
 """
@@ -136,7 +143,7 @@ def part() -> str:
     """Our part of `custom.cfg`, markers included."""
     pieces = [_OPENING.format(rule=RULE), _ENVIRONMENT]
     pieces += [_READY.format(slot=slot) for slot in SLOT_NAMES]
-    pieces += ['set ota_pick=""\nset ota_mode=""\n']
+    pieces += ['set ota_pick=""\nset ota_mode=""\nset ota_loaded=""\n']
     pieces += [_ordinary("if", "a"), _ordinary("elif", "b"), _WITHOUT_ENVIRONMENT]
     pieces += [_TRIAL.format(slot=slot, trial=TRIAL_ARGUMENT) for slot in SLOT_NAMES]
     pieces += [_DEFAULT.format(slot=slot) for slot in SLOT_NAMES]
@@ -195,5 +202,5 @@ def _ordinary(keyword: str, slot: SlotName) -> str:
 
 def _entry(slot: SlotName) -> str:
     other = other_slot(slot)
-    load, load_other = _LOAD.format(slot=slot), indent(_LOAD.format(slot=other), "  ")
+    load, load_other = _LOAD.format(slot=slot), indent(_LOAD.format(slot=other), "    ")
     return _ENTRY.format(slot=slot, other=other, load=load, load_other=load_other)

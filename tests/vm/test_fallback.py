@@ -149,6 +149,27 @@ def test_a_power_cut_during_the_trial_boots_the_old_system_and_costs_no_download
         assert status(machine)["verdict"]["code"] == "confirmed"
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("damage", ["rm {}/initrd", "truncate -s 100000 {}/kernel"])
+def test_a_default_that_does_not_load_is_passed_over_in_the_same_start(
+    damage: str, armed_disk: PreparedDisk, tmp_path: Path
+) -> None:
+    with Machine(armed_disk.copy(tmp_path / "disk.img"), tmp_path / "machine") as machine:
+        machine.boot()
+        machine.must("systemctl start ota-commit.service")
+        assert status(machine)["verdict"]["code"] == "confirmed"
+        machine.must(damage.format("/boot/ota/slot-b"))
+        machine.reboot()
+        assert "ota.slot=a" in machine.must("cat /proc/cmdline")
+        found = status(machine)
+        assert (found["running"], found["verdict"]["code"]) == ("a", "disagree")
+        machine.must("ota commit")
+        machine.must("ota verify --repair")
+        machine.must("ota rollback")
+        machine.reboot()
+        assert "ota.slot=b" in machine.must("cat /proc/cmdline")
+
+
 @needs_grub_fstest
 def test_a_disk_that_refuses_the_writes_of_grub_boots_the_old_system(
     armed_disk: PreparedDisk, tmp_path: Path
