@@ -69,14 +69,14 @@ class Forker:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.connect(f"{self._place}/socket")
             theirs, ours = _pipes()
+            with ours[0] as writer:  # while somebody could read it: a run may end before
+                writer.write(stdin)
             what = {
                 "words": list(words), "environment": dict(environment), "directory": os.getcwd(),
             }  # fmt: skip
             _send(channel, json.dumps(what).encode(), theirs)
             for each in theirs:
                 os.close(each)
-            with ours[0] as writer:
-                writer.write(stdin)
             return _outcome(channel, ours[1:], limit_s)
 
     def end(self) -> None:
