@@ -96,7 +96,7 @@ def carried_room(device: Device, image: Image, plan: Plan, running: Optional[Pat
     """What the persistent files of `running` take in the standby slot besides what `plan` does.
 
     As far as they can be looked at now: what can not fails the update when it is carried. Raises
-    what `persist.present` raises but OSError.
+    what `persistent.present` raises but OSError.
     """
     size, inodes = 0, 0
     if running:

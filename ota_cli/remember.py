@@ -4,13 +4,13 @@ history and log tell the same."""
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, Tuple, Type
 
 from .core.cmdline import parse as parse_cmdline
 from .core.outcome import given_up, settle
 from .core.record import Record
 from .core.transitions import transitions
-from .errors import ConfigError, NoSpace
+from .errors import ConfigError, NoSpace, OtaError
 from .events import Emit, Warned
 from .host import store
 from .model import BootState, Device
@@ -38,11 +38,13 @@ def remember(device: Device, before: Record, after: Record, emit: Emit) -> None:
 
 
 @contextmanager
-def if_room(emit: Emit) -> Iterator[None]:
-    """The block notes what holds without it; that there is no room to is only warned of."""
+def if_room(emit: Emit, *also: Type[OtaError]) -> Iterator[None]:
+    """The block notes what holds without it; that there is no room to, and each of `also`, is only
+    warned of."""
+    passed_over: Tuple[Type[OtaError], ...] = (NoSpace, *also)
     try:
         yield
-    except NoSpace as error:
+    except passed_over as error:
         emit(Warned(f"this is not on record: {error.message}"))
 
 

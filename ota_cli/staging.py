@@ -50,8 +50,8 @@ class Wire:
 @dataclass(frozen=True)
 class Staged:
     """What came of a staging: `checked` may be armed. `carried`: what differs from the image;
-    `sources`: what that was taken from, see `persist.sources`. `verify_writes`: whether copies were
-    read back."""
+    `sources`: what that was taken from, see `persistent.sources`. `verify_writes`: whether copies
+    were read back."""
 
     checked: Checked
     plan: Plan

@@ -8,9 +8,9 @@ after its health checks, makes a slot the default.
 from __future__ import annotations
 
 import uuid
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Callable, ContextManager, Iterator, NamedTuple, Optional
+from typing import Callable, ContextManager, NamedTuple, Optional
 
 from .arming import arm, tell_armed
 from .boot.base import Backend, backend_for
@@ -23,18 +23,17 @@ from .errors import (
     Busy,
     ConfigError,
     Footprint,
-    NoSpace,
     OtaError,
     SlotUnusable,
     leaving,
 )
-from .events import Emit, Warned
+from .events import Emit
 from .host import ops, store
 from .host.mounts import enter_private_namespace
 from .model import Bootable, BootState, Checked, Device, KnownGood, SlotName, other_slot
 from .policy import trust
 from .probe import require_running
-from .remember import recall, remember
+from .remember import if_room, recall, remember
 from .setup import check_boot_partition
 from .slots import needs_mounts, readable, require_sound
 from .verify import compare, require_equal, stored_image
@@ -223,7 +222,7 @@ def stay(session: Session, emit: Emit) -> Switched:
         return Switched("nothing", running, version)
     with leaving(Footprint.BOOT):
         _disarm(session)
-        with _warned_of(emit):
+        with if_room(emit, ConfigError):
             _withdrawn(session.device, session.record, armed_slot, emit)
     return Switched("disarmed", running, version)
 
@@ -237,15 +236,6 @@ def _disarm(session: Session) -> None:
         with suppress(OtaError):
             ops.apply(backend.lead_back(device, session.boot))
         raise
-
-
-@contextmanager
-def _warned_of(emit: Emit) -> Iterator[None]:
-    """The block notes what the boot loader knows; where it can not be written, that counts."""
-    try:
-        yield
-    except (ConfigError, NoSpace) as error:
-        emit(Warned(f"this is not on record: {error.message}"))
 
 
 def switch_slot(
@@ -361,7 +351,7 @@ def _end_trial(session: Session, emit: Emit) -> None:
     device, backend = session.device, session.backend
     with leaving(Footprint.BOOT):
         ops.apply(backend.lead_back(device, session.boot))
-        with _warned_of(emit):
+        with if_room(emit, ConfigError):
             _reject(session, emit)
         boot = backend.read(device)
         if boot.trial is not None:

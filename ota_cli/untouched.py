@@ -66,7 +66,7 @@ def untouched(
 
 
 def sources_of(device: Device, slot: SlotName, image: Image, running: Optional[Path]) -> str:
-    """What is carried over to `image` in `slot`, in short; see `persist.sources`.
+    """What is carried over to `image` in `slot`, in short; see `persistent.sources`.
 
     Empty where nobody will ask: of slots that have no file system to be sealed.
     """

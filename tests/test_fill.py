@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Iterator, List, Sequence
+from typing import Callable, Iterator, List, Sequence, Tuple
 
 import pytest
 
@@ -82,11 +82,7 @@ def test_content_the_device_has_is_never_fetched(tmp_path: Path) -> None:
 def test_what_the_disk_does_not_give_back_while_it_is_copied_is_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    image, standby, running = (tmp_path / n for n in ("image", "standby", "running"))
-    for tree in (image, standby, running):
-        tree.mkdir()
-    for tree in (image, running):
-        (tree / "file").write_text("content")
+    image, standby, running = trees_with_one_file(tmp_path)
     tables, fetched, events = tables_of(image), [], []
     plan, before = planned(tables, standby, running, silent, unlock=True)
     fail_reading(running / "file", error, monkeypatch)
@@ -95,6 +91,16 @@ def test_what_the_disk_does_not_give_back_while_it_is_copied_is_downloaded(
     assert snapshot(standby) == snapshot(image)
     said = f"/file can not be read ({os.strerror(error)}); it is downloaded instead"
     assert Warned(said) in events
+
+
+def trees_with_one_file(tmp_path: Path) -> Tuple[Path, Path, Path]:
+    """An image, an empty slot, and the running one, which has the image's only file."""
+    image, standby, running = (tmp_path / n for n in ("image", "standby", "running"))
+    for tree in (image, standby, running):
+        tree.mkdir()
+    for tree in (image, running):
+        (tree / "file").write_text("content")
+    return image, standby, running
 
 
 def fail_reading(file: Path, error: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,11 +117,7 @@ def fail_reading(file: Path, error: int, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_the_new_slot_does_not_take_is_never_called_the_running_slots_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, standby, running = (tmp_path / n for n in ("image", "standby", "running"))
-    for tree in (image, standby, running):
-        tree.mkdir()
-    for tree in (image, running):
-        (tree / "file").write_text("content")
+    image, standby, running = trees_with_one_file(tmp_path)
 
     def failing(descriptor: int, data: memoryview) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

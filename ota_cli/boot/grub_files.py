@@ -70,10 +70,8 @@ class FileSet:
         )
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it is complete, too: the rule can not ask for an initrd that is needed."""
-        if not self.is_taken:
-            return False
+    def is_complete(self) -> bool:
+        """Of a set that is taken: whether it has the initrd that it needs."""
         return layout.holds_something(self.initrd) or not self._needs_initrd
 
     @property
@@ -102,7 +100,7 @@ def booted_set(device: Device, slot: SlotName) -> Optional[FileSet]:
     """The set GRUB takes; None where the slot is not ready."""
     sets = (refreshed_set(device, slot), first_set(device, slot))
     taken = next((each for each in sets if each.is_taken), None)
-    return taken if taken is not None and taken.is_ready else None
+    return taken if taken is not None and taken.is_complete else None
 
 
 def is_intact(device: Device, slot: SlotName) -> bool:

@@ -43,7 +43,7 @@ class SlotRecord:
     """What a slot is meant to hold. `state`: see DESIGN section 1. Times are RFC 3339.
 
     `verify_local`: how much of it was read when it was filled. `seal`: see the module of that name.
-    `sources`: what was carried over from the running slot, see `persist.sources`.
+    `sources`: what was carried over from the running slot, see `persistent.sources`.
     """
 
     state: str = "unknown"
