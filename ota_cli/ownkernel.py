@@ -18,7 +18,7 @@ from .core.kernels import KernelNames, kernels, version_key
 from .errors import BootRefused
 from .host.content import digest_of
 from .host.inside import reading
-from .model import BootCopies, BootFile, BootFiles, Device, SlotName
+from .model import BootCopies, BootFile, BootFiles, Device, SlotName, other_slot
 
 #: The transaction of a system that no update brought here.
 ADOPTED_TXN = "setup"
@@ -117,21 +117,54 @@ def newest(device: Device, tree: Path) -> Optional[KernelPaths]:
     return None
 
 
+class Brought(NamedTuple):
+    """A kernel of the running system's packages and its initrd, with the digests they have."""
+
+    kernel: BootFile
+    initrd: Optional[BootFile]
+
+
+def brought(device: Device, running: SlotName, tree: Path) -> Optional[Brought]:
+    """What the running system shall boot: `newest`. None when there is none, or when all that is
+    new is an initrd of the other slot. Raises SlotUnusable where a file can not be read."""
+    found = newest(device, tree)
+    if found is None:
+        return None
+    kernel, initrd = boot_file(found.kernel), boot_file(found.initrd) if found.initrd else None
+    booted = _copies(device)
+    is_booted = booted is not None and booted.digests.get("kernel") == kernel.digest.hex()
+    if is_booted and initrd and _is_of_the_other(device, running, initrd.digest.hex()):
+        return None
+    return Brought(kernel, initrd)
+
+
 def is_outdated(device: Device) -> bool:
     """Whether packages brought the running system a kernel or initrd of which no copy boots.
 
     Cheap: only a file that came after the copies is read. False where it can not be told.
     """
+    running = device.running
     with suppress(OSError, BootRefused):
         booted = _copies(device)
-        if booted is None:
+        if booted is None or running is None:
             return False
-        found = newest(device, device.root)
-        for name, path in zip(("kernel", "initrd"), found or ()):
-            came_later = path is not None and path.stat().st_ctime_ns > booted.made_ns
-            if came_later and digest_of(str(path)).hex() != booted.digests.get(name):
-                return True
+        for name, path in zip(("kernel", "initrd"), newest(device, device.root) or ()):
+            if path is None or path.stat().st_ctime_ns <= booted.made_ns:
+                continue
+            digest = digest_of(str(path)).hex()
+            if digest != booted.digests.get(name):
+                return name == "kernel" or not _is_of_the_other(device, running, digest)
     return False
+
+
+def _is_of_the_other(device: Device, running: SlotName, initrd: str) -> bool:
+    """Whether the other slot boots a copy of an initrd, given by its digest in hex.
+
+    Both slots may have a kernel of the same version. Then their packages write its initrd to
+    the same file of the boot partition, and the hook copies it for the slot that runs.
+    """
+    copies = backend_for(device).copies(device, other_slot(running))
+    return copies is not None and copies.digests.get("initrd") == initrd
 
 
 def boot_file(path: Path) -> BootFile:

@@ -50,7 +50,7 @@ from .model import (
     SlotName,
     other_slot,
 )
-from .ownkernel import ADOPTED_TXN, adopted_files, boot_file, newest
+from .ownkernel import ADOPTED_TXN, adopted_files, brought
 from .policy import trust
 from .probe import require_running
 from .remember import remember
@@ -347,13 +347,10 @@ def _refresh(device: Device, backend: Backend, running: SlotName) -> Iterator[_S
     if needs_mounts(device):
         enter_private_namespace()
     with running_root(device) as tree:
-        found = newest(device, tree or device.root)
-        if found is None:
-            return
-        initrd = boot_file(found.initrd) if found.initrd else None
-        needed = backend.refresh(device, running, boot_file(found.kernel), initrd)
-        if needed:
-            yield _Step(f"slot {running} boots a copy of {found.kernel.name}", needed)
+        found = brought(device, running, tree or device.root)
+        needed = backend.refresh(device, running, *found) if found else []
+        if found and needed:
+            yield _Step(f"slot {running} boots a copy of {found.kernel.path.name}", needed)
 
 
 def _unit_steps(device: Device) -> Iterator[_Step]:

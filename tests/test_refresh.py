@@ -124,16 +124,45 @@ def test_a_kernel_without_modules_or_initrd_is_left_alone(device: Device, versio
     assert booted_kernel(device) == old
 
 
-def test_status_warns_until_the_new_kernel_boots(device: Device) -> None:
-    def warnings() -> int:
-        return len(ota("status", "--root", device.root, "--json").result["warnings"])
+def warnings(device: Device) -> int:
+    return len(ota("status", "--root", device.root, "--json").result["warnings"])
 
-    assert warnings() == 0
-    os.utime(grub_files.first_set(device, "a").ready, (1, 1))  # ready long before the package came
+
+def made_long_ago(device: Device) -> None:
+    """What is on the boot partition now came after the copies that boot."""
+    booted = grub_files.booted_set(device, "a")
+    assert booted is not None
+    os.utime(booted.ready, (1, 1))
+
+
+def test_status_warns_until_the_new_kernel_boots(device: Device) -> None:
+    assert warnings(device) == 0
+    made_long_ago(device)
     bring_kernel(device)
-    assert warnings() == 1
+    assert warnings(device) == 1
     refresh(device)
-    assert warnings() == 0
+    assert warnings(device) == 0
+
+
+def test_an_initrd_that_the_other_slot_made_for_the_same_kernel_is_not_taken(
+    device: Device,
+) -> None:
+    kernel = bring_kernel(device)
+    refresh(device)
+    shared = device.boot / f"initrd.img-{NEWER}"
+    own = shared.read_bytes()
+    apply(grub.install(device, "b", boot_files(device, "b")))
+    shared.write_bytes(b"made in slot b " * 800)
+    apply(grub.refresh(device, "b", boot_file(kernel), boot_file(shared)))
+    made_long_ago(device)
+    assert warnings(device) == 0
+    assert "All was in order." in refresh(device)
+    booted = grub_files.booted_set(device, "a")
+    assert booted is not None
+    assert booted.initrd.read_bytes() == own
+    shared.write_bytes(b"made in slot a " * 800)
+    assert warnings(device) == 1
+    assert "slot a boots a copy" in refresh(device)
 
 
 def test_an_update_takes_both_sets_away_and_fills_the_first(device: Device) -> None:
