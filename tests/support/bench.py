@@ -70,12 +70,16 @@ def installed_environment() -> Dict[str, str]:
     return {k: v for k, v in environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
-def ota(*words: object, stdin: bytes = b"", env: Optional[Mapping[str, str]] = None) -> Ran:
-    """Runs `ota` to its end."""
-    environ = {**environment(), **(env or {})}
-    if not forker().can_run(environ, stdin):
-        return started_ota(*words, stdin=stdin, env=env)
-    code, out, err = forker().run([str(word) for word in words], environ, stdin, TIMEOUT_S)
+def ota(
+    *words: object, stdin: bytes = b"", env: Optional[Mapping[str, str]] = None,
+    library: Optional[Path] = None,
+) -> Ran:  # fmt: skip
+    """Runs `ota` to its end. `library`: preloaded, one that can begin in a forked process."""
+    environ = {**environment(), **_preloading(library), **(env or {})}
+    forking = forker(library)
+    if not forking.can_run(environ, stdin):
+        return started_ota(*words, stdin=stdin, env=environ)
+    code, out, err = forking.run([str(word) for word in words], environ, stdin, TIMEOUT_S)
     return Ran(code, out.decode(), err.decode())
 
 
@@ -90,11 +94,15 @@ def started_ota(*words: object, stdin: bytes = b"", env: Optional[Mapping[str, s
 
 
 @lru_cache(maxsize=None)
-def forker() -> Forker:
-    """What runs are forked from; it ends with this process."""
-    made = Forker(environment())
+def forker(library: Optional[Path] = None) -> Forker:
+    """What runs are forked from, with `library` preloaded; it ends with this process."""
+    made = Forker({**environment(), **_preloading(library)})
     atexit.register(made.end)
     return made
+
+
+def _preloading(library: Optional[Path]) -> Dict[str, str]:
+    return {"LD_PRELOAD": str(library)} if library else {}
 
 
 def make_device(

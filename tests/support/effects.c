@@ -11,6 +11,8 @@
  *     EFFECTS_STICKY    and so do all later ones: that need room, or for EROFS all
  *     EFFECTS_READS     count what is read instead: files, opened ones, directories, stat of a name
  *     EFFECTS_MET       a file that is made when the effect is reached
+ *
+ * when it is loaded, and again when `preloaded_begin` is called: in a process that was forked.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -40,8 +42,9 @@ static long number(const char *name) {
     return text ? atol(text) : 0;
 }
 
-__attribute__((constructor)) static void begin(void) {
+__attribute__((constructor)) void preloaded_begin(void) {
     const char *log = getenv("EFFECTS_LOG"), *top = getenv("EFFECTS_BELOW");
+    done = 0;
     kill_at = number("EFFECTS_KILL_AT");
     fail_at = number("EFFECTS_FAIL_AT");
     fail_with = number("EFFECTS_ERRNO");

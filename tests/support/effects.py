@@ -98,12 +98,15 @@ class Effects:
         return path
 
     def preloaded(self, variables: Mapping[str, str]) -> Dict[str, str]:
-        """The environment of a program whose effects are counted."""
-        below = ":".join(map(str, (self.device, *self.more)))
+        """The environment of a program that is started, and whose effects are counted."""
         return {
-            "LD_PRELOAD": str(self.library), "EFFECTS_BELOW": below,
-            "PYTHONDONTWRITEBYTECODE": "1", **variables,
+            "LD_PRELOAD": str(self.library), "PYTHONDONTWRITEBYTECODE": "1",
+            **self._counting(variables),
         }  # fmt: skip
 
+    def _counting(self, variables: Mapping[str, str]) -> Dict[str, str]:
+        return {"EFFECTS_BELOW": ":".join(map(str, (self.device, *self.more))), **variables}
+
     def _run(self, words: Sequence[object], variables: Mapping[str, str]) -> Ran:
-        return ota(*words, "--root", self.device, env=self.preloaded(variables))
+        env = self._counting(variables)
+        return ota(*words, "--root", self.device, env=env, library=self.library)

@@ -8,6 +8,7 @@ environment, directory and pipes, leads its own life, and ends as the program en
 from __future__ import annotations
 
 import array
+import ctypes
 import gc
 import importlib
 import json
@@ -240,11 +241,19 @@ def _become(request: _Request) -> None:
     os.environ.clear()
     os.environ.update(request.environment)
     time.tzset()
+    _begin_preloaded()
     os.chdir(request.directory)
     program = importlib.import_module("ota_cli.__main__")
     sys.argv = [str(program.__file__), *request.words]
     sys.stdin, sys.stdout, sys.stderr = _streams()
     program.main()
+
+
+def _begin_preloaded() -> None:
+    """A library that was preloaded reads its environment when it is loaded; now it is another."""
+    begin = getattr(ctypes.CDLL(None), "preloaded_begin", None)
+    if begin is not None:
+        begin()
 
 
 def _streams() -> Tuple[TextIO, TextIO, TextIO]:
