@@ -40,6 +40,8 @@ MAX_STDIN_BYTES = 64 * 1024
 #: An interpreter reads these when it starts, and not again.
 _FIXED = ("PYTHON", "LD_", "LC_", "LANG")
 _STREAMS = 3
+#: What `ota` loads where it needs it, besides modules of its own.
+_LAZY = ("yaml", "cryptography.hazmat.backends.openssl.backend", "encodings.ascii", "encodings.idna")
 
 
 class Ended(Exception):
@@ -166,6 +168,8 @@ def _load() -> None:
     for module in pkgutil.walk_packages(ota_cli.__path__, "ota_cli."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    for name in _LAZY:
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
 

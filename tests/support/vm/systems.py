@@ -33,7 +33,8 @@ _MODULES = (
 _MASKED = (
     "e2scrub_reap.service", "e2scrub_all.timer", "apt-daily.timer", "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer", "fstrim.timer", "systemd-tmpfiles-clean.timer", "getty.target",
-    "systemd-update-utmp.service", "systemd-random-seed.service", "dev-hugepages.mount",
+    "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
+    "systemd-random-seed.service", "apparmor.service", "dev-hugepages.mount",
     "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
     "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
     *(f"modprobe@{module}.service" for module in ("configfs", "drm", "efi_pstore", "fuse", "loop")),
