@@ -42,7 +42,8 @@ class Pair:
 
     def main(self, *words: object, env: Mapping[str, str]) -> Ran:
         """A run on the main ECU, whose effects are counted."""
-        return self.vehicle.fleet["main"].ota(*words, env=self.effects("main").preloaded(env))
+        counting = self.effects("main").counting(env)
+        return self.vehicle.fleet["main"].ota(*words, env=counting, library=self.library)
 
     def count_in_answers(self, verb: str, variables: Mapping[str, str], until: Path) -> None:
         """The secondary counts the effects of its next answers to `verb`, `until` is there."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from tests.support.forked import Forker
+from tests.support.network import path_of
 from tests.support.trees import Snapshot, snapshot, without
 
 if TYPE_CHECKING:
@@ -72,14 +73,20 @@ def installed_environment() -> Dict[str, str]:
 
 def ota(
     *words: object, stdin: bytes = b"", env: Optional[Mapping[str, str]] = None,
-    library: Optional[Path] = None,
+    library: Optional[Path] = None, namespace: Optional[str] = None,
 ) -> Ran:  # fmt: skip
-    """Runs `ota` to its end. `library`: preloaded, one that can begin in a forked process."""
+    """Runs `ota` to its end.
+
+    `library`: preloaded, one that can begin in a forked process. `namespace`: of the network.
+    """
     environ = {**environment(), **_preloading(library), **(env or {})}
     forking = forker(library)
     if not forking.can_run(environ, stdin):
+        assert namespace is None, "only forked runs enter the namespace of a network"
         return started_ota(*words, stdin=stdin, env=environ)
-    code, out, err = forking.run([str(word) for word in words], environ, stdin, TIMEOUT_S)
+    network = path_of(namespace) if namespace else None
+    argv = [str(word) for word in words]
+    code, out, err = forking.run(argv, environ, stdin, TIMEOUT_S, network)
     return Ran(code, out.decode(), err.decode())
 
 

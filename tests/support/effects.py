@@ -101,12 +101,13 @@ class Effects:
         """The environment of a program that is started, and whose effects are counted."""
         return {
             "LD_PRELOAD": str(self.library), "PYTHONDONTWRITEBYTECODE": "1",
-            **self._counting(variables),
+            **self.counting(variables),
         }  # fmt: skip
 
-    def _counting(self, variables: Mapping[str, str]) -> Dict[str, str]:
+    def counting(self, variables: Mapping[str, str]) -> Dict[str, str]:
+        """What the library reads of it."""
         return {"EFFECTS_BELOW": ":".join(map(str, (self.device, *self.more))), **variables}
 
     def _run(self, words: Sequence[object], variables: Mapping[str, str]) -> Ran:
-        env = self._counting(variables)
+        env = self.counting(variables)
         return ota(*words, "--root", self.device, env=env, library=self.library)

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 from ota_cli.boot.simulate import next_boot
 from ota_cli.probe import probe
 from tests.conftest import copy_tree
-from tests.support.bench import BASE, DIRECTORY_SLOTS, Ran, environment
+from tests.support.bench import BASE, DIRECTORY_SLOTS, TIMEOUT_S, Ran, environment, ota
 from tests.support.machine import MACHINE_SLOTS, make_machine
 from tests.support.network import Network, inside, network
 from tests.support.schemas import require_as_told
@@ -103,17 +103,28 @@ class EcuBench:
             f"done; }} | {{ {self.gate}; }}"
         )
 
-    def ota(self, *words: object, env: Optional[Mapping[str, str]] = None) -> Ran:
-        """Runs `ota` on this ECU to its end; documents are what their schemas say."""
-        done = subprocess.run(
-            self.argv(*words), capture_output=True, env={**environment(), **(env or {})},
-            check=False, timeout=300,
-        )  # fmt: skip
-        ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    def ota(
+        self, *words: object, env: Optional[Mapping[str, str]] = None,
+        library: Optional[Path] = None,
+    ) -> Ran:  # fmt: skip
+        """Runs `ota` on this ECU to its end; documents are what their schemas say.
+
+        `library`: see `bench.ota`; not on an ECU that is a machine.
+        """
+        if self.machine is None:
+            where, namespace = ("--root", self.root), self.namespace
+            ran = ota(*words, *where, env=env, library=library, namespace=namespace)
+        else:
+            ran = self._started(*words, env={**environment(), **(env or {})})
         if "--json" in words:
             is_dry = "--dry-run" in words
             require_as_told("check" if is_dry else str(words[0]), ran)
         return ran
+
+    def _started(self, *words: object, env: Mapping[str, str]) -> Ran:
+        argv, limit_s = self.argv(*words), TIMEOUT_S
+        done = subprocess.run(argv, capture_output=True, env=env, check=False, timeout=limit_s)
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def limit_rate(self, rate: str) -> None:
         """From now on it downloads no faster, so that there is time to break things."""

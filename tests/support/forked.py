@@ -41,7 +41,11 @@ MAX_STDIN_BYTES = 64 * 1024
 _FIXED = ("PYTHON", "LD_", "LC_", "LANG")
 _STREAMS = 3
 #: What `ota` loads where it needs it, besides modules of its own.
-_LAZY = ("yaml", "cryptography.hazmat.backends.openssl.backend", "encodings.ascii", "encodings.idna")
+_LAZY = (
+    "yaml", "cryptography.hazmat.backends.openssl.backend", "encodings.ascii", "encodings.idna",
+)  # fmt: skip
+#: Of clone(2): a network namespace is entered.
+_CLONE_NEWNET = 0x40000000
 
 
 class Ended(Exception):
@@ -66,9 +70,13 @@ class Forker:
         return _fixed(environment) == self._fixed and len(stdin) <= MAX_STDIN_BYTES
 
     def run(
-        self, words: Sequence[str], environment: Mapping[str, str], stdin: bytes, limit_s: float
-    ) -> Tuple[int, bytes, bytes]:
-        """Exit code (negative: the signal), stdout and stderr. Raises Ended after `limit_s`."""
+        self, words: Sequence[str], environment: Mapping[str, str], stdin: bytes, limit_s: float,
+        network: Optional[str] = None,
+    ) -> Tuple[int, bytes, bytes]:  # fmt: skip
+        """Exit code (negative: the signal), stdout and stderr. Raises Ended after `limit_s`.
+
+        `network`: the path of the network namespace in which it runs.
+        """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.connect(f"{self._place}/socket")
             theirs, ours = _pipes()
@@ -76,6 +84,7 @@ class Forker:
                 writer.write(stdin)
             what = {
                 "words": list(words), "environment": dict(environment), "directory": os.getcwd(),
+                "network": network,
             }  # fmt: skip
             _send(channel, json.dumps(what).encode(), theirs)
             for each in theirs:
@@ -144,11 +153,12 @@ def _receive(channel: socket.socket) -> Tuple[bytes, List[int]]:
 
 
 class _Request(NamedTuple):
-    """A run to be: its words, environment and directory, and its stdin, stdout and stderr."""
+    """A run to be: its words, environment, directory and network, and its standard streams."""
 
     words: List[str]
     environment: Dict[str, str]
     directory: str
+    network: Optional[str]
     descriptors: List[int]
 
 
@@ -247,10 +257,20 @@ def _become(request: _Request) -> None:
     time.tzset()
     _begin_preloaded()
     os.chdir(request.directory)
+    if request.network:
+        _enter(request.network)
     program = importlib.import_module("ota_cli.__main__")
     sys.argv = [str(program.__file__), *request.words]
     sys.stdin, sys.stdout, sys.stderr = _streams()
     program.main()
+
+
+def _enter(network: str) -> None:
+    """setns(2), which Python has from 3.12 on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(network, "rb") as namespace:
+        if libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"{network} can not be entered")
 
 
 def _begin_preloaded() -> None:

@@ -25,7 +25,12 @@ def inside(namespace: Optional[str]) -> List[str]:
     `ip netns exec` would take a copy of all mounts along, and with it what other tests have
     mounted just then: their devices would stay in use.
     """
-    return ["nsenter", f"--net=/run/netns/{namespace}", "--"] if namespace else []
+    return ["nsenter", f"--net={path_of(namespace)}", "--"] if namespace else []
+
+
+def path_of(namespace: str) -> str:
+    """Where iproute2 keeps it (ip-netns(8))."""
+    return f"/run/netns/{namespace}"
 
 
 class Network:
