@@ -193,35 +193,49 @@ def test_programs_get_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture
-def readable_device(device: Path) -> Iterator[Path]:
-    """A device that everybody may read, at a place that everybody may enter."""
+def readable() -> Iterator[Path]:
+    """A directory that everybody may enter."""
     base = Path("/var/tmp") / f"ota-readable-{os.getpid()}"
     base.mkdir(mode=0o755)
     try:
-        yield copy_tree(device, base / "device")
+        yield base
     finally:
         shutil.rmtree(base)
 
 
-@needs_root
-def test_status_and_check_need_no_root(readable_device: Path, server: Server) -> None:
-    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    works = [*as_nobody, sys.executable, "-c", "import ota_cli.cli.main"]
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+def ota_of_nobody(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs `ota` as a user who has nothing; skips where that one can not run the program."""
+    works = [*AS_NOBODY, sys.executable, "-c", "import ota_cli.cli.main"]
     able = subprocess.run(works, env=environment(), cwd="/", check=False, capture_output=True)
     if able.returncode:
         pytest.skip(f"nobody can not run the program in {BASE}")
-    cacert = readable_device.parent / "server.pem"
+    argv = [*AS_NOBODY, *ota_argv(), *words]
+    return subprocess.run(
+        argv, env=environment(), cwd="/", check=False, capture_output=True, text=True
+    )
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["device", "grub_device"])
+def test_status_and_check_need_no_root(
+    request: pytest.FixtureRequest, kind: str, readable: Path, server: Server
+) -> None:
+    device = copy_tree(request.getfixturevalue(kind), readable / "device")
+    if kind == "grub_device":
+        (device / "boot/grub/grub.cfg").chmod(0o600)  # as grub-mkconfig makes it
+    cacert = readable / "server.pem"
     cacert.write_bytes(server.cacert.read_bytes())
-    at = ["--root", str(readable_device)]
+    at = ["--root", str(device)]
     version = ["--version", f"{server.url}v2/", "--cacert", str(cacert)]
-    for words, code in (
-        (["status", *at], 0),
-        (["check", *at, *version], 20),
-        (["update", *at, *version], 77),
-    ):
-        argv = [*as_nobody, *ota_argv(), *words]
-        done = subprocess.run(argv, env=environment(), cwd="/", check=False, capture_output=True)
-        assert done.returncode == code, done.stderr.decode()
+    told = ota_of_nobody("status", *at, "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["result"]["next"] == "a"
+    for verb, code in (("check", 20), ("update", 77)):
+        done = ota_of_nobody(verb, *at, *version)
+        assert done.returncode == code, done.stderr
 
 
 def test_only_its_owner_can_hold_the_lock_of_a_device(grub_device: Path) -> None:

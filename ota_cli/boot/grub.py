@@ -67,7 +67,7 @@ def custom_cfg(device: Device) -> Path:
 
 
 def detect(device: Device) -> bool:
-    return (device.boot / "grub" / "grub.cfg").is_file()
+    return _grub_cfg(device).is_file()
 
 
 def read(device: Device) -> BootState:
@@ -78,7 +78,8 @@ def read(device: Device) -> BootState:
     """
     if grubcfg.rule_of(_custom_text(device)) is None:
         raise _not_set_up(f"{custom_cfg(device)} has no part of ota")
-    _require_sourced(device)
+    if not _is_hidden(_grub_cfg(device)):
+        _require_sourced(device)
     return stored(device)
 
 
@@ -127,7 +128,7 @@ def integrate(device: Device) -> List[Op]:
 
 def _require_sourced(device: Device) -> None:
     """`update-grub` of a system without 41_custom writes a `grub.cfg` that knows nothing of us."""
-    grub_cfg = device.boot / "grub" / "grub.cfg"
+    grub_cfg = _grub_cfg(device)
     if not grubcfg.sources_custom(grub_files.read(grub_cfg).decode("utf-8", "replace")):
         raise BootRefused(
             f"{grub_cfg} does not read custom.cfg",
@@ -257,6 +258,17 @@ def adapted(
 def lacking(tree: Path) -> List[str]:
     """Nothing: GRUB itself ends a trial."""
     return []
+
+
+def _grub_cfg(device: Device) -> Path:
+    """The distribution's own, which reads ours."""
+    return device.boot / "grub" / "grub.cfg"
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether only others may read it: grub-mkconfig makes `grub.cfg` root's alone (mode 0600), and
+    who is not root arms nothing, but may ask what boots."""
+    return path.exists() and not os.access(path, os.R_OK)
 
 
 def _replaced_cfg(device: Device) -> Path:
