@@ -107,8 +107,8 @@ def read_history(device: Device, emit: Emit) -> Tuple[Transaction, ...]:
 def wait_for_end(look: Callable[[], Device], timeout_s: float) -> Status:
     """The status once the armed update is confirmed; `look` reads the device anew.
 
-    Raises TrialFailed when it fell back, BootRefused when nothing is armed or on trial, and
-    Busy when `timeout_s` seconds brought no end.
+    Raises TrialFailed when it fell back, BootRefused when nothing is armed or on trial or what is
+    armed was not tried, and Busy when `timeout_s` seconds brought no end.
     """
     give_up = time.monotonic() + timeout_s
     while True:
@@ -131,8 +131,9 @@ def _require_confirmed(found: Status) -> Status:
         raise TrialFailed(said.text, hint=said.hint, slug="fell-back")
     if said.code == "confirmed" and last is not None and last.phase == COMMITTED:
         return found
+    is_odd = said.code == "disagree"  # an update may well be armed; it is not what was tried
     raise BootRefused(
-        f"no update is armed or on trial: {said.text}",
+        said.text if is_odd else f"no update is armed or on trial: {said.text}",
         hint=said.hint or "`ota update` arms one",
         slug="nothing-armed",
     )

@@ -227,7 +227,9 @@ def test_an_armed_system_that_the_boot_loader_did_not_try_is_told(
     boot_id.write_text("two\n")
     assert verdict(grub_device)["code"] == "disagree"
     assert "this boot did not try it" in verdict(grub_device)["text"]
-    assert ota("wait", "--timeout", "1", "--root", grub_device).code == 15
+    waited = ota("wait", "--timeout", "1", "--root", grub_device)
+    assert waited.code == 15
+    assert "error: v2 is armed in slot b, but this boot did not try it" in waited.err
     done(ota("rollback", "--root", grub_device))
     assert verdict(grub_device)["code"] == "never_updated"
 

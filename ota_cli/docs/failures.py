@@ -200,8 +200,8 @@ FAILURES: Dict[int, Dict[str, str]] = {
         "no-kernel": "The slot holds no kernel to boot. Install one into it.",
         "not-armed": "What the update armed is not armed any more. Run the update again.",
         "not-ready": "The slot has no complete boot files. Run `ota setup`, or update the slot.",
-        "nothing-armed": "`ota wait` finds no update that is armed or on trial. `ota status` tells "
-        "how the last one ended.",
+        "nothing-armed": "`ota wait` finds no update that is armed or on trial, or one that the "
+        "last boot did not try. `ota status` tells how the last one ended.",
         "nothing-boots": "CBoot says that no slot is bootable. The hint has the command that makes "
         "the running one bootable again.",
         "nvbootctrl": "`nvbootctrl` is missing, failed, hung, or printed no sense. Run it by hand, "
