@@ -127,6 +127,9 @@ def standing(ecu: Optional[Ecu], txn: str) -> Standing:
         return Standing("healthy", "healthy")
     if last.phase == phases.ARMED and status.verdict.code == "armed":
         return Standing("waiting", "not rebooted yet")
+    if last.phase == phases.ARMED and status.verdict.code == "disagree":
+        # it was rebooted and did not try it; where that can not be read, it may have
+        return Standing("waiting" if status.boot_problem else "lost", status.verdict.text)
     if last.phase in (phases.ARMED, phases.TRIAL):
         return Standing("waiting", "on trial, its health checks have not passed yet")
     return Standing("lost", status.verdict.text)
