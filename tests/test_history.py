@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -14,6 +15,7 @@ from ota_cli.boot.simulate import next_boot
 from ota_cli.cli.show import when
 from ota_cli.core.history import entry_of, format_end, parse_history
 from ota_cli.core.record import Transaction
+from ota_cli.host.store import load_record, save_record
 from ota_cli.probe import probe
 from tests.conftest import Server
 from tests.support.bench import Ran, ota
@@ -87,11 +89,20 @@ def test_only_the_last_few_are_told_where_that_is_asked(seasoned: Path) -> None:
     assert history(seasoned, "-n", "0").code == 2
 
 
+def begun_at(device: Path, when: str) -> None:
+    """The last update was begun then."""
+    record = load_record(probe(device))
+    assert record.transaction is not None
+    begun = replace(record.transaction, started=when)
+    save_record(probe(device), replace(record, transaction=begun))
+
+
 def test_an_end_that_nothing_has_written_down_yet_is_told(device: Path, server: Server) -> None:
     do(device, "update", "--version", f"{server.url}v2/", "--cacert", server.cacert)
     assert (reboot(device), reboot(device)) == ("b", "a")
     assert not history_file(device).exists()
     assert "a -> b  fell back  the trial never reached user space" in history(device).out
+    begun_at(device, "2026-09-21T14:00:00Z")
     (device / "proc/stat").write_text("cpu 1 2 3\nbtime 1790000000\nprocesses 4\n")
     [told] = updates(device)
     assert told["ended"] == "2026-09-21T14:13:20Z", "when this system was booted, not now"

@@ -103,6 +103,7 @@ def _fell_back(record: Record, last: Transaction, when: str) -> Record:
     attempts = last.attempts + (0 if was_healthy else 1)
     bad = seen or attempts >= MAX_LOST_TRIALS
     reason = last.reason or _WHY_IT_FELL_BACK[last.phase]
+    when = max(when, last.started)  # of a container's host, or of a clock that was wrong
     ended = replace(last, phase=phases.FELL_BACK, ended=when, reason=reason, attempts=attempts)
     settled = replace(record, transaction=ended)
     if record.slots[last.to_slot].is_good:

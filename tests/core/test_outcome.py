@@ -23,8 +23,8 @@ from ota_cli.errors import ConfigError
 from ota_cli.model import BootState, SlotBoot, SlotName
 
 NOW = "2026-11-24T00:00:00Z"
-#: When the running system was booted.
-BOOTED = "2026-11-23T23:00:00Z"
+#: When the update was begun, and when the running system was booted.
+BEGUN, BOOTED = "2026-11-23T22:00:00Z", "2026-11-23T23:00:00Z"
 READY = SlotBoot(ready=True, good=True)
 
 
@@ -34,7 +34,7 @@ def boot(default: SlotName, trial: Optional[SlotName] = None) -> BootState:
 
 def armed(phase: str = phases.ARMED, attempts: int = 0) -> Record:
     """An update from slot a to b that was armed."""
-    last = Transaction("t1", "update", phase, "a", "b", "id2", "v2", NOW, attempts=attempts)
+    last = Transaction("t1", "update", phase, "a", "b", "id2", "v2", BEGUN, attempts=attempts)
     record = Record(transaction=last).with_slot("a", state="good", version="v1")
     return record.with_slot("b", state="armed", version="v2", image_id="id2")
 
@@ -68,6 +68,13 @@ def test_a_trial_lost_before_user_space_leaves_the_slot_staged() -> None:
     found = verdict(settled, boot("a"), "a", False)
     assert found.code == "fell_back"
     assert "activate" in found.hint
+
+
+def test_a_trial_does_not_end_before_it_was_begun() -> None:
+    """A container's `/proc/stat` tells when its host was booted; a clock may have been wrong."""
+    settled = settle(armed(), boot("a"), "a", False, NOW, "1970-01-01T00:00:40Z")
+    assert settled.transaction is not None
+    assert settled.transaction.ended == BEGUN
 
 
 def test_the_third_lost_trial_makes_the_slot_bad() -> None:
