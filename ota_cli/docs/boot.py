@@ -21,9 +21,10 @@ _BOOTING: Sequence[Part] = (
     "panic, an initrd that does not find its root (`panic=10`, `rd.emergency=reboot`), health "
     "checks that fail, a power cut, or no confirmation within `commit_deadline` "
     "(`ota-deadline.service`, which needs neither Python nor a complete boot).",
-    "A default whose kernel, initrd or arguments can not be loaded does not keep the device from "
-    "booting: where the other slot is known to work, GRUB loads that one in the same start, and "
-    "`ota status` says `disagree` and why.",
+    "A default whose kernel or arguments can not be loaded, or whose initrd is missing, does not "
+    "keep the device from booting: where the other slot is known to work, GRUB loads that one in "
+    "the same start, and `ota status` says `disagree` and why. One whose initrd is there and can "
+    "not be read resets: GRUB starts no second kernel once it has loaded one.",
 )
 _PARTITIONS: Sequence[Part] = (
     "The boot partition is ext4, `/boot`, and holds kernel and initrd of both systems and those "
