@@ -106,7 +106,7 @@ def _boot_partition(device: Device) -> str:
 def _boot_order(device: Device) -> str:
     found = read_status(device)
     if found.boot_problem:
-        raise BootRefused(found.boot_problem, hint="`ota setup` sets it up")
+        raise BootRefused(found.boot_problem, hint=found.verdict.hint)
     on_trial = found.verdict.code == "trial"
     missing = [] if on_trial else backend_for(device).integrate(device)  # or why it is impossible
     if found.verdict.code == "disagree":

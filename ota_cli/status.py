@@ -64,6 +64,10 @@ def read_status(device: Device) -> Status:
     """The status of `device`. Raises ConfigError when its state file is damaged."""
     trial = parse_cmdline(device.cmdline).trial
     record, boot, problem = _settled(device)
+    said = verdict(
+        record, boot, device.running, trial, store.boot_id(device),
+        has_others=bool(device.ecu.secondaries),
+    )  # fmt: skip
     slots: Dict[SlotName, SlotStatus] = {
         name: _slot(device, record, boot, name, trial)
         for name in SLOT_NAMES
@@ -72,14 +76,8 @@ def read_status(device: Device) -> Status:
     return Status(
         ecu_id=device.ecu.ecu_id, running=device.running, next=boot.next if boot else None,
         slots=slots,
-        verdict=_with_time_left(
-            device,
-            verdict(
-                record, boot, device.running, trial, store.boot_id(device),
-                has_others=bool(device.ecu.secondaries),
-            ),
-        ),
-        last_update=record.transaction, boot_problem=problem,
+        verdict=_with_time_left(device, _with_way_out(said, problem)),
+        last_update=record.transaction, boot_problem=problem.message if problem else "",
         warnings=(_OUTDATED,) if is_outdated(device) else (),
     )  # fmt: skip
 
@@ -150,7 +148,12 @@ def _with_time_left(device: Device, found: Verdict) -> Verdict:
     return replace(found, text=f"{found.text} It has about {left_s} s left for that.")
 
 
-def _settled(device: Device) -> Tuple[Record, Optional[BootState], str]:
+def _with_way_out(found: Verdict, problem: Optional[BootRefused]) -> Verdict:
+    """What helps against what is wrong with the boot loader is known where that was found."""
+    return replace(found, hint=problem.hint) if problem and problem.hint else found
+
+
+def _settled(device: Device) -> Tuple[Record, Optional[BootState], Optional[BootRefused]]:
     """The settled record, and what the boot loader will do or why that can not be read."""
     boot, problem = _boot(device)
     if boot is None:
@@ -158,11 +161,11 @@ def _settled(device: Device) -> Tuple[Record, Optional[BootState], str]:
     return recall(device, boot), boot, problem
 
 
-def _boot(device: Device) -> tuple[Optional[BootState], str]:
+def _boot(device: Device) -> Tuple[Optional[BootState], Optional[BootRefused]]:
     try:
-        return backend_for(device).read(device), ""
+        return backend_for(device).read(device), None
     except BootRefused as error:
-        return None, error.message
+        return None, error
 
 
 def _slot(

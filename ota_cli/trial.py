@@ -124,7 +124,8 @@ def open_session(device: Device, emit: Emit) -> Session:
     session = view_session(device)
     known = store.load_record(device)
     if session.record != known:
-        remember(device, known, session.record, emit)
+        with if_room(emit):  # what has ended is seen again next time
+            remember(device, known, session.record, emit)
     return session
 
 

@@ -237,6 +237,8 @@ def test_a_trial_is_confirmed_on_a_full_boot_partition(on_trial: Path) -> None:
         assert "not on record" in done.err
         found = ota("status", "--root", on_trial, "--json").result
         assert (found["next"], found["verdict"]["code"]) == ("b", "confirmed")
+        again = ota("commit", "--root", on_trial)
+        assert again.code == 0, again.err
     assert next_boot(probe(on_trial)).slot == "b"
     assert ota("commit", "--root", on_trial).code == 0
     assert load_record(probe(on_trial)).slots["b"].state == "good"

@@ -245,7 +245,10 @@ def test_nothing_is_armed_where_grub_would_not_read_the_rule(
     assert (ran.code, ran.document["error"]["slug"]) == (15, "custom-cfg-not-read")
     assert boot_bytes(grub_device) == before
     assert status(grub_device)["next"] is None
-    assert "does not read custom.cfg" in ota("status", "--root", grub_device).out
+    for told in ("status", "doctor"):
+        out = ota(told, "--root", grub_device).out
+        assert "does not read custom.cfg" in out, told
+        assert "run `update-grub`" in out, told
     grub_cfg.write_text(sources)
     done(update(grub_device, server, "v2"))
 
