@@ -278,7 +278,11 @@ def pages(name: str) -> Dict[str, str]:
         "ota.yml.5": _keys(
             name, "ota.yml", "defaults for the options of ota",
             "`/etc/ota/ota.yml` (or `.yaml`). Flags win over `OTA_<KEY>` environment variables, "
-            "these over this file. Unknown keys are an error with file and line.", _OTA_YML,
+            "these over this file. Unknown keys are an error with file and line; `/etc/ota` is "
+            "carried over to each new system, so a key must be known to the `ota` of every image "
+            "that is yet to be installed: one that does not know it can not confirm itself and "
+            "falls back.",
+            _OTA_YML,
         ),
     }  # fmt: skip
 
