@@ -7,7 +7,7 @@ import stat
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, Iterator, NamedTuple, Optional, Set, Tuple
 
 from .boot.base import backend_for
 from .core.claims import image_id
@@ -102,10 +102,23 @@ def carried_room(device: Device, image: Image, plan: Plan, running: Optional[Pat
     if running:
         with suppress(OSError):
             listed, globs = image.tables.persistents, device.settings.persist
-            for place, status in carried(listed, globs, running):
+            for place, status in _one_name_each(carried(listed, globs, running)):
                 room = _more_room(image, plan, place, status)
                 size, inodes = size + room.size_bytes, inodes + room.inodes
     return Room(size, inodes)
+
+
+def _one_name_each(
+    found: Iterable[Tuple[str, os.stat_result]],
+) -> Iterator[Tuple[str, os.stat_result]]:
+    """The first name of each file: the others become hard links in the new slot, too."""
+    seen: Set[Tuple[int, int]] = set()
+    for place, status in found:
+        file = status.st_dev, status.st_ino
+        if file not in seen:
+            yield place, status
+        if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+            seen.add(file)
 
 
 def _more_room(image: Image, plan: Plan, place: str, status: os.stat_result) -> Room:

@@ -96,6 +96,20 @@ def test_persistent_files_that_do_not_fit_are_told_before_the_slot_is_touched(
     assert done.code == 0, done.err
 
 
+def test_names_of_one_persistent_file_take_its_room_once(
+    device: Path, small_slot: Path, server: Server
+) -> None:
+    """As backups have them that keep each state of a file that did not change (rsnapshot)."""
+    kept = device / "slots/a/etc/ota/kept"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(os.urandom(3 * 1024 * 1024))
+    for number in range(5):
+        os.link(kept, kept.with_name(f"kept.{number}"))
+    done = ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert))
+    assert done.code == 0, done.err
+    assert (small_slot / "etc/ota/kept").stat().st_nlink == 6
+
+
 def test_directories_that_do_not_fit_are_told_before_the_slot_is_touched(
     attempt: Attempt, tmp_path: Path
 ) -> None:
