@@ -23,6 +23,8 @@ ACCOUNTS = ("/etc/passwd", "/etc/group")
 IGNORED = ("/swapfile", "/swap.img")
 #: Each directory is held open while what is in it is carried.
 MAX_DEPTH = 200
+#: What open(2) and others take (PATH_MAX), without the quarter that is left to the slot's own path.
+MAX_PATH_BYTES = 3 * 1024
 
 
 def present(listed: Iterable[str], globs: Iterable[str], running: Path) -> Iterator[str]:
@@ -84,9 +86,10 @@ def _all_of(root: Path, top: str) -> Iterator[str]:
 
 def require_shallow(path: str) -> str:
     """`path`, unless it is too deep to be carried: that is DoesNotFit."""
-    if path.count("/") > MAX_DEPTH:
+    if path.count("/") > MAX_DEPTH or len(os.fsencode(path)) > MAX_PATH_BYTES:
         raise DoesNotFit(
-            f"persistent directories are nested more than {MAX_DEPTH} deep: {path[:100]}...",
+            f"persistent directories are nested too deep, more than {MAX_DEPTH} levels or "
+            f"{MAX_PATH_BYTES} bytes: {path[:100]}...",
             hint="remove them, or take what they are in from the list of persistent files",
             slug="persist-too-deep",
         )

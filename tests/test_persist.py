@@ -129,15 +129,19 @@ def test_a_loop_of_symlinks_in_a_persistent_path_is_named(slots: Tuple[Path, Pat
         persist(["/loop/file"], [], running, new, silent)
 
 
+@pytest.mark.parametrize(
+    ("levels", "name"), [(300, "d"), (20, "d" * 250)], ids=["many", "long-names"]
+)
 def test_directories_nested_without_end_are_refused_before_the_slot_is_touched(
-    device: Path, server: Server
+    device: Path, server: Server, levels: int, name: str
 ) -> None:
+    """Too deep for whoever holds them all open, and too long a path for any call."""
     site = device / "slots/a/etc/site"  # the image lists it
     site.mkdir()
     deep = os.open(site, os.O_RDONLY)
-    for _ in range(300):
-        os.mkdir("d", dir_fd=deep)
-        inner = os.open("d", os.O_RDONLY, dir_fd=deep)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=deep)
+        inner = os.open(name, os.O_RDONLY, dir_fd=deep)
         os.close(deep)
         deep = inner
     os.close(deep)
