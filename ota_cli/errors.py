@@ -25,6 +25,7 @@ are generated from it.
 from __future__ import annotations
 
 import enum
+import errno
 from contextlib import contextmanager
 from typing import Dict, Iterator, Optional
 
@@ -51,6 +52,10 @@ EXIT_CODES: Dict[int, str] = {
     130: "interrupted by Ctrl-C (SIGINT)",
     143: "interrupted by SIGTERM",
 }
+
+#: What a disk that fails says; and ext4 of what is there and makes no sense, or has another
+#: checksum (EFSCORRUPTED, EFSBADCRC of fs/ext4/ext4.h).
+DISK_FAILS = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)
 
 
 class Footprint(enum.Enum):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
 
-from .errors import DoesNotFit
+from .errors import DISK_FAILS, DoesNotFit
 from .host.inside import resolve, resolve_parent, unreadable
 from .host.tree import xattrs_of
 
@@ -129,7 +129,7 @@ def named(path: str) -> Iterator[None]:
                 hint="mend the symlink or take the path from the list of persistent files",
                 slug="persist-loop",
             ) from error
-        if error.errno == errno.EIO:
+        if error.errno in DISK_FAILS:
             raise unreadable(f"persistent {path} can not be carried over", error) from error
         raise
 

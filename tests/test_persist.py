@@ -13,7 +13,7 @@ from typing import Callable, Iterator, List, Tuple
 import pytest
 
 from ota_cli.core.accounts import owner_map
-from ota_cli.errors import DoesNotFit
+from ota_cli.errors import DoesNotFit, SlotUnusable
 from ota_cli.events import Event, silent
 from ota_cli.host.content import data_of
 from ota_cli.host.inside import resolve, resolve_parent
@@ -149,6 +149,25 @@ def test_directories_nested_without_end_are_refused_before_the_slot_is_touched(
     done = ota("update", "--root", device, *at, "--no-self-confirm", "--json")
     assert (done.code, done.document["error"]["slug"]) == (11, "persist-too-deep"), done.out
     assert done.document["error"]["footprint"] == "nothing"
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EUCLEAN, errno.EBADMSG])
+def test_a_name_that_the_disk_does_not_give_back_is_not_called_the_new_slots_fault(
+    slots: Tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    running, new = slots
+    (running / "etc/file").write_text("lost")
+    lstat = os.lstat
+
+    def failing(path: str) -> os.stat_result:
+        if path == f"{running}/etc/file":
+            raise OSError(error, os.strerror(error), path)
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", failing)
+    with pytest.raises(SlotUnusable, match="persistent /etc/file can not be carried over") as told:
+        persist(["/etc/file"], [], running, new, silent)
+    assert told.value.slug == "unreadable"
 
 
 def test_a_file_of_the_image_above_a_persistent_one_is_a_conflict(

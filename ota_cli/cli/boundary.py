@@ -6,7 +6,6 @@ once, to stderr (with `--json` as the one document on stdout).
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -15,7 +14,15 @@ from pathlib import Path
 from typing import Callable, Mapping, NoReturn, Optional, Tuple
 
 from ..core.text import printable
-from ..errors import ConfigError, Interrupted, NeedsRoot, OtaError, SignalReceived, SlotUnusable
+from ..errors import (
+    DISK_FAILS,
+    ConfigError,
+    Interrupted,
+    NeedsRoot,
+    OtaError,
+    SignalReceived,
+    SlotUnusable,
+)
 from ..events import Ahead, Done, Emit, Event, Progress
 from ..host.interrupts import ignore_interrupts
 from ..render.choice import Output, open_output, standard_error
@@ -155,7 +162,7 @@ def _refused_by_system(error: Exception) -> Optional[OtaError]:
     user may not read or write; root may do everything, there it is a bug."""
     if not isinstance(error, OSError):
         return None
-    if error.errno == errno.EIO:
+    if error.errno in DISK_FAILS:
         return SlotUnusable(
             f"{error.filename or 'a file'} can not be read or written: {error.strerror}",
             hint="a disk is failing, as `dmesg` then tells; if it does not, report what -v prints",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EIO, ENOSPC, EROFS
+from errno import EBADMSG, EIO, ENOSPC, EROFS, EUCLEAN, errorcode
 from pathlib import Path
 from typing import Dict, Iterator, List
 
@@ -47,13 +47,15 @@ def test_any_read_may_fail(
     tried += meet(stories[verb], Fault(0, EIO, reads=True), share, library, tmp_path)
 
 
+@pytest.mark.parametrize("error", [EIO, EUCLEAN, EBADMSG], ids=errorcode.get)
 def test_a_disk_that_does_not_tell_what_is_there_is_called_by_its_name(
-    stories: Dict[str, Story], library: Path, tmp_path: Path
+    stories: Dict[str, Story], library: Path, tmp_path: Path, error: int
 ) -> None:
+    """ext4 has other names for what is there and makes no sense, and for a wrong checksum."""
     story = stories["commit"]
     number = next(n for n, name in enumerate(story.reads, 1) if "stat" in name)
     effects = story.on(tmp_path / "device", library)
-    done = effects.run((*story.words, "--json"), Fault(number, EIO, reads=True))
+    done = effects.run((*story.words, "--json"), Fault(number, error, reads=True))
     assert (done.code, done.document["error"]["slug"]) == (14, "disk-failing"), done.out
     story.require_completion(effects.device)
 
