@@ -61,11 +61,11 @@ Fetch = Callable[[ManySteps, Path, Callable[[], None]], Iterator[FileStep]]
 
 @dataclass(frozen=True)
 class Filled:
-    """What a fill did. `fallen_back`: copies that had to be downloaded after all. `proven`: paths
-    that were read back from the disk already."""
+    """What a fill did. `fallen_back`: paths of copies that had to be downloaded after all.
+    `proven`: paths that were read back from the disk already."""
 
     plan: Plan
-    fallen_back: int
+    fallen_back: FrozenSet[str]
     proven: FrozenSet[str]
 
 
@@ -94,7 +94,7 @@ def fill(
         _make_directories(standby, plan)
     with reading_early(standby) as reader:
         filling = _Filling(standby, running, finisher, meter, fetch, reader, emit)
-        unmade = filling.copy_and_download(plan)
+        fallen_back = filling.copy_and_download(plan)
         with slot_errors(standby):
             proven = reader.proven()
     with slot_errors(standby):
@@ -106,7 +106,7 @@ def fill(
         finisher.symlinks_and_nodes(plan)
         _clear(staging)
         finisher.directories(chain(reversed(plan.directories), [ROOT_DIRECTORY]))
-    return Filled(plan, unmade, proven)
+    return Filled(plan, fallen_back, proven)
 
 
 @contextmanager
@@ -224,8 +224,8 @@ class _Filling:
     emit: Emit
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def copy_and_download(self, plan: Plan) -> int:
-        """Copies and downloads what `plan` says; how many copies had to be downloaded, too.
+    def copy_and_download(self, plan: Plan) -> FrozenSet[str]:
+        """Copies and downloads what `plan` says; which copies had to be downloaded, too.
 
         The first failure of either ends the other.
         """
@@ -247,7 +247,7 @@ class _Filling:
         for step, why in unmade:
             self.emit(Warned(f"{step.origin} {why}; it is downloaded instead"))
         self._download([step for step, _ in unmade], attend)
-        return len(unmade)
+        return frozenset(step.entry.path for step, _ in unmade)
 
     def _copy(self, plan: Plan) -> List[_Unmade]:
         """Copies what the running slot has, on all cores; returns what it has no more."""

@@ -109,7 +109,7 @@ def reads_copies(wanted: Optional[bool], release: str, emit: Emit) -> bool:
 
 def read_back_bytes(files: PackedFiles, plan: Plan, *, copies: bool) -> int:
     """How much is read back, carried files included. `copies`: see `flush_and_read_back`."""
-    return _bytes_of(files, _worth_reading(files, plan, (), copies=copies))
+    return _bytes_of(files, _worth_reading(files, plan, (), (), copies=copies))
 
 
 def flush_and_read_back(
@@ -120,18 +120,20 @@ def flush_and_read_back(
     proven: Container[str],
     emit: Emit,
     *,
+    fallen_back: Iterable[str] = (),
     copies: bool = False,
 ) -> None:
     """Everything on the disk, and what matters most read again from there.
 
-    Downloaded files, kernel and initrd are re-hashed with the page cache dropped, but for those
-    `proven` already; with `copies` all files that were not in their place before. Raises OSError,
-    NoSpace, and SlotUnusable where the disk gives something else than was written.
+    Downloaded files, those that had `fallen_back` to it too, kernel and initrd are re-hashed with
+    the page cache dropped, but for those `proven` already; with `copies` all files that were not in
+    their place before. Raises OSError, NoSpace, and SlotUnusable where the disk gives something
+    else than was written.
     """
     emit(PhaseStarted(Phase.VERIFY, "writing out and reading back"))
     with _storage():
         syncfs(standby)
-    rows = array("I", _worth_reading(files, plan, carried, copies=copies))
+    rows = array("I", _worth_reading(files, plan, carried, fallen_back, copies=copies))
     unread = array("I", (row for row in rows if files.paths[row] not in proven))
     meter = Meter(emit, Phase.VERIFY, _bytes_of(files, rows))
     meter.add(_bytes_of(files, rows) - _bytes_of(files, unread))
@@ -146,8 +148,9 @@ def flush_and_read_back(
 
 
 def _worth_reading(
-    files: PackedFiles, plan: Plan, carried: Iterable[str], *, copies: bool
-) -> Iterator[int]:
+    files: PackedFiles, plan: Plan, carried: Iterable[str], fallen_back: Iterable[str], *,
+    copies: bool,
+) -> Iterator[int]:  # fmt: skip
     """The rows of what was downloaded and of what boots, where that is what the image has; with
     `copies` also of what came from elsewhere in the device."""
     sources = (Source.DOWNLOADED, *(_LOCAL if copies else ()))
@@ -156,8 +159,9 @@ def _worth_reading(
     brought = bytearray(len(files))
     for row in plan.steps.rows(*sources):
         brought[row] = 1
-    in_boot = (row for row in files.paths.below("/boot") if not brought[row])
-    for row in chain(plan.steps.rows(*sources), in_boot):
+    fetched = (row for row in map(files.paths.find, fallen_back) if row is not None)
+    others = {row for row in (*fetched, *files.paths.below("/boot")) if not brought[row]}
+    for row in chain(plan.steps.rows(*sources), sorted(others)):
         path = files.paths[row]
         if path not in left_out and not path.startswith(below):
             yield row

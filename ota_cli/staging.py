@@ -201,7 +201,7 @@ class Staging:
         with slot_errors(standby):
             flush_and_read_back(
                 standby, self.image.tables.regulars, filled.plan, carried, filled.proven, emit,
-                copies=copies,
+                fallen_back=filled.fallen_back, copies=copies,
             )  # fmt: skip
             write_slot_index(standby, self.image, filled.plan, before, carried)
         if self.self_confirm and self.session.backend.boots_machines:

@@ -17,7 +17,7 @@ from ota_cli.core.plan import FileStep, ManySteps
 from ota_cli.entries import Digest
 from ota_cli.errors import SlotUnusable
 from ota_cli.events import Emit, Event, Note, Progress, silent
-from ota_cli.fill import Fetch, Filled
+from ota_cli.fill import Fetch, Filled, fill
 from ota_cli.host.content import drop_from_cache
 from ota_cli.readback import (
     LARGE_BYTES,
@@ -26,6 +26,7 @@ from ota_cli.readback import (
     reads_copies,
     syncfs_tells,
 )
+from ota_cli.survey import planned
 from tests.conftest import Server
 from tests.support import plain_images
 from tests.support.bench import ota
@@ -170,6 +171,21 @@ def test_a_disk_that_forgets_a_copy_is_found_by_reading_copies_back(
         read_back(trees, done, copies=True)
 
 
+def test_a_copy_that_had_to_be_downloaded_is_read_back_like_all_that_is(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, standby = trees / "running", trees / "standby"
+    shutil.copytree(trees / "image", running)
+    plan, before = planned(tables_of(trees / "image"), standby, running, silent, unlock=True)
+    (running / SMALL).write_bytes(b"other")
+    dropped = forgetting(monkeypatch, SMALL)
+    fetch = fetch_from(trees / "image", [])
+    done = fill(standby, running, plan, before, None, fetch, silent)
+    with pytest.raises(SlotUnusable, match=f"/{SMALL} does not read back"):
+        read_back(trees, done)
+    assert dropped == [SMALL]
+
+
 @pytest.mark.parametrize(
     ("release", "tells"),
     [
@@ -214,4 +230,7 @@ def test_an_update_reads_copies_back_by_option_or_by_configuration(
 
 def read_back(trees: Path, done: Filled, emit: Emit = silent, *, copies: bool = False) -> None:
     files = tables_of(trees / "image").regulars
-    flush_and_read_back(trees / "standby", files, done.plan, (), done.proven, emit, copies=copies)
+    flush_and_read_back(
+        trees / "standby", files, done.plan, (), done.proven, emit,
+        fallen_back=done.fallen_back, copies=copies,
+    )  # fmt: skip
