@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Tuple
 
@@ -29,3 +31,15 @@ def test_what_an_interpreter_reads_only_when_it_starts_is_not_for_a_forked_run()
     assert forker().can_run(environment(), b"")
     assert not forker().can_run({**environment(), "LC_ALL": "C"}, b"")
     assert not forker().can_run({**environment(), "LD_PRELOAD": "/nothing"}, b"")
+
+
+def test_a_forked_run_makes_files_with_the_umask_of_who_runs_it(tmp_path: Path) -> None:
+    """Else no test would tell whether `ota` depends on it."""
+    before = os.umask(0o400)
+    try:
+        for run in (ota, started_ota):
+            log = tmp_path / run.__name__
+            run("status", "--root", tmp_path, "--log-file", log)
+            assert stat.S_IMODE(log.stat().st_mode) == 0o200, run.__name__
+    finally:
+        os.umask(before)

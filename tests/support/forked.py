@@ -2,7 +2,7 @@
 
 Half of the time of a test that runs `ota` was the start of an interpreter, which is the same
 each time. What is forked is a process of its own in all else: it has its own words,
-environment, directory and pipes, leads its own life, and ends as the program ends.
+environment, directory, umask and pipes, leads its own life, and ends as the program ends.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class Forker:
             what = {
                 "words": list(words), "environment": dict(environment), "directory": os.getcwd(),
                 "network": network,
+                "umask": _umask(),
             }  # fmt: skip
             _send(channel, json.dumps(what).encode(), theirs)
             for each in theirs:
@@ -98,6 +99,12 @@ class Forker:
 
 def _fixed(environment: Mapping[str, str]) -> Dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(_FIXED)}
+
+
+def _umask() -> int:
+    """That of this process (proc_pid_status(5)); asking umask(2) would change it for a moment."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
 
 
 def _pipes() -> Tuple[List[int], List[BinaryIO]]:
@@ -153,12 +160,13 @@ def _receive(channel: socket.socket) -> Tuple[bytes, List[int]]:
 
 
 class _Request(NamedTuple):
-    """A run to be: its words, environment, directory and network, and its standard streams."""
+    """A run to be: its words, environment, directory, network and umask; its standard streams."""
 
     words: List[str]
     environment: Dict[str, str]
     directory: str
     network: Optional[str]
+    umask: int
     descriptors: List[int]
 
 
@@ -259,6 +267,7 @@ def _become(request: _Request) -> None:
     os.chdir(request.directory)
     if request.network:
         _enter(request.network)
+    os.umask(request.umask)
     program = importlib.import_module("ota_cli.__main__")
     sys.argv = [str(program.__file__), *request.words]
     sys.stdin, sys.stdout, sys.stderr = _streams()
