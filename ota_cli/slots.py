@@ -122,15 +122,19 @@ def mounted_for_filling(
                 model = node_of(template) if template else None
                 make_file_system(node, found, model, claim.held)
         else:
-            raise SlotUnusable(
-                f"{node} holds no usable file system",
-                hint="`mkfs.ext4` makes one, or `ota update` without --no-format",
-            )
+            raise _not_formatted(node)
         options = list(mounts.STANDBY_OPTIONS)
         options += ["loop"] if isinstance(location, FileSlot) else []
         with mounts.mounted(node, _FILLED_AT, options) as path:
             yield path
         _require_written(node)
+
+
+def _not_formatted(node: str) -> SlotUnusable:
+    return SlotUnusable(
+        f"{node} holds no usable file system",
+        hint="`mkfs.ext4` makes one, or `ota update` without --no-format",
+    )
 
 
 def _require_written(node: str) -> None:
@@ -157,6 +161,12 @@ def will_format(location: SlotLocation) -> bool:
     if isinstance(location, DirectorySlot):
         return False
     return probe_file_system(node_of(location)).kind not in EXT_KINDS
+
+
+def require_formatted(location: SlotLocation) -> None:
+    """Raises SlotUnusable when it would (reads only)."""
+    if will_format(location):
+        raise _not_formatted(node_of(location))
 
 
 def require_left_whole(location: SlotLocation) -> None:

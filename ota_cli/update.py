@@ -37,7 +37,7 @@ from .policy import trust
 from .probe import require_running
 from .remember import remember
 from .seal import seal_of, usable_level
-from .slots import needs_mounts, readable, running_root, will_format
+from .slots import needs_mounts, readable, require_formatted, running_root, will_format
 from .source import complete, fetching, offered, version_name
 from .staging import Staged, Staging, Wire
 from .survey import planned
@@ -141,6 +141,8 @@ def preview(device: Device, request: Request, emit: Emit) -> Preview:
             return found
         require_fit(device, record, signed.claims, request.allow_downgrade, request.retry_failed)
         image = complete(fetcher, signed)
+    if not request.may_format:
+        require_formatted(device.slots[slot])
     level = usable_level(device, record, slot, emit)
     plan, changes, space = _plan_without_touching(device, slot, image, level, emit)
     wire, exact = wire_bytes(image, plan)

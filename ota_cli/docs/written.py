@@ -86,7 +86,7 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "armed, this ECU last. When one fails, what was armed is taken back and the exit code is "
         "16; one of which that is not certain is named, with exit code 17. The ECUs below fetch "
         "from the server themselves, with `cacert` and `limit_rate` of their own `ota.yml`, and "
-        "without cookies.",
+        "without cookies. `--no-format` and `--no-self-confirm` are about this ECU alone.",
         "`--dry-run` asks the ECUs below as well, and fails as the update would where one does not "
         "answer.",
         "Where more than one ECU tries the new system they are confirmed together; see "

@@ -111,6 +111,7 @@ def test_a_slot_without_a_file_system_is_formatted_like_the_running_one(
     root, first, second = bench
     run("wipefs", "-a", second)
     assert update(root, server, "--no-format").code == 14
+    assert update(root, server, "--no-format", "--dry-run").code == 14
     update(root, server)
     assert features(second) == features(first)
 
