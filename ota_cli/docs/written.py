@@ -189,8 +189,8 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "`switch-slot` or `repair`), `outcome` (`committed`, `fell_back` or `withdrawn`; "
         "`repaired` of a repair), `version`, `from`, "
         "`to`, `started`, `ended`, `reason`, and `attempts`: trials that never reached user space.",
-        "`ended` is when `ota` noticed. An end that nothing has written down yet is told as of "
-        "now.",
+        "`ended` is when `ota` noticed; of a trial that fell back unnoticed, when the system that "
+        "runs was booted.",
     ),
     "image serve": ("For development only: its certificate is made anew at each start.",),
     "image build": (
