@@ -48,8 +48,7 @@ def carried(
     tops = {resolve_parent(running, path) for path in present(listed, globs, running)}
     for top in tops:
         if tops.isdisjoint(parents(top)):
-            for place in _all_of(running, top):
-                yield place, os.lstat(f"{running}{place}")
+            yield from _all_of(running, top)
 
 
 def sources(listed: Iterable[str], globs: Iterable[str], running: Path) -> str:
@@ -66,22 +65,26 @@ def sources(listed: Iterable[str], globs: Iterable[str], running: Path) -> str:
         for path in present(listed, globs, running):
             for parent in parents(path):
                 hasher.update(_dressed(running, resolve(running, parent)))
-            for place in _all_of(running, resolve_parent(running, path)):
+            for place, _ in _all_of(running, resolve_parent(running, path)):
                 hasher.update(_told(running, place))
     except OSError:
         return ""
     return hasher.hexdigest()
 
 
-def _all_of(root: Path, top: str) -> Iterator[str]:
-    """`top`, and all that is in it. Raises DoesNotFit for what is too deep to be carried."""
+def _all_of(root: Path, top: str) -> Iterator[Tuple[str, os.stat_result]]:
+    """`top`, and all that is in it, but for what is gone since it was listed; and what lstat(2)
+    says of each. Raises DoesNotFit for what is too deep to be carried."""
     pending = [top]
     while pending:
         path = pending.pop()
-        yield path
-        if stat.S_ISDIR(os.lstat(f"{root}{path}").st_mode):
-            names = sorted(os.listdir(f"{root}{path}"), reverse=True)
-            pending += [require_shallow(f"{path}/{name}") for name in names]
+        try:
+            status = os.lstat(f"{root}{path}")
+            names = os.listdir(f"{root}{path}") if stat.S_ISDIR(status.st_mode) else []
+        except FileNotFoundError:
+            continue  # the running system works on
+        yield path, status
+        pending += [require_shallow(f"{path}/{name}") for name in sorted(names, reverse=True)]
 
 
 def require_shallow(path: str) -> str:

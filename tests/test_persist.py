@@ -18,6 +18,7 @@ from ota_cli.events import Event, silent
 from ota_cli.host.content import data_of
 from ota_cli.host.inside import resolve, resolve_parent
 from ota_cli.persist import persist
+from ota_cli.persistent import carried, sources
 from tests.conftest import Server
 from tests.support.bench import ota
 from tests.support.trees import snapshot
@@ -241,6 +242,19 @@ def test_what_vanishes_while_it_is_carried_over_is_skipped_and_the_rest_is_carri
         persist(["/home/u/d", "/home", "/etc/kept"], [], running, new, silent)
     assert (new / "etc/kept").read_text() == "kept"
     assert {file.read_text() for file in new.rglob("file")} <= {"whole"}
+
+
+def test_what_vanishes_while_all_is_counted_hides_nothing_else(
+    slots: Tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, _ = slots
+    (running / "etc/app").mkdir()
+    (running / "etc/app/file").write_text("large")
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda place: ["a-gone", *listdir(place)])
+    found = [place for place, _ in carried(["/etc/app"], [], running)]
+    assert found == ["/etc/app", "/etc/app/file"]
+    assert sources(["/etc/app"], [], running) != ""
 
 
 @contextmanager
