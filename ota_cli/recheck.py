@@ -1,4 +1,4 @@
-"""`ota verify`: is a slot still what its signed image says? Reads every byte, writes none."""
+"""`ota verify`: is a slot still what its signed image says? Reads what may be; writes nothing."""
 
 from __future__ import annotations
 

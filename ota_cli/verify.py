@@ -52,7 +52,7 @@ class Difference(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """What came of reading a slot: how it differs, and how many files of the image were read."""
+    """What came of reading a slot: how it differs, and how many files were compared."""
 
     differences: List[Difference]
     files: int

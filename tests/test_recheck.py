@@ -157,7 +157,7 @@ def test_what_differs_is_told_with_its_path(
     first, last, hint = done.out.splitlines()
     assert first == f"{what}  {shown}"
     assert last.startswith("Slot b differs from its image v2 in 1 place; ")
-    assert last.endswith(" files were read.")
+    assert last.endswith(" files were compared.")
     assert hint.startswith("hint: ")
 
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 def verify(call: Call, slot: Optional[SlotName], repair: bool, source: Source) -> Result:
     """Compare the standby slot (or SLOT) with its signed image.
 
-    Every file is read, and what differs is listed with its path. Nothing is changed without
-    --repair. The running slot may be named as well: its system changes files, so that it differs
-    is no damage by itself.
+    Every file that has its size is read, and what differs is listed with its path. Nothing is
+    changed without --repair. The running slot may be named as well: its system changes files, so
+    that it differs is no damage by itself.
     """
     if source != Source() and not (repair and source.version):
         needed = "--version" if repair else "--repair and --version"
@@ -109,7 +109,7 @@ def _differences(found: Rechecked) -> Tuple[str, ...]:
     return (
         *table([(each.what, each.path) for each in found.differences]),
         f"Slot {found.slot} differs from {_image(found)} in {places(found.differences)}; "
-        f"{found.files} files were read.",
+        f"{found.files} files were compared.",
     )
 
 

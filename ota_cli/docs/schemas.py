@@ -288,7 +288,7 @@ _UPDATED: Dict[str, Schema] = {
 _COMPARED: Dict[str, Schema] = {
     "slot": slot("The slot."), "version": maybe(text("Its image.")), "image_id": _IMAGE_ID,
     "equal": flag("Whether it is what its image says."),
-    "files": count("How many were read."),
+    "files": count("How many were compared: read, where the size is right."),
     "differences": several("What is not, or was not before a repair.", fields("", {
         "path": text("Where."), "what": text("What about it."),
     })),

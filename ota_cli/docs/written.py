@@ -178,7 +178,7 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "with 14. Interrupted anywhere, the running system boots, and the same command goes on "
         "where it stopped; `ota update` does as well, with any image.",
         "In the document, `result` has `slot`, `version`, `image_id`, `equal`, `files` "
-        "(how many were read), and `differences`, each with `path` and `what`. With `--repair` "
+        "(how many were compared), and `differences`, each with `path` and `what`. With `--repair` "
         "they are what was found before it, and there are `repaired` (whether anything was to be "
         "done), `state` (of the slot now), `bytes`, `seconds` and `carried` as of `ota update`.",
     ),
