@@ -26,9 +26,16 @@ from .core.changes import Changes
 from .core.plan import Plan
 from .core.record import Record, SlotRecord, Transaction
 from .core.trust import SignedClaims
-from .errors import Footprint, leaving
-from .events import Emit, Phase, PhaseStarted
-from .fit import carried_room, require_fit, space_bytes, wire_bytes
+from .errors import Footprint, NoSpace, leaving
+from .events import Emit, Phase, PhaseStarted, Warned
+from .fit import (
+    carried_room,
+    require_boot_room,
+    require_fit,
+    require_room,
+    space_bytes,
+    wire_bytes,
+)
 from .host import store
 from .host.mounts import enter_private_namespace
 from .host.net import Fetcher, NetSettings
@@ -215,6 +222,12 @@ def _plan_without_touching(
             standby = None
         plan, before = planned(image.tables, standby, running, emit, unlock=False, level=level)
         more = carried_room(device, image, plan, running)
+        try:
+            require_boot_room(device, slot, image)
+            if standby is not None:
+                require_room(standby, image, plan, before, more)
+        except NoSpace as error:
+            emit(Warned(f"the update would not fit: {error.message}"))
         space = space_bytes(image, plan, before, standby, more)
         return plan, dryrun.changes(device, image, plan, before, running), space
 

@@ -127,7 +127,9 @@ def test_a_sparse_file_in_the_slot_makes_no_room(device: Path, server: Server) -
     with mounted("slot-b", device / "slots/b", "size=4M", kind="tmpfs") as slot:
         (slot / "lastlog").touch()
         os.truncate(slot / "lastlog", 1024**4)
-        is_refused(ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert)))
+        words = ("update", "--root", device, *at(f"{server.url}v2/", server.cacert))
+        is_refused(ota(*words))
+        assert "the update would not fit: the slot needs" in ota(*words, "--dry-run").err
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -211,6 +213,13 @@ def test_a_kernel_of_packages_that_has_no_room_takes_none(two_kernels: Path) -> 
     (boot / "initrd.img-9.9").write_bytes(b"smaller")
     assert ota("setup", "--refresh", "--root", two_kernels).code == 0
     assert (refreshed / "initrd").read_bytes() == b"smaller"
+
+
+def test_check_warns_of_a_kernel_that_has_no_room(grub_device: Path, server: Server) -> None:
+    with full(grub_device / "boot"):
+        done = ota("check", "--root", grub_device, *at(f"{server.url}v2/", server.cacert))
+        assert done.code == 20
+        assert "the update would not fit: the boot partition" in done.err
 
 
 def room_on(boot: Path) -> int:

@@ -102,6 +102,8 @@ VERB_NOTES: Dict[str, Tuple[str, ...]] = {
         "The bytes to download are exact for images of this program; images of other writers do "
         "not say how large their compressed files are, then the figure is a limit (`exact` is "
         "false in the document).",
+        "An image for which the standby slot or the boot partition has no room is available all "
+        "the same; a warning says so, here and with `ota update --dry-run`.",
     ),
     "commit": (
         "Run by `ota-commit.service` at boot. Exit 18 when a health check fails, or when the last "
