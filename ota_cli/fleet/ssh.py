@@ -5,6 +5,7 @@ What is asked for is always the same constant command; what it should do goes to
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -71,10 +72,17 @@ def _is_running(name: str) -> bool:
 
 
 def remove_directory(directory: Path) -> None:
-    """Removes what `make_directory` made, while ssh may be removing its socket there."""
+    """Removes what `make_directory` made, while ssh may be making or removing its socket there.
+
+    Where one comes in between, the directory stays for the next `make_directory` to remove.
+    """
     for path in directory.iterdir():
         path.unlink(missing_ok=True)
-    directory.rmdir()
+    try:
+        directory.rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
 
 
 def gate_argv(secondary: Secondary, files: SshFiles, connect_timeout_s: float) -> List[str]:

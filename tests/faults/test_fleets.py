@@ -149,7 +149,7 @@ def test_the_main_ecu_may_be_killed_anywhere_in_an_update(
         with pair(tmp_path / str(number)) as both:
             fault = Fault(number).telling(met)
             done = both.main(*UPDATE, env=fault)
-            if not met.exists():  # downloads take more effects one time than another
+            if not met.exists():  # downloads and leftovers of killed ones take some more
                 assert done.code == 0, done.err
                 continue
             assert done.code == -signal.SIGKILL, done.err
@@ -190,7 +190,11 @@ def test_the_main_ecu_may_be_killed_anywhere_in_the_commit_of_all(
             assert both.vehicle.fleet["main"].ota(*UPDATE).code == 0
             both.vehicle.bring_on_trial()
             fault = Fault(number).telling(met)
-            assert both.main("commit", env=fault).code == -signal.SIGKILL
+            done = both.main("commit", env=fault)
+            if not met.exists():
+                assert done.code == 0, done.err
+                continue
+            assert done.code == -signal.SIGKILL, done.err
             both.wait_for_silence()
             both.require_whole()
             both.require_confirmed()

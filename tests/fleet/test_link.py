@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ota_cli.core.protocol import Answer
 from ota_cli.errors import OtaError
 from ota_cli.events import Event, Note
 from ota_cli.fleet.link import Links
+from ota_cli.fleet.ssh import make_directory, remove_directory
 from ota_cli.model import Device
 from ota_cli.probe import probe
 from tests.support.bench import BASE, make_device
@@ -342,3 +344,26 @@ def test_cleaning_up_follows_no_link_and_leaves_what_others_use(pair: Pair, tmp_
     finally:
         link.unlink()
         used.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into /run here")
+def test_a_connection_that_a_killed_one_is_still_making_keeps_nobody_away() -> None:
+    """Its ssh may put a socket where the next one cleans up; that is for one after it."""
+    left = Path("/run/ota-ssh-0-busy")
+    left.mkdir()
+    code = (
+        "import os, sys\n"
+        "from ota_cli.fleet.ssh import make_directory, remove_directory\n"
+        "def bind(event, values):\n"
+        f"    if event == 'os.rmdir' and os.fspath(values[0]) == {str(left)!r}:\n"
+        "        open(os.path.join(values[0], 'socket'), 'w').close()\n"
+        "sys.addaudithook(bind)\n"
+        "remove_directory(make_directory())\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(BASE)}
+    try:
+        subprocess.run([sys.executable, "-c", code], check=True, env=env)
+        remove_directory(make_directory())
+        assert not left.exists()
+    finally:
+        shutil.rmtree(left, ignore_errors=True)
