@@ -11,13 +11,14 @@ import errno
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import (
     Callable,
     FrozenSet,
+    Generator,
     Iterable,
     Iterator,
     List,
@@ -34,6 +35,7 @@ from .errors import OtaError, SlotUnusable
 from .events import Emit, Meter, Phase, PhaseStarted, Warned
 from .host import content
 from .host.content import in_turn
+from .host.interrupts import deferred
 from .host.room import no_space
 from .host.tree import (
     folds_case,
@@ -56,7 +58,8 @@ _BATCH = 64
 
 #: Fetches the content of `steps` into a directory, by hex digest, and yields each whose is there.
 #: It calls its third argument every second at least, and ends with what that raises.
-Fetch = Callable[[ManySteps, Path, Callable[[], None]], Iterator[FileStep]]
+#: To be closed: nothing is written there afterwards.
+Fetch = Callable[[ManySteps, Path, Callable[[], None]], Generator[FileStep, None, None]]
 
 
 @dataclass(frozen=True)
@@ -181,15 +184,15 @@ def _make_directories(standby: Path, plan: Plan) -> None:
 
 
 def _write_copy(
-    standby: Path, step: FileStep, source: str, finisher: Finisher, meter: Meter
+    standby: Path, step: FileStep, source: str, finisher: Finisher, arrived: content.Arrived
 ) -> Optional[str]:
     """Makes the file of `step` from `source`; where that does not have its content, what is wrong
-    with it, and nothing is left."""
+    with it, and nothing is left. `arrived` is told of bytes copied, and may end it."""
     target = f"{standby}{step.entry.path}"
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            copied = content.copy_hashed(source, descriptor, meter.add)
+            copied = content.copy_hashed(source, descriptor, arrived)
         except OSError as error:
             if error.filename != source:
                 raise
@@ -231,7 +234,8 @@ class _Filling:
         """
         with ThreadPoolExecutor(1) as aside:
             try:
-                copying = aside.submit(self._copy, plan)
+                with deferred():
+                    copying = aside.submit(self._copy, plan)
 
                 def attend() -> None:
                     with slot_errors(self.standby):
@@ -252,7 +256,8 @@ class _Filling:
     def _copy(self, plan: Plan) -> List[_Unmade]:
         """Copies what the running slot has, on all cores; returns what it has no more."""
         steps = plan.steps.of(Source.COPIED)
-        return [step for unmade in in_turn(self._copy_batch, steps, _BATCH) for step in unmade]
+        with closing(in_turn(self._copy_batch, steps, _BATCH, self.stop)) as batches:
+            return [step for unmade in batches for step in unmade]
 
     def _copy_batch(self, batch: Sequence[FileStep]) -> List[_Unmade]:
         unmade = []
@@ -261,23 +266,32 @@ class _Filling:
                 if self.stop.is_set():
                     break
                 source = f"{self.running}{step.origin}"
-                why = _write_copy(self.standby, step, source, self.finisher, self.meter)
+                why = _write_copy(self.standby, step, source, self.finisher, self._copied)
                 if why is not None:
                     unmade.append(_Unmade(step, why))
+        except content.Stopped:
+            pass  # the file stays as it is, half: nobody goes on with the slot
         except OSError:
             self.stop.set()  # no other thread goes on writing to a disk that is full or broken
             raise
         return unmade
+
+    def _copied(self, count: int) -> None:
+        """So many bytes of a file more; a large one is not waited for by whoever ends the fill."""
+        self.meter.add(count)
+        if self.stop.is_set():
+            raise content.Stopped
 
     def _download(self, steps: ManySteps, attend: Callable[[], None]) -> None:
         """Fetches the content of `steps` and puts each file in its place as it arrives."""
         if not steps:
             return
         self.emit(PhaseStarted(Phase.DOWNLOAD, f"downloading {len(steps)} files"))
-        for step in self.fetch(steps, self.standby / STAGING, attend):
-            with slot_errors(self.standby):
-                _place(self.standby, step, self.finisher)
-            self.reader.note(step.entry)
+        with closing(self.fetch(steps, self.standby / STAGING, attend)) as arriving:
+            for step in arriving:
+                with slot_errors(self.standby):
+                    _place(self.standby, step, self.finisher)
+                self.reader.note(step.entry)
 
 
 def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:
@@ -304,7 +318,7 @@ def _duplicate(standby: Path, plan: Plan, finisher: Finisher, meter: Meter) -> N
     for step in plan.steps.of(Source.DUPLICATED):
         source = f"{standby}{step.origin}"
         with content.made_readable(source):
-            wrong = _write_copy(standby, step, source, finisher, meter)
+            wrong = _write_copy(standby, step, source, finisher, meter.add)
         if wrong is not None:
             raise SlotUnusable(
                 f"{source} does not read back as it was verified",

@@ -13,7 +13,7 @@ import re
 from array import array
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Container, Deque, FrozenSet, Iterable, Iterator, List, Optional
@@ -24,6 +24,7 @@ from .errors import NoSpace, SlotUnusable
 from .events import Emit, Meter, Note, Phase, PhaseStarted
 from .host.content import digest_files, digest_of, drop_from_cache, made_readable
 from .host.files import fsync, syncfs
+from .host.interrupts import deferred
 from .packed import PackedFiles
 
 #: From this size on a file is worth a flush of its own, which commits the journal as well: half of
@@ -50,7 +51,8 @@ class EarlyReader:
     def note(self, entry: FileEntry) -> None:
         """`entry` is in its place, and its content stays as it is."""
         if (entry.size or 0) >= LARGE_BYTES:
-            self._begun.append(self._pool.submit(self._read_back, entry))
+            with deferred():
+                self._begun.append(self._pool.submit(self._read_back, entry))
 
     def check(self) -> None:
         """Raises SlotUnusable, NoSpace or OSError if a file could not be read back."""
@@ -141,10 +143,10 @@ def flush_and_read_back(
         with made_readable(f"{standby}{files.paths[row]}"):
             drop_from_cache(f"{standby}{files.paths[row]}")
     sizes = ((files.paths[row], files.size(row) or 0) for row in unread)
-    digests = digest_files(standby, sizes, emit, meter.add, unlock=True)
-    for row, digest in zip(unread, digests):
-        if digest != files.digest(row):
-            raise _not_as_written(files.paths[row])
+    with closing(digest_files(standby, sizes, emit, meter.add, unlock=True)) as digests:
+        for row, digest in zip(unread, digests):
+            if digest != files.digest(row):
+                raise _not_as_written(files.paths[row])
 
 
 def _worth_reading(

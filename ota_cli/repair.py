@@ -21,7 +21,7 @@ import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Optional, Sequence
+from typing import Callable, Generator, NamedTuple, Optional, Sequence
 
 from .core import record as phases
 from .core.plan import FileStep, ManySteps, Plan
@@ -214,7 +214,9 @@ def _source(staging: Staging, fetcher: Optional[Fetcher], wire: Wire, emit: Emit
     if fetcher is not None:
         return fetching(fetcher, staging.image, wire.add, emit)
 
-    def refuse(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def refuse(
+        steps: ManySteps, directory: Path, attend: Callable[[], None]
+    ) -> Generator[FileStep, None, None]:
         raise _nowhere(staging.slot, steps)
 
     return refuse

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from contextlib import closing
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Generator, Iterator, List, Optional
 
 from .compressed import CompressedFiles
 from .core import claims as jwt
@@ -113,13 +114,16 @@ def fetching(fetcher: Fetcher, image: Image, arrived: Callable[[int], None], emi
         arrived(received)
         meter.add(received)
 
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(
+        steps: ManySteps, directory: Path, attend: Callable[[], None]
+    ) -> Generator[FileStep, None, None]:
         wanted, done = Blobs(image, steps), 0
         meter.expect(sum(on_the_wire(image, step) for step in steps))
-        for blob in fetcher.blobs(wanted, directory, count, attend):
-            done += blob.wire_bytes
-            meter.reach(done)  # some of it was there already
-            yield steps[blob.number]
+        with closing(fetcher.blobs(wanted, directory, count, attend)) as blobs:
+            for blob in blobs:
+                done += blob.wire_bytes
+                meter.reach(done)  # some of it was there already
+                yield steps[blob.number]
 
     return fetch
 

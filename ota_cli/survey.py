@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
@@ -217,9 +218,9 @@ def _hash(
             known.learn(row, EMPTY_DIGEST)
     meter.expect(sum(map(files.size, chosen)))
     sizes = ((files.paths[row], files.size(row)) for row in chosen)
-    digests = digest_files(root, sizes, emit, meter.add, unlock=unlock)
-    for row, digest in zip(chosen, digests):
-        if digest is None:
-            known.give_up(row)
-        else:
-            known.learn(row, digest)
+    with closing(digest_files(root, sizes, emit, meter.add, unlock=unlock)) as digests:
+        for row, digest in zip(chosen, digests):
+            if digest is None:
+                known.give_up(row)
+            else:
+                known.learn(row, digest)

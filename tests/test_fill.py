@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Iterator, List, Sequence, Tuple
+from typing import Callable, Generator, List, Sequence, Tuple
 
 import pytest
 
@@ -253,7 +253,9 @@ def test_what_an_earlier_run_left_and_nobody_wants_is_gone_before_anything_is_wr
     plan = make_plan(tables, LocalTree(), Content())
     found: List[str] = []
 
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(
+        steps: ManySteps, directory: Path, attend: Callable[[], None]
+    ) -> Generator[FileStep, None, None]:
         found.extend(os.listdir(directory))
         return fetch_from(image, [])(steps, directory, attend)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
-from typing import Callable, Iterator, List
+from typing import Callable, Generator, List
 
 import pytest
 
 from ota_cli.core.plan import FileStep, ManySteps
-from ota_cli.errors import NoSpace, Unreachable
+from ota_cli.errors import NoSpace, SlotUnusable, Unreachable
 from ota_cli.fill import Fetch, Filled
 from ota_cli.host import content
 from tests.support import plain_images
@@ -18,6 +18,7 @@ from tests.support.plain_images import fetch_from, tables_of
 from tests.support.trees import snapshot
 
 PATIENCE_S = 30
+Fetched = Generator[FileStep, None, None]
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_downloads_arrive_while_nothing_is_copied_yet(
     arrived = threading.Event()
     waited = hold_copies(monkeypatch, arrived)
 
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Fetched:
         yield from fetch_from(trees / "image", [])(steps, directory, attend)
         arrived.set()
 
@@ -68,7 +69,7 @@ def test_downloads_arrive_while_nothing_is_copied_yet(
 
 
 def test_copies_are_made_while_a_download_waits_for_the_server(trees: Path) -> None:
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Fetched:
         made = threading.Event()
         for _ in range(PATIENCE_S * 100):
             if (trees / "standby" / "299").exists():
@@ -88,7 +89,7 @@ def test_a_download_that_fails_ends_the_copying(
     failed = threading.Event()
     copied = hold_copies(monkeypatch, failed)
 
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Fetched:
         try:
             yield from ()
             raise Unreachable("the server is gone", hint="wait")
@@ -108,7 +109,7 @@ def test_a_copy_that_fails_ends_the_downloads(trees: Path, monkeypatch: pytest.M
         failing.set()
         raise OSError(errno.ENOSPC, "No space left on device", "the standby slot")
 
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Fetched:
         for step in fetch_from(trees / "image", fetched)(steps, directory, attend):
             yield step
             failing.wait(PATIENCE_S)
@@ -118,3 +119,45 @@ def test_a_copy_that_fails_ends_the_downloads(trees: Path, monkeypatch: pytest.M
     with pytest.raises(NoSpace):
         filled(trees, fetch)
     assert len(fetched) < 100
+
+
+def test_where_the_slot_fails_no_download_goes_on_in_it(trees: Path) -> None:
+    """Whoever unmounts the slot then must not find it busy."""
+    ended: List[bool] = []
+
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Fetched:
+        try:
+            yield from steps  # none is there to be put in its place
+        finally:
+            ended.append(True)
+
+    with pytest.raises(SlotUnusable) as caught:
+        filled(trees, fetch)
+    assert ended, caught
+
+
+def test_a_large_copy_is_not_waited_for_when_the_download_fails(
+    trees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def copy(source: str, descriptor: int, arrived: content.Arrived) -> content.Copied:
+        begun.set()
+        for _ in range(PATIENCE_S * 100):
+            try:
+                arrived(0)
+            except content.Stopped:
+                ended.set()
+                raise
+            threading.Event().wait(0.01)
+        raise AssertionError("the copy is as long as the disk wants")
+
+    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Fetched:
+        yield from ()
+        begun.wait(PATIENCE_S)
+        raise Unreachable("the server is gone", hint="wait")
+
+    monkeypatch.setattr(content, "copy_hashed", copy)
+    with pytest.raises(Unreachable):
+        filled(trees, fetch)
+    assert ended.is_set()

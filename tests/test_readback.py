@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import threading
 from pathlib import Path
-from typing import Callable, Iterator, List
+from typing import Callable, Generator, List
 
 import pytest
 
@@ -77,7 +77,9 @@ def test_a_large_file_is_read_back_while_the_next_is_on_its_way(
         read.set()
         return digest
 
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(
+        steps: ManySteps, directory: Path, attend: Callable[[], None]
+    ) -> Generator[FileStep, None, None]:
         for step in fetch_from(trees / "image", [])(steps, directory, attend):
             yield step
             waited.append(read.wait(PATIENCE_S))
@@ -93,7 +95,9 @@ def test_a_disk_that_forgets_a_large_file_ends_the_downloads(
 ) -> None:
     forgetting(monkeypatch, LARGE)
 
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(
+        steps: ManySteps, directory: Path, attend: Callable[[], None]
+    ) -> Generator[FileStep, None, None]:
         yield from fetch_from(trees / "image", [])([steps[0]], directory, attend)
         for _ in range(PATIENCE_S * 100):
             attend()

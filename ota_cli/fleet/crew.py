@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, List, Sequence, TypeVar
 
 from ..errors import SignalReceived
+from ..host.interrupts import deferred
 
 Outcome = TypeVar("Outcome")
 
@@ -20,8 +21,9 @@ def side_by_side(
     if not jobs:
         return []
     with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
-        futures = [pool.submit(job) for job in jobs]
         try:
+            with deferred():
+                futures = [pool.submit(job) for job in jobs]
             return [future.result() for future in futures]
         except SignalReceived:
             abandon()

@@ -163,7 +163,12 @@ class Crew:
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._followers)))
 
     def __enter__(self) -> Crew:
-        self._threads = [self._pool.submit(each.follow) for each in self._followers]
+        try:
+            with deferred():
+                self._threads = [self._pool.submit(each.follow) for each in self._followers]
+        except SignalReceived:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(

@@ -9,12 +9,13 @@ import os
 import stat
 import threading
 from collections import deque
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Callable,
     Deque,
+    Generator,
     Iterable,
     Iterator,
     List,
@@ -26,6 +27,7 @@ from typing import (
 
 from ..entries import Digest
 from ..events import Emit, Warned
+from .interrupts import deferred
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -73,22 +75,35 @@ def made_readable(path: str) -> Iterator[None]:
         os.chmod(path, mode)
 
 
-def in_turn(work: Callable[[List[Item]], Made], items: Iterable[Item], size: int) -> Iterator[Made]:
+class Stopped(Exception):
+    """Work ended before it was done, because whoever wanted it is gone."""
+
+
+def in_turn(
+    work: Callable[[List[Item]], Made], items: Iterable[Item], size: int, stop: threading.Event
+) -> Generator[Made, None, None]:
     """What `work` makes of `items`, up to `size` at a time, in their order and on all cores.
 
-    Only a few batches are there at once.
+    Only a few batches are there at once. `stop` is set when the iterator ends, perhaps before all
+    is done: `work` may end then, too. To be closed: no thread is at work afterwards.
     """
     from concurrent.futures import ThreadPoolExecutor  # not for verbs that hash a file or two
 
     cores, remaining = os.cpu_count() or 1, iter(items)
     with ThreadPoolExecutor(cores) as pool:
         begun: Deque[Future[Made]] = deque()
-        while batch := list(itertools.islice(remaining, size)):
-            begun.append(pool.submit(work, batch))
-            if len(begun) > 2 * cores:
+        try:
+            while batch := list(itertools.islice(remaining, size)):
+                with deferred():
+                    begun.append(pool.submit(work, batch))
+                if len(begun) > 2 * cores:
+                    yield begun.popleft().result()
+            while begun:
                 yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+        finally:
+            stop.set()
+            for waiting in begun:
+                waiting.cancel()
 
 
 def digest_files(
@@ -98,7 +113,7 @@ def digest_files(
     arrived: Arrived,
     *,
     unlock: bool = False,
-) -> Iterator[Optional[Digest]]:
+) -> Generator[Optional[Digest], None, None]:
     """sha256 of each of `files` below `root`, in their order, on all cores.
 
     `files`: paths, with the bytes that each is thought to have; one that has others is read whole
@@ -106,16 +121,19 @@ def digest_files(
     never for the running slot, which is only read.
 
     A file that can not be read is reported and None: content we can not read is content we do not
-    have. `arrived` is called with numbers of bytes read, from any thread.
+    have. `arrived` is called with numbers of bytes read, from any thread. To be closed by whoever
+    may fail meanwhile: nothing is read afterwards.
     """
+    stop = threading.Event()
 
     def digested(batch: _Batch) -> _Digested:
-        return _digest_batch(root, batch, unlock, arrived)
+        return _digest_batch(root, batch, unlock, _Tally(arrived, stop))
 
-    for batch in in_turn(digested, files, _BATCH):
-        for failure in batch.failures:
-            emit(Warned(failure))
-        yield from batch.digests
+    with closing(in_turn(digested, files, _BATCH, stop)) as batches:
+        for batch in batches:
+            for failure in batch.failures:
+                emit(Warned(failure))
+            yield from batch.digests
 
 
 _Batch = List[Tuple[str, int]]
@@ -127,10 +145,12 @@ class _Digested(NamedTuple):
 
 
 class _Tally:
-    """Passes on numbers of bytes, several at a time: many threads tell one meter."""
+    """Passes on numbers of bytes, several at a time: many threads tell one meter. Raises Stopped
+    instead once `stop` is set."""
 
-    def __init__(self, arrived: Arrived) -> None:
+    def __init__(self, arrived: Arrived, stop: threading.Event) -> None:
         self._arrived = arrived
+        self._stop = stop
         self._held = 0
 
     def add(self, count: int) -> None:
@@ -140,14 +160,15 @@ class _Tally:
 
     def flush(self) -> None:
         held, self._held = self._held, 0
+        if self._stop.is_set():
+            raise Stopped
         if held:
             self._arrived(held)
 
 
-def _digest_batch(root: Path, files: _Batch, unlock: bool, arrived: Arrived) -> _Digested:
+def _digest_batch(root: Path, files: _Batch, unlock: bool, tally: _Tally) -> _Digested:
     digests: List[Optional[Digest]] = []
     failures: List[str] = []
-    tally = _Tally(arrived)
     for path, expected in files:
         try:
             digest, _ = _digest(f"{root}{path}", expected, unlock, tally.add)

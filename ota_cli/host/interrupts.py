@@ -57,7 +57,14 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Interrupts wait until the block, which must be short, is done: it is done whole."""
+    """Interrupts wait until the block, which must be short, is done: it is done whole.
+
+    So is the start of a thread: one that starts when they come would be one that nobody knows of,
+    and nobody ends. To another thread than the main one they never come.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     came: List[int] = []
     try:
         with _handled_by(lambda number, frame: came.append(number)):

@@ -3,7 +3,8 @@
 A changing `ota` moves into a mount namespace of its own before its first mount. The kernel
 takes these mounts down when the process ends, however it ends: a SIGKILL leaves neither stale
 mounts nor loop devices behind (a loop device set up by `mount -o loop` goes with its mount).
-On ordinary exits mounts are undone in reverse order and a failing umount is an error.
+On ordinary exits mounts are undone in reverse order and a failing umount is an error; after a
+failure the mount goes at once, and what it showed when the last thread has left it.
 """
 
 from __future__ import annotations
@@ -65,13 +66,29 @@ def mounted(source: str, target: Path, options: Sequence[str]) -> Iterator[Path]
             hint="see `dmesg`; `ota update` makes a new file system in a standby slot whose own is "
             "damaged",
         ) from None
-    try:
+    with _until_unmounted(source, target):
         yield target
+
+
+@contextmanager
+def _until_unmounted(source: str, target: Path) -> Iterator[None]:
+    """Takes away what is mounted on `target` after the block, as `mounted` promises.
+
+    Where the block fails, threads that it began may be busy there for a moment; that they are
+    must not be what the user is told.
+    """
+    is_done = False
+    try:
+        yield
+        is_done = True
     finally:
-        try:
-            run(["umount", str(target)])
-        except CommandFailed as error:
-            raise SlotUnusable(f"{source} can not be unmounted: {error.message}") from None
+        if not is_done:
+            with suppress(CommandFailed):  # it goes with this process
+                run(["umount", "--lazy", str(target)])
+    try:
+        run(["umount", str(target)])
+    except CommandFailed as error:
+        raise SlotUnusable(f"{source} can not be unmounted: {error.message}") from None
 
 
 def check_file_system(node: str, holding: Sequence[int] = ()) -> None:
@@ -114,11 +131,9 @@ def read_only_view(directory: Path, target: Path) -> Iterator[Path]:
         run(["mount", "--bind", str(directory), str(target)])
     except CommandFailed as error:
         raise SlotUnusable(f"{directory} can not be viewed: {error.message}") from None
-    try:
+    with _until_unmounted(str(directory), target):
         run(["mount", "-o", "remount,bind,ro", str(target)])
         yield target
-    finally:
-        run(["umount", str(target)])
 
 
 class MountPoint(NamedTuple):

@@ -12,7 +12,17 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
+from typing import (
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+)
 from urllib.parse import quote, urlsplit
 
 import httpcore
@@ -164,7 +174,7 @@ class Fetcher:
         directory: Path,
         arrived: Arrived,
         attend: Callable[[], None] = nothing_else,
-    ) -> Iterator[Blob]:
+    ) -> Generator[Blob, None, None]:
         """Fetches `blobs` into `directory`, named by hex digest, and yields each verified one.
 
         What an earlier call left there unfinished is gone on with, or removed if it is of none

@@ -25,6 +25,7 @@ from typing import (
 )
 
 from ..errors import Unreachable
+from .interrupts import deferred
 
 #: A thread that just connects can not be woken; it ends by itself with its connect timeout.
 _GOODBYE_S = 5.0
@@ -198,8 +199,9 @@ class _Crew(Generic[Item, Made]):
 
     def _grow(self, size: int) -> None:
         for _ in range(size - len(self._members)):
-            member = self._pool.submit(self._loop)
-            self._members.append(member)
+            with deferred():
+                member = self._pool.submit(self._loop)
+                self._members.append(member)
             member.add_done_callback(self._results.put)
 
     def _now(self) -> _Clocks:

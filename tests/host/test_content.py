@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
 from pathlib import Path
+from types import FrameType
+from typing import List, Optional
 
 import pytest
 
-from ota_cli.host.content import LARGE_BYTES, copy_hashed, data_of, digest_of, drop_from_cache
+from ota_cli.events import silent
+from ota_cli.host.content import (
+    LARGE_BYTES,
+    copy_hashed,
+    data_of,
+    digest_files,
+    digest_of,
+    drop_from_cache,
+)
 
 
 def written(path: Path, size: int) -> Path:
@@ -60,3 +72,45 @@ def test_a_small_file_stays_there_for_whoever_uses_it(large: Path, tmp_path: Pat
     small = written(tmp_path / "small", LARGE_BYTES - 1)
     digest_of(str(small))
     assert cached_bytes(small) >= LARGE_BYTES - 1
+
+
+class Interrupted(Exception):
+    """A signal came."""
+
+
+def test_an_interrupt_ends_the_reading_of_a_file_however_large(
+    tmp_path: Path,
+) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 34)
+    read: List[int] = []
+    main = threading.get_ident()
+
+    def arrived(count: int) -> None:
+        if not read:
+            signal.pthread_kill(main, signal.SIGUSR1)
+        read.append(count)
+
+    def interrupt(number: int, frame: Optional[FrameType]) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        digests = digest_files(tmp_path, [("/large", 1 << 34)], silent, arrived)
+        with pytest.raises(Interrupted):
+            next(digests)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert 0 < sum(read) < 1 << 33
+
+
+def test_nothing_is_read_for_somebody_who_is_gone(tmp_path: Path) -> None:
+    names = [f"/{number}" for number in range(20 * 256)]
+    for name in names:
+        (tmp_path / name[1:]).write_bytes(b"0123456789")
+    read: List[int] = []
+    digests = digest_files(tmp_path, ((name, 10) for name in names), silent, read.append)
+    next(digests)
+    digests.close()
+    assert sum(read) < 10 * len(names)
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]

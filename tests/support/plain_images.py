@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Generator, List, Optional
 
 from ota_cli.core.plan import FileStep, ManySteps, Plan
 from ota_cli.entries import Digest, DirEntry, FileEntry, LinkEntry
@@ -46,7 +46,9 @@ def tables_of(tree: Path) -> Tables:
 def fetch_from(tree: Path, fetched: List[str]) -> Fetch:
     """Gives content from `tree`, noting in `fetched` which paths were asked for."""
 
-    def fetch(steps: ManySteps, directory: Path, attend: Callable[[], None]) -> Iterator[FileStep]:
+    def fetch(
+        steps: ManySteps, directory: Path, attend: Callable[[], None]
+    ) -> Generator[FileStep, None, None]:
         for step in steps:
             attend()
             fetched.append(step.entry.path)

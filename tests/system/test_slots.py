@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Iterator, Mapping, Optional, Tuple
 
@@ -28,6 +29,7 @@ from tests.support.blocks import (
     attached,
     disk_image,
     inside,
+    left_behind,
     leftovers,
     loop_device,
     mounted,
@@ -235,6 +237,35 @@ def test_what_a_killed_ota_left_at_work_on_a_slot_keeps_others_away(
     assert update(root, server).code == 0
     assert next_boot(probe(root)).slot == "b"
     run("e2fsck", "-f", "-n", second)
+
+
+@pytest.mark.parametrize("how", ["mounted", "viewed"])
+def test_a_failure_is_told_also_while_a_thread_is_busy_in_the_slot(
+    tmp_path: Path, how: str
+) -> None:
+    """Not that the slot can not be unmounted: one that still connects has its file open."""
+    image = disk_image(tmp_path / "slot.img", "16M")
+    opened = {
+        "mounted": "mounted(sys.argv[1], Path(sys.argv[2]), ['loop'])",
+        "viewed": "read_only_view(Path('/'), Path(sys.argv[2]))",
+    }
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from ota_cli.errors import Unreachable\n"
+        "from ota_cli.host.mounts import enter_private_namespace, mounted, read_only_view\n"
+        "enter_private_namespace()\n"
+        "try:\n"
+        f"    with {opened[how]} as root:\n"
+        "        busy = os.open(root, os.O_RDONLY)\n"
+        "        raise Unreachable('the server is gone')\n"
+        "except Unreachable:\n"
+        "    print(os.path.ismount(sys.argv[2]))\n"
+    )
+    words = [sys.executable, "-c", code, str(image), str(tmp_path / "place")]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), check=False)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert left_behind(tmp_path) == ("", [])
 
 
 def test_killed_without_mercy_nothing_stays_mounted(
