@@ -12,7 +12,7 @@ from array import array
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Callable, FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
 
 from .core import delta
 from .core.local import Content, Known, LocalFiles, LocalTree, Origins
@@ -67,12 +67,12 @@ def survey(
         unread = array("I", (there for _, there in pairs))
         emit(_ahead(files, known, unread, will_fill=unlock))
         _hash(standby, unread, known, meter, emit, unlock)
-    missing: Sequence[int] = delta.missing_rows(files, local.files, known, staged)
+    missing = delta.missing_rows(files, local.files, known, staged)
     if standby and missing:
         others = array("I", delta.size_candidates(files, missing, local.files, known))
         _hash(standby, others, known, meter, emit, unlock)
         found = {known.digest(row) for row in others}
-        missing = array("I", (row for row in missing if files.digest(row) not in found))
+        missing = _those(missing, lambda row: files.digest(row) not in found)
     if running and missing:
         return Survey(local, Content(known, staged, _search(running, files, missing, meter, emit)))
     return Survey(local, Content(known, staged))
@@ -148,7 +148,7 @@ def _not_trusted(
 
 
 def _search(
-    running: Path, files: PackedFiles, missing: Sequence[int], meter: Meter, emit: Emit
+    running: Path, files: PackedFiles, missing: array[int], meter: Meter, emit: Emit
 ) -> Origins:
     """Where in the running slot the content of the `missing` rows is, if it is there."""
     origins, unreadable = Origins(len(files)), []
@@ -156,16 +156,21 @@ def _search(
         found = look_at(running, (files.paths[row] for row in missing))
         known = _cheapest(running / METADATA, found)
         _search_same_places(running, files, missing, known, origins, meter, emit)
-        missing = [row for row in missing if row not in origins]
+        missing = _those(missing, lambda row: row not in origins)
         unreadable = known.unreadable()
     if missing:
         found = scan_files(running, emit, delta.wanted_sizes(files, missing))
         known = remembered(running / METADATA, found)
         known.give_up_all(unreadable)
         _search_same_places(running, files, missing, known, origins, meter, emit)
-        missing = [row for row in missing if row not in origins]
+        missing = _those(missing, lambda row: row not in origins)
         _search_elsewhere(running, files, missing, known, origins, meter, emit)
     return origins
+
+
+def _those(rows: Iterable[int], wanted: Callable[[int], bool]) -> array[int]:
+    """The `wanted` ones, four bytes each."""
+    return array("I", filter(wanted, rows))
 
 
 def _cheapest(directory: Path, files: LocalFiles) -> Known:
@@ -179,10 +184,12 @@ def _search_same_places(
     meter: Meter, emit: Emit,
 ) -> None:  # fmt: skip
     """Notes which of the `missing` rows have their content under their own name."""
-    places = list(delta.same_place(files, missing, known.files))
-    unread = (there for _, there in places if known.is_unread(there))
-    _hash(running, unread, known, meter, emit)
-    for row, there in places:
+    rows, places = array("I"), array("I")
+    for row, there in delta.same_place(files, missing, known.files):
+        rows.append(row)
+        places.append(there)
+    _hash(running, filter(known.is_unread, places), known, meter, emit)
+    for row, there in zip(rows, places):
         if known.digest(there) == files.digest(row):
             origins.here(row)
 

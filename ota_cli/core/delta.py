@@ -58,7 +58,7 @@ def right_rows(files: PackedFiles, local: LocalFiles, known: Known) -> array[int
 
 def missing_rows(
     files: PackedFiles, local: LocalFiles, known: Known, staged: Iterable[Digest]
-) -> List[int]:
+) -> array[int]:
     """The first row of each content of the image that is not at hand.
 
     Most contents have one file, so that only the others need a set to be told apart by.
@@ -66,7 +66,7 @@ def missing_rows(
     repeated = files.repeated()
     at_hand = {EMPTY_DIGEST, *staged}
     elsewhere = bytearray(b"\1" * len(local))
-    wanted = []
+    wanted = array("I")
     for row, there in enumerate(right_rows(files, local, known)):
         if there < 0:
             wanted.append(row)
@@ -80,8 +80,8 @@ def missing_rows(
 
 def _first_rows(
     files: PackedFiles, wanted: Iterable[int], at_hand: Set[Digest], repeated: Set[Digest]
-) -> List[int]:
-    found = []
+) -> array[int]:
+    found = array("I")
     for row in wanted:
         digest = files.digest(row)
         if digest in at_hand:
