@@ -53,6 +53,8 @@ from .survey import METADATA, STAGING
 
 #: What a fill writes itself, besides what comes from the server.
 METERED = (Source.COPIED, Source.DUPLICATED, Source.STAGED)
+#: What is renamed into its place.
+PLACED = (Source.DOWNLOADED, Source.STAGED, Source.MOVED)
 #: So many files are copied by a thread before it is given more.
 _BATCH = 64
 
@@ -80,8 +82,12 @@ def fill(
     attributes: Optional[Attributes],
     fetch: Fetch,
     emit: Emit,
+    *,
+    is_roomy: bool,
 ) -> Filled:
     """Makes `standby` equal to the image that `plan` was made for, persistent files apart.
+
+    `is_roomy`: all that is new has room beside what goes, as `fit.require_room` tells.
 
     Raises NoSpace, SlotUnusable, and what `fetch` raises; the slot is then incomplete.
     """
@@ -93,7 +99,7 @@ def fill(
         _open_staging(standby, plan)
         let_owner_write(standby, local)
         _stash(standby, plan.stash)
-        _remove(standby, plan.removals)
+        _remove(standby, _in_the_way(plan, local) if is_roomy else plan.removals)
         _make_directories(standby, plan)
     with reading_early(standby) as reader:
         filling = _Filling(standby, running, finisher, meter, fetch, reader, emit)
@@ -165,6 +171,15 @@ def _require_case(standby: Path) -> None:
 def _stash(standby: Path, stash: Mapping[Digest, str]) -> None:
     for digest, path in stash.items():
         os.rename(f"{standby}{path}", standby / STAGING / digest.hex())
+
+
+def _in_the_way(plan: Plan, local: LocalTree) -> Iterator[str]:
+    """The removals but for files that others are renamed over: where they go first, their
+    directories and inodes are written to the journal twice."""
+    is_file = local.files.paths.find
+    files = (path for path in plan.removals if is_file(path) is not None)
+    others = (path for path in plan.removals if is_file(path) is None)
+    return chain(plan.steps.unmade(files, *PLACED), others)
 
 
 def _remove(standby: Path, removals: Iterable[str]) -> None:
@@ -295,8 +310,12 @@ class _Filling:
 
 
 def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:
-    staged = standby / STAGING / step.entry.digest.hex()
-    os.rename(staged, f"{standby}{step.entry.path}")
+    staged, target = standby / STAGING / step.entry.digest.hex(), f"{standby}{step.entry.path}"
+    try:
+        os.rename(staged, target)
+    except PermissionError:
+        remove(standby, step.entry.path)  # what is there is frozen
+        os.rename(staged, target)
     finisher.file(step.entry, mtime_ns=None)
 
 

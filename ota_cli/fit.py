@@ -159,16 +159,18 @@ def _metadata_bytes(image: Image, slot: Optional[Path]) -> int:
     return max(fresh - old, 0)
 
 
-def freed_bytes(slot: Path, plan: Plan, local: LocalTree) -> int:
-    """Bytes that the plan's removals give back; stashed content is moved, not freed."""
-    return sum(allocated_bytes(f"{slot}{file.path}") for file in _freed(plan, local))
+def freed_room(slot: Path, plan: Plan, local: LocalTree) -> Room:
+    """What the plan's removals of files give back; stashed content is moved, not freed."""
+    size, inodes = 0, 0
+    for file in _freed(plan, local):
+        size, inodes = size + allocated_bytes(f"{slot}{file.path}"), inodes + 1
+    return Room(size, inodes)
 
 
 def new_inodes(plan: Plan, local: LocalTree) -> int:
-    """How many inodes more than now the slot has in the end; the fill never needs more."""
+    """How many inodes the fill takes, whatever files it removes; others that go count."""
     others = len(plan.directories) + len(plan.symlinks) + len(plan.nodes) - len(local.others)
-    freed = sum(1 for _ in _freed(plan, local))
-    return plan.files(*WRITTEN, Source.EMPTY) + others - freed
+    return plan.files(*WRITTEN, Source.EMPTY) + others
 
 
 def _freed(plan: Plan, local: LocalTree) -> Iterator[LocalFile]:
@@ -191,26 +193,28 @@ def _inode(local: LocalTree, path: str) -> int:
 
 def require_room(
     slot: Path, image: Image, plan: Plan, local: LocalTree, more: Room = NO_ROOM
-) -> None:
+) -> bool:
     """Raises NoSpace when the file system of `slot` lacks bytes or inodes for `plan`, made for
-    `image`, and for `more`."""
+    `image`, and for `more`. Whether it has them also before anything is removed."""
     free = os.statvfs(slot)
-    available = free.f_bavail * free.f_frsize + freed_bytes(slot, plan, local)
+    freed = freed_room(slot, plan, local)
+    available = free.f_bavail * free.f_frsize
     available += unfinished_bytes(slot / STAGING)  # gone on with, or removed
     needed = space_bytes(image, plan, local, slot, more) + SPARE_BYTES
-    if needed > available:
+    if needed > available + freed.size_bytes:
         raise NoSpace(
-            f"the slot needs {needed} bytes and has {available}",
+            f"the slot needs {needed} bytes and has {available + freed.size_bytes}",
             hint="use a smaller image or larger slots",
             slug="slot-too-small",
         )
-    needed = new_inodes(plan, local) + more.inodes + SPARE_INODES
-    if free.f_files and needed > free.f_favail:
+    inodes = new_inodes(plan, local) + more.inodes + SPARE_INODES
+    if free.f_files and inodes > free.f_favail + freed.inodes:
         raise NoSpace(
-            f"the slot needs {needed} more inodes and has {free.f_favail}",
+            f"the slot needs {inodes - freed.inodes} more inodes and has {free.f_favail}",
             hint="make the slot's file system with more inodes",
             slug="slot-too-small",
         )
+    return needed <= available and (not free.f_files or inodes <= free.f_favail)
 
 
 def require_boot_room(device: Device, slot: SlotName, image: Image) -> None:

@@ -72,10 +72,11 @@ def unpack(
     fetch = fetching(fetcher, image, lambda count: None, emit)
     with leaving(Footprint.OUTPUT), _opened(target, emit) as root:
         plan, before = planned(image.tables, root, None, emit, unlock=True)
-        require_room(root, image, plan, before)
+        is_roomy = require_room(root, image, plan, before)
         copies = reads_copies(None, os.uname().release, emit)
         emit(work_ahead(image, plan, copies=copies))
-        filled = fill(root, None, plan, before, image.tables.attributes, fetch, emit)
+        attributes = image.tables.attributes
+        filled = fill(root, None, plan, before, attributes, fetch, emit, is_roomy=is_roomy)
         with slot_errors(root):
             write_metadata(root, image, ())
             flush_and_read_back(

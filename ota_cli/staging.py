@@ -119,13 +119,15 @@ class Staging:
                 tables, level = self.image.tables, self.level
                 plan, before = planned(tables, standby, running, emit, unlock=True, level=level)
                 more = carried_room(self.device, self.image, plan, running)
-                require_room(standby, self.image, plan, before, more)
+                is_roomy = require_room(standby, self.image, plan, before, more)
                 require_boot_room(self.device, self.slot, self.image)
                 self.admit(plan)
             copies = self._reads_copies(emit)
             emit(work_ahead(self.image, plan, copies=copies))
             self._withdraw(withdrawal, emit)
-            filled = fill(standby, running, plan, before, tables.attributes, fetch, emit)
+            filled = fill(
+                standby, running, plan, before, tables.attributes, fetch, emit, is_roomy=is_roomy
+            )
             carried = self._adapt(standby, running, emit)
             self._check(standby, filled, before, carried, emit, copies=copies)
             self._install(standby, emit)

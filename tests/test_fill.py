@@ -24,8 +24,16 @@ from ota_cli.fill import fill
 from ota_cli.host.tree import scan
 from ota_cli.packed import PackedFiles
 from ota_cli.survey import planned
+from tests.support import plain_images
 from tests.support.plain_images import bring, fetch_from, tables_of
 from tests.support.trees import random_tree, snapshot
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["roomy", "tight"])
+def is_roomy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the slots have room for what is new beside what goes."""
+    monkeypatch.setattr(plain_images, "IS_ROOMY", request.param)
+    return bool(request.param)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -86,7 +94,8 @@ def test_what_the_disk_does_not_give_back_while_it_is_copied_is_downloaded(
     tables, fetched, events = tables_of(image), [], []
     plan, before = planned(tables, standby, running, silent, unlock=True)
     fail_reading(running / "file", error, monkeypatch)
-    fill(standby, running, plan, before, None, fetch_from(image, fetched), events.append)
+    fetch = fetch_from(image, fetched)
+    fill(standby, running, plan, before, None, fetch, events.append, is_roomy=True)
     assert fetched == ["/file"]
     assert snapshot(standby) == snapshot(image)
     said = f"/file can not be read ({os.strerror(error)}); it is downloaded instead"
@@ -259,7 +268,7 @@ def test_what_an_earlier_run_left_and_nobody_wants_is_gone_before_anything_is_wr
         found.extend(os.listdir(directory))
         return fetch_from(image, [])(steps, directory, attend)
 
-    fill(standby, None, plan, LocalTree(), None, fetch, silent)
+    fill(standby, None, plan, LocalTree(), None, fetch, silent, is_roomy=True)
 
     assert found == [f"{wanted}.part"]
     assert snapshot(standby) == snapshot(image)
@@ -326,3 +335,35 @@ def test_a_running_system_at_work_is_looked_through(tmp_path: Path) -> None:
         finally:
             worker.kill()
     assert events == []
+
+
+def test_a_file_goes_when_the_new_one_takes_its_place_if_there_is_room_for_both(
+    tmp_path: Path, is_roomy: bool
+) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    for tree, content in ((image, b"new"), (standby, b"older")):
+        tree.mkdir()
+        (tree / "file").write_bytes(content)
+    was_there: List[bool] = []
+
+    def fetch(
+        steps: ManySteps, directory: Path, attend: Callable[[], None]
+    ) -> Generator[FileStep, None, None]:
+        was_there.append((standby / "file").exists())
+        yield from fetch_from(image, [])(steps, directory, attend)
+
+    plain_images.filled(tables_of(image), standby, None, fetch)
+    assert was_there == [is_roomy]
+    assert snapshot(standby) == snapshot(image)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root freezes files")
+def test_a_frozen_file_is_replaced(tmp_path: Path) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    for tree, content in ((image, b"new"), (standby, b"older")):
+        tree.mkdir()
+        (tree / "file").write_bytes(content)
+    if subprocess.run(["chattr", "+i", standby / "file"], check=False).returncode:
+        pytest.skip("this file system freezes no files")
+    bring(image, standby)
+    assert snapshot(standby) == snapshot(image)

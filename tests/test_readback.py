@@ -184,7 +184,7 @@ def test_a_copy_that_had_to_be_downloaded_is_read_back_like_all_that_is(
     (running / SMALL).write_bytes(b"other")
     dropped = forgetting(monkeypatch, SMALL)
     fetch = fetch_from(trees / "image", [])
-    done = fill(standby, running, plan, before, None, fetch, silent)
+    done = fill(standby, running, plan, before, None, fetch, silent, is_roomy=True)
     with pytest.raises(SlotUnusable, match=f"/{SMALL} does not read back"):
         read_back(trees, done)
     assert dropped == [SMALL]

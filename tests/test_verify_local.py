@@ -121,7 +121,9 @@ def test_a_copy_that_is_not_what_was_remembered_is_downloaded(image: Path, tmp_p
     fetched: List[str] = []
     events: List[Event] = []
 
-    fill(fresh, running, plan, seen.standby, None, fetch_from(image, fetched), events.append)
+    fetch = fetch_from(image, fetched)
+
+    fill(fresh, running, plan, seen.standby, None, fetch, events.append, is_roomy=True)
 
     assert fetched == ["/usr/bin/tool"]
     assert any(isinstance(event, Warned) and "/usr/bin/tool" in event.text for event in events)

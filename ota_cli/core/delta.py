@@ -5,7 +5,8 @@ kept, staged, moved, copied or downloaded. The plan's parts are carried out in t
 makes every type change and every swap of names safe:
 
     stash     displaced content that is needed elsewhere moves to the staging directory
-    removals  what the image does not have at that place, children first
+    removals  what the image does not have at that place, children first; a file that another is
+              renamed over may stay until then
     make      directories, files, hard links, symlinks, nodes
     finish    metadata, directories last and deepest first
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import enum
 from array import array
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Protocol, Tuple
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Tuple,
+)
 
 from ..entries import Digest, FileEntry, NodeEntry
 from ..packed import PackedFiles
@@ -113,6 +124,16 @@ class Steps:
     def rows(self, *sources: Source) -> Iterator[int]:
         """The rows of the image that the steps from `sources` are about."""
         return (self._rows[number] for number in self._numbers(*sources))
+
+    def unmade(self, paths: Iterable[str], *sources: Source) -> Iterator[str]:
+        """Those of `paths` that no step from `sources` makes."""
+        is_made = bytearray(len(self._files))
+        for row in self.rows(*sources):
+            is_made[row] = 1
+        for path in paths:
+            place = self._files.paths.find(path)
+            if place is None or not is_made[place]:
+                yield path
 
     def count(self, *sources: Source) -> int:
         """How many steps have one of `sources`."""

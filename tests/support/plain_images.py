@@ -17,6 +17,9 @@ from ota_cli.packed import PackedFiles
 from ota_cli.packedothers import PackedDirectories, PackedLinks
 from ota_cli.survey import planned
 
+#: Whether slots have room for what is new beside what goes.
+IS_ROOMY = True
+
 
 def tables_of(tree: Path) -> Tables:
     """The tables a publisher would make of `tree`."""
@@ -76,7 +79,7 @@ def filled(tables: Tables, standby: Path, running: Optional[Path], fetch: Fetch)
     """Plans and fills `standby` with the tree of `tables`, as far as needed with what `fetch`
     brings."""
     plan, before = planned(tables, standby, running, silent, unlock=True)
-    return fill(standby, running, plan, before, None, fetch, silent)
+    return fill(standby, running, plan, before, None, fetch, silent, is_roomy=IS_ROOMY)
 
 
 class Brought:
