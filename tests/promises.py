@@ -2,20 +2,21 @@
 
 `python -m tests.promises REPORT...` counts in the JUnit reports of the last runs, which `make test`
 and `make soak` leave in `.cache`, and writes the table. Of a test that is in several, the newest
-counts; one that is gone does not. A test that tries many things says how many, as its property
-`checks`.
+counts, unless an older one that succeeded as well tried more; one that is gone does not count. A
+test that tries many things says how many, as its property `checks`.
 """
 
 from __future__ import annotations
 
 import sys
 import xml.etree.ElementTree as Xml
-from typing import Dict, Iterable, List, NamedTuple, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from tests.support.bench import BASE
 
 #: The property of a test that made more than one check.
 CHECKS = "checks"
+_FAILED = ("failure", "error")
 BEGIN, END = "<!-- promises: make promises -->", "<!-- end of promises -->"
 _README = BASE / "README.md"
 
@@ -65,7 +66,7 @@ class Count(NamedTuple):
 def main(reports: Iterable[str]) -> int:
     """Writes the table; 1 when a report tells of a failure."""
     cases = cases_of(reports)
-    failed = [name for name, case in cases.items() if _has(case, "failure", "error")]
+    failed = [name for name, case in cases.items() if _has(case, *_FAILED)]
     if failed:
         print(f"{len(failed)} tests failed, the first is {failed[0]}: no table", file=sys.stderr)
         return 1
@@ -79,16 +80,23 @@ def main(reports: Iterable[str]) -> int:
 
 
 def cases_of(reports: Iterable[str]) -> Dict[Tuple[str, str], Xml.Element]:
-    """The newest of each test that is still there, by module and name."""
+    """The run that counts of each test that is still there, by module and name."""
     trees = [Xml.parse(report) for report in reports]  # noqa: S314 (our own reports)
     suites = [suite for tree in trees for suite in tree.iter("testsuite")]
     cases = {}
     for suite in sorted(suites, key=lambda suite: suite.get("timestamp", "")):
         for case in suite.iter("testcase"):
             key = case.get("classname", ""), case.get("name", "")
-            if _is_there(*key):
+            if _is_there(*key) and not _tried_less(case, cases.get(key)):
                 cases[key] = case
     return cases
+
+
+def _tried_less(case: Xml.Element, before: Optional[Xml.Element]) -> bool:
+    """Whether `case` succeeded, and so did one `before` that tried more."""
+    if before is None or any(_has(each, "skipped", *_FAILED) for each in (case, before)):
+        return False
+    return _checks(case) < _checks(before)
 
 
 def _is_there(module: str, name: str) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.promises import BEGIN, END, PROMISES, cases_of
+import pytest
+
+from tests.promises import BEGIN, END, PROMISES, cases_of, count_of
 from tests.support.bench import BASE
 
 
@@ -34,3 +36,27 @@ def test_the_newest_result_of_a_test_that_is_still_there_counts(tmp_path: Path) 
     this = ("tests.lint.test_promises", f"{name}[x]")
     assert set(found) == {this, ("", "tests.lint.test_lint")}
     assert found[this].find("failure") is None
+
+
+TRIED = '<properties><property name="checks" value="{count}"/></properties>'
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "counts"),
+    [
+        (TRIED.format(count=200), TRIED.format(count=8), 200),
+        (TRIED.format(count=8), TRIED.format(count=200), 200),
+        (TRIED.format(count=200), "<skipped/>", 0),
+        ("<failure/>", TRIED.format(count=8), 8),
+    ],
+)
+def test_of_two_runs_that_succeeded_the_one_that_tried_more_counts(
+    tmp_path: Path, before: str, now: str, counts: int
+) -> None:
+    name = "test_of_two_runs_that_succeeded_the_one_that_tried_more_counts"
+    reports = []
+    for day, outcome in (("01", before), ("02", now)):
+        reports.append(tmp_path / f"{day}.xml")
+        reports[-1].write_text(REPORT.format(day=day, name=name, outcome=outcome))
+    found = cases_of(map(str, reports))
+    assert count_of(("lint/test_promises.py",), found.values()).checks == counts
