@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -314,7 +314,8 @@ def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:
     try:
         os.rename(staged, target)
     except PermissionError:
-        remove(standby, step.entry.path)  # what is there is frozen
+        with suppress(FileNotFoundError):  # its directory is frozen, which the next line tells
+            remove(standby, step.entry.path)  # what is there is frozen
         os.rename(staged, target)
     finisher.file(step.entry, mtime_ns=None)
 

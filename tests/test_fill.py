@@ -367,3 +367,23 @@ def test_a_frozen_file_is_replaced(tmp_path: Path) -> None:
         pytest.skip("this file system freezes no files")
     bring(image, standby)
     assert snapshot(standby) == snapshot(image)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root freezes files")
+def test_a_frozen_directory_that_a_new_file_comes_to_is_thawed_for_the_next_run(
+    tmp_path: Path,
+) -> None:
+    image, standby = tmp_path / "image", tmp_path / "standby"
+    for tree in (image, standby):
+        (tree / "directory").mkdir(parents=True)
+    (image / "directory/file").write_bytes(b"new")
+    if subprocess.run(["chattr", "+i", standby / "directory"], check=False).returncode:
+        pytest.skip("this file system freezes no files")
+    try:
+        with pytest.raises(SlotUnusable) as caught:
+            bring(image, standby)
+        assert caught.value.slug == "slot-was-immutable"
+        bring(image, standby)
+    finally:
+        subprocess.run(["chattr", "-i", standby / "directory"], check=True)
+    assert snapshot(standby) == snapshot(image)
