@@ -124,3 +124,18 @@ def test_the_ecus_below_are_not_taken_back_when_this_one_was_armed_in_the_end(
         with pytest.raises(SignalReceived), crew.armed(False):
             raise SignalReceived(signal.SIGINT)
         assert taken_back == [1]
+
+
+def test_an_interrupt_right_before_the_first_ecu_is_asked_is_told_as_one(
+    device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def too_late() -> Iterator[None]:
+        interrupt()
+        yield
+
+    monkeypatch.setattr("ota_cli.fleet.together.deferred", too_late)
+    found = probe(device)
+    order = AskUpdate(("bench",), "https://nowhere.invalid/", "t1")
+    with pytest.raises(SignalReceived), Links(found) as links, Crew(found, links, order, silent):
+        pass

@@ -14,7 +14,7 @@ not known whether it was: it is asked again and again, and named if that stays u
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -161,6 +161,7 @@ class Crew:
         asked = on_the_way(device.ecu, request.ecus)
         self._followers = [Follower(links, each, request, emit) for each in asked]
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._followers)))
+        self._threads: List[Future[None]] = []
 
     def __enter__(self) -> Crew:
         try:
