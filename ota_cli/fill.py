@@ -314,8 +314,8 @@ def _place(standby: Path, step: FileStep, finisher: Finisher) -> None:
     try:
         os.rename(staged, target)
     except PermissionError:
-        with suppress(FileNotFoundError):  # its directory is frozen, which the next line tells
-            remove(standby, step.entry.path)  # what is there is frozen
+        with suppress(FileNotFoundError):  # not it is frozen but its directory: told below
+            remove(standby, step.entry.path)
         os.rename(staged, target)
     finisher.file(step.entry, mtime_ns=None)
 
