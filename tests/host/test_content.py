@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import List, Optional
@@ -21,7 +22,10 @@ from ota_cli.host.content import (
     digest_files,
     digest_of,
     drop_from_cache,
+    in_turn,
 )
+
+PATIENCE_S = 30
 
 
 def written(path: Path, size: int) -> Path:
@@ -104,13 +108,20 @@ def test_an_interrupt_ends_the_reading_of_a_file_however_large(
     assert 0 < sum(read) < 1 << 33
 
 
-def test_nothing_is_read_for_somebody_who_is_gone(tmp_path: Path) -> None:
-    names = [f"/{number}" for number in range(20 * 256)]
-    for name in names:
-        (tmp_path / name[1:]).write_bytes(b"0123456789")
-    read: List[int] = []
-    digests = digest_files(tmp_path, ((name, 10) for name in names), silent, read.append)
-    next(digests)
-    digests.close()
-    assert sum(read) < 10 * len(names)
+def test_nothing_is_begun_for_somebody_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    stop = threading.Event()
+    begun: List[int] = []
+
+    def work(numbers: List[int]) -> None:
+        begun.append(numbers[0])
+        if numbers[0]:  # the first is what somebody waits for
+            stop.wait(PATIENCE_S)
+            time.sleep(0.1)  # before this thread asks for more
+
+    made = in_turn(work, range(99), 1, stop)
+    next(made)
+    made.close()
+    assert stop.is_set()
+    assert max(begun) <= 2  # what both threads had at hand
     assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
