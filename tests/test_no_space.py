@@ -96,6 +96,22 @@ def test_persistent_files_that_do_not_fit_are_told_before_the_slot_is_touched(
     assert done.code == 0, done.err
 
 
+def test_what_goes_makes_room_first_where_there_is_none_beside_it(
+    device: Path, small_slot: Path, server: Server, images: Images
+) -> None:
+    before, now = images.trees / "v1", images.trees / "v2"
+    files = (path for path in sorted(now.rglob("*")) if path.is_file() and not path.is_symlink())
+    names = (path.relative_to(now) for path in files if path.stat().st_size)
+    here = ((before / name, now / name, small_slot / name) for name in names)
+    old = next(there for a, b, there in here if a.is_file() and a.read_bytes() != b.read_bytes())
+    old.parent.mkdir(parents=True)
+    with suppress(OSError), old.open("wb", buffering=0) as file:
+        while file.write(b"\0" * 4096):
+            pass
+    done = ota("update", "--root", device, *at(f"{server.url}v2/", server.cacert))
+    assert done.code == 0, done.err
+
+
 def test_names_of_one_persistent_file_take_its_room_once(
     device: Path, small_slot: Path, server: Server
 ) -> None:
