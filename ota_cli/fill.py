@@ -179,7 +179,7 @@ def _in_the_way(plan: Plan, local: LocalTree) -> Iterator[str]:
     is_file = local.files.paths.find
     files = (path for path in plan.removals if is_file(path) is not None)
     others = (path for path in plan.removals if is_file(path) is None)
-    return chain(plan.steps.unmade(files, *PLACED), others)
+    return chain(plan.steps.unclaimed(files, *PLACED), others)
 
 
 def _remove(standby: Path, removals: Iterable[str]) -> None:

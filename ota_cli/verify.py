@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 from array import array
+from contextlib import closing
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional
 
@@ -186,17 +187,17 @@ def _files(
     emit(Ahead(((Phase.COMPARE, total),)))
     meter = Meter(emit, Phase.COMPARE, total)
     sizes = ((files.paths[row], files.size(row)) for row in there)
-    digests = digest_files(slot, sizes, emit, meter.add, unlock=unlock)
-    for entry, row in zip(regulars, rows):
-        if row < 0:
-            yield Difference(entry.path, _MISSING)
-            continue
-        file = files[row]
-        is_other_size = entry.size not in (None, file.size)
-        digest = next(digests) if file.size and not is_other_size else EMPTY_DIGEST
-        what = _CONTENT if is_other_size else _wrong_with(file, digest, entry)
-        if what:
-            yield Difference(entry.path, what)
+    with closing(digest_files(slot, sizes, emit, meter.add, unlock=unlock)) as digests:
+        for entry, row in zip(regulars, rows):
+            if row < 0:
+                yield Difference(entry.path, _MISSING)
+                continue
+            file = files[row]
+            is_other_size = entry.size not in (None, file.size)
+            digest = next(digests) if file.size and not is_other_size else EMPTY_DIGEST
+            what = _CONTENT if is_other_size else _wrong_with(file, digest, entry)
+            if what:
+                yield Difference(entry.path, what)
 
 
 def _wrong_with(file: LocalFile, digest: Optional[Digest], entry: FileEntry) -> str:

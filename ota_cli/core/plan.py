@@ -125,7 +125,7 @@ class Steps:
         """The rows of the image that the steps from `sources` are about."""
         return (self._rows[number] for number in self._numbers(*sources))
 
-    def unmade(self, paths: Iterable[str], *sources: Source) -> Iterator[str]:
+    def unclaimed(self, paths: Iterable[str], *sources: Source) -> Iterator[str]:
         """Those of `paths` that no step from `sources` makes."""
         is_made = bytearray(len(self._files))
         for row in self.rows(*sources):

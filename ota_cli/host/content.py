@@ -89,21 +89,24 @@ def in_turn(
     """
     from concurrent.futures import ThreadPoolExecutor  # not for verbs that hash a file or two
 
+    def made(batch: List[Item]) -> Made:
+        if stop.is_set():
+            raise Stopped
+        return work(batch)
+
     cores, remaining = os.cpu_count() or 1, iter(items)
     with ThreadPoolExecutor(cores) as pool:
         begun: Deque[Future[Made]] = deque()
         try:
             while batch := list(itertools.islice(remaining, size)):
                 with deferred():
-                    begun.append(pool.submit(work, batch))
+                    begun.append(pool.submit(made, batch))
                 if len(begun) > 2 * cores:
                     yield begun.popleft().result()
             while begun:
                 yield begun.popleft().result()
         finally:
             stop.set()
-            for waiting in begun:
-                waiting.cancel()
 
 
 def digest_files(

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 from types import FrameType
 from typing import List, Optional
@@ -117,7 +116,6 @@ def test_nothing_is_begun_for_somebody_who_is_gone(monkeypatch: pytest.MonkeyPat
         begun.append(numbers[0])
         if numbers[0]:  # the first is what somebody waits for
             stop.wait(PATIENCE_S)
-            time.sleep(0.1)  # before this thread asks for more
 
     made = in_turn(work, range(99), 1, stop)
     next(made)
