@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import List, Optional, Sequence
 
@@ -38,7 +39,14 @@ def _probed(node: str, *words: str) -> Optional[FileSystem]:
     pairs = dict(line.split("=", 1) for line in found.splitlines() if "=" in line)
     if not pairs:
         return None
-    return FileSystem(pairs.get("TYPE", ""), pairs.get("UUID", ""), pairs.get("LABEL", ""))
+    label = _label(node, *words) if "LABEL" in pairs else ""
+    return FileSystem(pairs.get("TYPE", ""), pairs.get("UUID", ""), label)
+
+
+def _label(node: str, *words: str) -> str:
+    """As it is: beside the other values blkid writes spaces and other alphabets as escapes."""
+    argv = ["blkid", "-p", "-o", "value", "-s", "LABEL", *words, node]
+    return os.fsdecode(run(argv, ok=(0, 2)).stdout).rstrip("\n")
 
 
 def make_file_system(
