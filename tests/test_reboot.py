@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -36,3 +37,18 @@ def test_the_reboot_is_asked_for_last_and_nothing_changes_once_it_was(
     assert done.returncode == 0, done.stderr
     assert seen.read_text() == "let go of\n"
     assert snapshot(then, mtimes=True) == snapshot(device, mtimes=True)
+
+
+@needs_root
+def test_the_system_that_goes_down_does_not_interrupt_who_asked_it_to(
+    device: Path, server: Server
+) -> None:
+    info = device / "boot/ota/ecu_info.yml"
+    info.write_text(info.read_text().replace(DIRECTORY_SLOTS, MACHINE_SLOTS))
+    on_it = make_machine(device)
+    # systemd ends the sessions of all users at once, also that of who asked
+    (device / "usr/sbin/reboot").write_text("#!/bin/sh\nkill -TERM $PPID\n")
+    at = ("--version", f"{server.url}v2/", "--cacert", str(server.cacert), "--no-self-confirm")
+    argv = [*on_it, *ota_argv(), "update", *at, "--reboot", "--json"]
+    done = subprocess.run(argv, env=environment(), check=False, capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True), done.stdout
