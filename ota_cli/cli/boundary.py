@@ -98,8 +98,8 @@ def _attempt(
         with output:
             finish = _Finish(output.emit)
             result = body(Call(display.root, finish.emit))
+            ignore_interrupts()
             finish.tell()
-        ignore_interrupts()
     except OtaError as error:
         if error.exit_code == OtaError.exit_code and display.verbosity > 0:
             _show_traceback()

@@ -30,6 +30,28 @@ sys.argv[1:] = sys.argv[3:]
 main()
 """
 
+#: Runs a verb that has work to do, and sends the signal when it says that all is done.
+WHEN_DONE = """
+import os, signal, sys
+from pathlib import Path
+from ota_cli.cli.boundary import Display, Result, run_verb
+from ota_cli.events import Ahead
+from ota_cli.host.interrupts import catch_interrupts
+class Reader:
+    def write(self, text):
+        sys.__stdout__.write(text)
+        if "done" in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+    def flush(self):
+        sys.__stdout__.flush()
+def work(call):
+    call.emit(Ahead(()))
+    return Result({"slot": "b"}, ())
+catch_interrupts()
+sys.stdout = Reader()
+run_verb("update", Display(Path(sys.argv[1]), "jsonl", 0, "never", None), work)
+"""
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
@@ -55,6 +77,15 @@ def test_an_interrupt_before_a_verb_has_begun_is_a_document_too(
     document = json.loads(ran.stdout)
     assert document["exit_code"] == ran.returncode
     assert document["error"]["slug"] == "interrupted"
+
+
+def test_an_interrupt_that_comes_when_all_is_done_is_too_late(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", WHEN_DONE, tmp_path],
+        capture_output=True, text=True, env=environment(), check=False, timeout=60,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert json.loads(ran.stdout.splitlines()[-1])["result"] == {"slot": "b"}
 
 
 def test_an_impatient_ctrl_c_leaves_nothing_of_the_demo(tmp_path: Path) -> None:
