@@ -72,7 +72,7 @@ class Lifeline:
         return go
 
     def _listen(self) -> None:
-        with suppress(queue.Full):
+        with suppress(queue.Full, OSError):  # also a connection that was reset
             self._take_lines()
         _end_this_process()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Callable, Iterator, List, NoReturn, Optional, Union
 
@@ -41,8 +41,9 @@ def end_with_stdin() -> None:
     """Ends the program as SIGTERM does once its standard input ends: whoever began it is gone."""
 
     def wait() -> None:
-        while os.read(0, 4096):
-            pass
+        with suppress(OSError):  # also a connection that was reset
+            while os.read(0, 4096):
+                pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()

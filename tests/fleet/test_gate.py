@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
 import subprocess
 import time
 from contextlib import contextmanager, suppress
@@ -199,6 +201,20 @@ def test_it_ends_when_the_ecu_above_is_gone(device: Path) -> None:
         running.stdin = None
         assert running.wait(timeout=20) == 143
         assert time.monotonic() - gone < 10
+
+
+def test_it_ends_when_the_ecu_above_is_gone_without_having_heard_all(device: Path) -> None:
+    above, here = socket.socketpair()
+    with above, here:
+        argv = [*ota_argv(), "ssh-gate", "--root", str(device)]
+        running = subprocess.Popen(
+            argv, stdin=here, stdout=here, stderr=subprocess.PIPE, env=environment()
+        )
+        select.select([above], [], [], 20)  # its hello is there, and nobody reads it
+    with running:
+        assert running.wait(timeout=20) == 143
+        assert running.stderr is not None
+        assert running.stderr.read() == b""
 
 
 def ask(device: Path, request: object) -> Dict[str, Any]:
