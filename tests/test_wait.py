@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +20,14 @@ from ota_cli.model import Checked, Device
 from ota_cli.probe import probe
 from tests.support.bench import environment, ota, ota_argv
 from tests.support.boot import boot_files, ready_device
+
+#: Runs `ota`, which is sent a SIGTERM once it waits.
+TERMINATED = """
+import os, signal, time
+from ota_cli.__main__ import main
+time.sleep = lambda seconds: os.kill(os.getpid(), signal.SIGTERM)
+main()
+"""
 
 ARMED = Transaction("t1", "update", "armed", "a", "b", None, "v2", "2026-11-24T00:00:00Z")
 
@@ -53,6 +64,23 @@ def test_waiting_for_a_reboot_that_does_not_come_ends_with_retry(armed: Device) 
     ran = ota("wait", "--root", armed.root, "--timeout", "0", "--json")
     assert ran.code == 75
     assert ran.document["error"]["slug"] == "not-ended"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"), [("echo running", 143), ("echo stopping", 69), ("kill -KILL $$", 143)]
+)
+def test_a_wait_that_is_ended_tells_whether_the_machine_goes_down(
+    armed: Device, tmp_path: Path, answer: str, code: int
+) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\n{answer}\n")
+    systemctl.chmod(0o755)
+    ran = subprocess.run(
+        [sys.executable, "-c", TERMINATED, "wait", "--root", str(armed.root), "--json"],
+        env={**environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ran.returncode, json.loads(ran.stdout)["exit_code"]) == (code, code)
 
 
 def test_the_wait_ends_when_the_trial_is_confirmed(on_trial: Device) -> None:

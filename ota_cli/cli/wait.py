@@ -7,7 +7,7 @@ import signal
 import click
 
 from ..errors import SignalReceived, Unreachable
-from ..host.run import run
+from ..host.run import CommandFailed, run
 from ..probe import probe
 from ..status import wait_for_end
 from .options import Call, Result, command
@@ -43,5 +43,8 @@ def wait(call: Call, timeout_s: float) -> Result:
 
 def _is_going_down() -> bool:
     """Whether systemd stops this machine: then that is what ended the wait."""
-    said = run(["systemctl", "is-system-running"], ok=range(256)).stdout
+    try:
+        said = run(["systemctl", "is-system-running"], ok=range(256)).stdout
+    except CommandFailed:  # there is none, or it goes down itself
+        return False
     return said.strip() == b"stopping"
