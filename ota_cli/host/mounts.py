@@ -157,7 +157,9 @@ class MountPoint(NamedTuple):
 
 def mount_points() -> List[MountPoint]:
     """All mounts this process sees (proc(5), mountinfo)."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+    with open(
+        "/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n"
+    ) as lines:  # a name may have a \r in it
         fields = [line.split(" ") for line in lines]
     return [
         MountPoint(f[2], _unescape(f[3]), _unescape(f[4]), f[f.index("-", 6) + 1]) for f in fields
