@@ -103,7 +103,11 @@ class _Verb(click.Command):
             option, equals, value = word.partition("=")
             if not word or (option.startswith("--") and equals and not value):
                 raise click.UsageError(f"an empty value is given{_after(option or before)}", ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # the parser leaves out whose options they are
+            raise
 
 
 def _after(word: str) -> str:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 from pathlib import Path
+from typing import Tuple
 
 import pytest
 
@@ -177,3 +178,21 @@ def test_serve_says_where_and_that_it_is_not_for_production(images: Images, tmp_
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert out == "Stopped.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "verb"),
+    [
+        (("check", "--cacert"), "check"),
+        (("status", "--no-ecus=1"), "status"),
+        (("image", "verify", "/srv", "--anchors"), "image verify"),
+        (("history", "--nope"), "history"),
+        (("--root",), ""),
+    ],
+)
+def test_a_wrong_option_is_told_of_the_verb_it_was_given_to(
+    words: Tuple[str, ...], verb: str
+) -> None:
+    said = ota("--json", *words).document
+    assert (said["command"], said["exit_code"]) == (verb, 2)
+    assert said["error"]["hint"] == f"see `{f'ota {verb}'.strip()} --help`"
