@@ -327,9 +327,7 @@ def _copied(op: CopyVerified) -> Digest:
 def _copy(source: Path, target: Path) -> Digest:
     """Copies `source` to the new file `target`; the digest of what was written, synced."""
     seen = hashlib.sha256()
-    with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as reader, open(
-        target, "xb"
-    ) as writer:
+    with open(source, "rb", opener=_not_followed) as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o644)
         for chunk in iter(lambda: reader.read(_CHUNK_BYTES), b""):
             seen.update(chunk)
@@ -348,9 +346,13 @@ def _digest(stream: BinaryIO) -> Digest:
 
 def _uncached(path: Path) -> BinaryIO:
     """`path`, opened for reading, its clean pages dropped from the cache."""
-    stream = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")  # noqa: SIM115
+    stream = open(path, "rb", opener=_not_followed)  # noqa: SIM115
     os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return stream
+
+
+def _not_followed(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW)
 
 
 def _bad_read(path: Path) -> BootRefused:

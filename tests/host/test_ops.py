@@ -125,12 +125,17 @@ def test_stops_at_the_first_failure(tmp_path: Path) -> None:
         lambda d: Flush((d / "no",)),
         lambda d: CopyVerified(d / "no", d / "t", EMPTY_DIGEST),
         lambda d: MakeDirectory(d / "file" / "below"),
+        lambda d: CopyVerified(d / "file", d / "directory", EMPTY_DIGEST),
+        lambda d: CopyVerified(d / "directory", d / "t", EMPTY_DIGEST),
+        lambda d: ReadBack(d / "directory", EMPTY_DIGEST),
+        lambda d: ReadBackStart(d / "directory", b""),
     ],
 )
 def test_what_the_disk_refuses_is_a_refusal_that_names_the_object(
     tmp_path: Path, op: Callable[[Path], Op]
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "directory").mkdir()
     with pytest.raises(BootRefused) as caught:
         apply([op(tmp_path)])
     assert str(tmp_path) in caught.value.message
