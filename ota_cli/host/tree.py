@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import stat
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Container, Dict, Iterable, Iterator, List, Optional, Tuple
@@ -31,9 +32,10 @@ _KINDS = {
     stat.S_IFSOCK: "s",
 }
 
-# linux/fs.h: inode flags that make a file refuse to be changed or removed.
-_FS_IOC_GETFLAGS = 0x80086601
-_FS_IOC_SETFLAGS = 0x40086602
+# linux/fs.h: inode flags that make a file refuse to be changed or removed; asked for with the size
+# of a C long.
+_FS_IOC_GETFLAGS = 0x80006601 | struct.calcsize("l") << 16
+_FS_IOC_SETFLAGS = 0x40006602 | struct.calcsize("l") << 16
 _FROZEN_FLAGS = 0x10 | 0x20
 
 
