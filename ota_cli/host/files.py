@@ -27,7 +27,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def write_durably(path: PathLike, data: bytes, mode: int = 0o644) -> None:
     """Replaces `path` by `data`: temporary file beside it, fsync, rename, fsync of the directory.
 
-    Raises OSError; the old content is then still in place and the temporary file is gone.
+    Raises OSError; the temporary file is then gone, and the old content still in place, unless only
+    the directory could not be synced: then the new one is, perhaps not for good.
     """
     target = os.fspath(path)
     temporary = f"{target}.ota-new"
