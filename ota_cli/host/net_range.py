@@ -23,7 +23,12 @@ def asking_from(offset: int, etag: Optional[str]) -> Headers:
 def strong_etag(response: httpcore.Response) -> Optional[str]:
     """The ETag of an answer, if it promises the same bytes; a weak one (`W/`) does not."""
     etag = header(response, b"etag") or ""
-    return etag if _STRONG_ETAG.fullmatch(etag) else None
+    return etag if is_strong(etag) else None
+
+
+def is_strong(etag: str) -> bool:
+    """Whether an ETag may stand in `If-Range`."""
+    return _STRONG_ETAG.fullmatch(etag) is not None
 
 
 def length_of(response: httpcore.Response) -> Optional[int]:

@@ -11,10 +11,10 @@ from http import HTTPStatus
 from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from ..host.net_link import Target, target_of
+from ..host.net_range import is_strong
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RANGE = re.compile(r"bytes=(\d{1,18})-")
-_STRONG_ETAG = re.compile(r'"[!#-~]*"')
 _COMPRESSIONS = ("", "zst")
 
 
@@ -77,7 +77,7 @@ def _rest(headers: Mapping[str, str]) -> Tuple[int, str]:
     """From where on, and of which version; from the start where that can not be told."""
     start = _RANGE.fullmatch(headers.get("range", "").strip())
     etag = headers.get("if-range", "").strip()
-    if start is None or (etag and not _STRONG_ETAG.fullmatch(etag)):
+    if start is None or (etag and not is_strong(etag)):
         return 0, ""
     return int(start[1]), etag
 
