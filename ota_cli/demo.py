@@ -23,6 +23,7 @@ from typing import Dict, Iterator, List, Tuple
 from .boot.simulate import next_boot
 from .errors import OtaError
 from .events import Emit, Note, silent
+from .host.files import temporary_errors
 from .host.interrupts import undisturbed
 from .image.build import BuildOptions, build
 from .image.keys import make_image_keys
@@ -77,12 +78,14 @@ class DemoFailed(OtaError):
 def demonstrate(keep: bool, emit: Emit) -> Demonstration:
     """Makes the device and two images, updates, commits and rolls back.
 
-    Raises DemoFailed when a step ends with another exit code than it should.
+    Raises DemoFailed when a step ends with another exit code than it should, and ConfigError where
+    there is no room for it.
     """
     with _workshop(keep) as base:
         emit(Note(f"building two images and a device in {base}"))
-        anchor = _publish(base)
-        device = _make_device(base, anchor)
+        with temporary_errors():
+            anchor = _publish(base)
+            device = _make_device(base, anchor)
         with DevServer(base / "images") as server:
             steps = list(_story(device, server, base, emit))
     return Demonstration(tuple(steps), str(base) if keep else "")
@@ -158,7 +161,8 @@ def _environment() -> Dict[str, str]:
 
 @contextmanager
 def _workshop(keep: bool) -> Iterator[Path]:
-    base = Path(tempfile.mkdtemp(prefix="ota-demo-"))
+    with temporary_errors():
+        base = Path(tempfile.mkdtemp(prefix="ota-demo-"))
     try:
         yield base
     finally:

@@ -11,8 +11,9 @@ import ctypes
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Iterator, Union
 
 from ..errors import ConfigError, ImageDamaged, NeedsRoot
 
@@ -133,8 +134,15 @@ def temporary_directory(prefix: str) -> tempfile.TemporaryDirectory[str]:
     """One that is gone after its `with` block. Raises ConfigError where none can be made."""
     import tempfile
 
-    try:
+    with temporary_errors():
         return tempfile.TemporaryDirectory(prefix=prefix)
+
+
+@contextmanager
+def temporary_errors() -> Iterator[None]:
+    """Turns an OSError of the block, which makes what is temporary only, into ConfigError."""
+    try:
+        yield
     except OSError as error:
         raise ConfigError(
             f"no temporary directory can be made: {error.strerror}",

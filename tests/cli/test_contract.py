@@ -14,6 +14,7 @@ from ota_cli.errors import EXIT_CODES
 from ota_cli.render.plain import Cadence
 from tests.conftest import Server
 from tests.support.bench import Ran, environment, ota, ota_argv
+from tests.support.blocks import mounted, needs_root
 
 DOCUMENT = {"schema", "command", "ok", "exit_code", "error", "result"}
 
@@ -181,6 +182,14 @@ def test_the_demo_runs_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.code == 0
     assert [step["exit_code"] for step in done.result["steps"]].count(20) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_root
+def test_a_demo_that_finds_no_room_is_no_bug(tmp_path: Path) -> None:
+    with mounted("small", tmp_path / "small", "size=1M", kind="tmpfs") as small:
+        done = ota("demo", "--json", env={"TMPDIR": str(small)})
+        assert list(small.iterdir()) == []
+    assert (done.code, done.document["error"]["slug"]) == (78, "no-temporary")
 
 
 def test_the_settings_of_the_machine_do_not_reach_the_demos_device() -> None:
