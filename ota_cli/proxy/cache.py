@@ -67,7 +67,8 @@ class Cache:
             self.drop(key)
             return None
         now = time.time_ns()
-        os.utime(stored.stream.fileno(), ns=(now, now))  # for the next process to know the order
+        with suppress(OSError):  # only for the next process to know the order
+            os.utime(stored.stream.fileno(), ns=(now, now))
         self._sound.add(key)
         return stored
 

@@ -8,6 +8,7 @@ from typing import Optional
 import pytest
 
 from ota_cli.proxy.cache import Cache, Limits, open_cache
+from tests.support.blocks import mounted, needs_root, run
 
 ROOMY = Limits(10**9, 10**9)
 
@@ -47,6 +48,15 @@ def test_what_was_put_is_found_again_by_the_next_process_too(tmp_path: Path) -> 
         with stored.stream as stream:
             assert (stream.read(stored.size), stored.etag) == (b"one", '"v1"')
     assert read(cache, 2) is None
+
+
+@needs_root
+def test_a_disk_that_takes_no_more_writes_still_gives_what_it_has(tmp_path: Path) -> None:
+    with mounted("cache", tmp_path / "cache", kind="tmpfs") as place:
+        cache = Cache(place, ROOMY)
+        put(cache, 1, b"one")
+        run("mount", "-o", "remount,ro", place)
+        assert read(cache, 1) == b"one"
 
 
 @pytest.mark.parametrize("spoil", ["flip", "cut", "zero", "grow", "empty"])
