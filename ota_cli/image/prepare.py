@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
+from ..core.certificate import read_certificates
 from ..core.certs import load_store
 from ..core.hooks import INITRAMFS_SCRIPT, hooks
 from ..core.systemd import VERIFIER_PATH, VERIFIER_TEXT, VERIFIER_UNIT, units
@@ -89,7 +90,8 @@ def _certificate(path: Path) -> bytes:
     if path.suffix != ".pem":
         raise ConfigError(f"{path} is no certificate in PEM form named *.pem")
     load_store({str(path): data}, None)
-    return data
+    # Nothing else of the file: it may hold the CA's private key, which images would publish.
+    return b"".join(each.pem for each in read_certificates(data))
 
 
 def _directory(rootfs: Path, path: str) -> str:

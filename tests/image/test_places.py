@@ -14,6 +14,7 @@ import pytest
 from ota_cli.errors import ConfigError
 from ota_cli.host.files import temporary_directory
 from tests.conftest import Images
+from tests.support import chains
 from tests.support.bench import Ran, ota
 from tests.support.publisher import Publisher, add_attributes
 
@@ -115,6 +116,17 @@ def test_an_anchor_that_is_none_is_not_put_into_the_tree(images: Images, tmp_pat
     assert list((tmp_path / "tree/etc").iterdir()) == []
     bad.write_bytes(bytes(100_000))
     assert ota("image", "prepare", tmp_path / "tree", "--anchor", bad).code == 78
+
+
+def test_a_key_that_is_in_the_file_of_an_anchor_is_not_put_into_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "tree/etc").mkdir(parents=True)
+    anchor, both = chains.root(), tmp_path / "anchor.pem"
+    both.write_bytes(anchor.key_pem + b"Subject: told in words\n" + anchor.pem)
+    for _ in range(2):
+        done = ota("image", "prepare", tmp_path / "tree", "--anchor", both)
+        assert done.code == 0, done.err
+        assert (tmp_path / "tree/etc/ota/certs/anchor.pem").read_bytes() == anchor.pem
+    assert "anchor.pem" not in done.out, "it is there already"
 
 
 @pytest.mark.parametrize("address", ["münchen", "a" * 300])
